@@ -1,0 +1,70 @@
+"""What this machine is: a CPU, a CUDA card or a ZeroGPU Space; asked once, without torch."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+GIBIBYTE = 1024**3
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine, as the plan and the page see it. Memory is in gibibytes; `card_memory` is 0 without a card."""
+
+    kind: Literal["cpu", "cuda", "zerogpu"]
+    name: str
+    threads: int
+    memory: float
+    card_memory: float = 0.0
+
+    def sentence(self) -> str:
+        """What a visitor reads about this machine."""
+        if self.kind == "cpu":
+            return f"This machine: {self.threads} CPU cores, {self.memory:.0f} GB, no GPU."
+        return f"This machine: {self.name}, {self.card_memory:.0f} GB."
+
+
+def this_machine() -> Machine:
+    """Read what this machine is from the system, so that the page needn't wait for torch."""
+    threads, memory = len(os.sched_getaffinity(0)), _memory()
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
+        # Half an RTX Pro 6000 Blackwell is what a Space's default ("large") lease holds.
+        return Machine("zerogpu", "ZeroGPU", threads, memory, card_memory=48.0)
+    card = _first_card()
+    if card is not None:
+        return Machine("cuda", card[0], threads, memory, card_memory=card[1])
+    return Machine("cpu", "CPU", threads, memory)
+
+
+def _memory() -> float:
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.exists() else "max"
+    return min(physical, int(text) if text.isdigit() else physical) / GIBIBYTE
+
+
+def _first_card() -> tuple[str, float] | None:
+    """Name and gibibytes of the first NVIDIA card that the installed torch can use, or None."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not _torch_has_cuda():
+        return None
+    if shutil.which("nvidia-smi") is None:
+        return None
+    asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+    lines = [line for line in answer.stdout.splitlines() if "," in line]
+    if answer.returncode or not lines:
+        return None
+    name, mebibytes = lines[0].rsplit(",", 1)
+    return name.strip(), float(mebibytes) / 1024
+
+
+def _torch_has_cuda() -> bool:
+    """CPU builds of torch say so in their version ("2.13.0+cpu")."""
+    try:
+        return not version("torch").endswith("+cpu")
+    except PackageNotFoundError:
+        return False

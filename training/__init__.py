@@ -1,0 +1,1 @@
+"""Makes adapters: settings, data, runs, and the training itself."""

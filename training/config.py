@@ -1,0 +1,238 @@
+"""Every setting of a run, declared once, with its label, help and limits; form, command line and table follow."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from phi3.machine import Machine
+
+METHODS = ("lora", "qlora")
+LINEAR_LAYERS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What form, command line and README need to know of one field of `RunConfig`."""
+
+    name: str
+    type: type
+    default: Any
+    label: str
+    help: str
+    minimum: float | None
+    maximum: float | None
+    choices: tuple[str, ...] | None
+    group: Literal["run", "main", "training", "lora"]
+
+
+def _setting(default: Any, label: str, help: str, group: str, low: float | None = None,
+             high: float | None = None, choices: tuple[str, ...] | None = None) -> Any:
+    about = {"label": label, "help": help, "group": group, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What was asked for. TRL's and PEFT's own names; immutable; plain values only.
+
+    `RunConfig.from_settings` is the door: it converts, checks and explains. Groups: `run` (what is trained),
+    `main` (the few that matter), `training` (TRL's `SFTConfig`), `lora` (PEFT's `LoraConfig`).
+    """
+
+    name: str = _setting("", "Name", "What the adapter will be called. Empty: a name is made from the data.", "run")
+    base: str = _setting("phi3/tiny", "Base model", "A Hub id or a folder whose config says model_type phi3.", "run")
+    method: str = _setting("lora", "Method", "lora keeps the base as it is; qlora holds it in 4 bits (NF4): "
+                           "a quarter of the memory, a little slower.", "run", choices=METHODS)
+
+    num_train_epochs: float = _setting(3.0, "Epochs", "How often each conversation is seen.", "main", 0.01, 1000)
+    learning_rate: float = _setting(2e-4, "Learning rate", "How far each step moves the adapter. Unset, it follows "
+                                    "from the base's width; 5e-6, as in the recipe, teaches a small dataset "
+                                    "little.", "main", 1e-7, 0.1)
+    r: int = _setting(16, "Rank (r)", "How much the adapter can hold.", "main", 1, 512)
+    max_length: int = _setting(1024, "Longest conversation (tokens)", "What is longer is cut at its end.", "main",
+                               16, 131072)
+
+    max_steps: int = _setting(-1, "Steps at most", "Overrides epochs when above zero; -1 leaves it to epochs.",
+                              "training", -1, 10_000_000)
+    per_device_train_batch_size: int = _setting(8, "Batch size", "Conversations per forward pass.", "training",
+                                                1, 4096)
+    gradient_accumulation_steps: int = _setting(1, "Gradient accumulation", "Forward passes per optimizer step.",
+                                                "training", 1, 4096)
+    warmup_steps: float = _setting(0.1, "Warm-up", "Steps in which the learning rate rises; below 1 it is a share "
+                                   "of all steps.", "training", 0, 1_000_000)
+    lr_scheduler_type: str = _setting("cosine", "Schedule", "How the learning rate falls after warm-up.", "training",
+                                      choices=("cosine", "linear", "constant_with_warmup", "constant"))
+    weight_decay: float = _setting(0.0, "Weight decay", "Pulls the adapter's weights to zero.", "training", 0, 1)
+    max_grad_norm: float = _setting(1.0, "Gradient clipping", "The longest gradient that a step may use.", "training",
+                                    0, 1000)
+    bf16: bool = _setting(False, "bf16", "Compute in bfloat16: right on a GPU, slower on most CPUs.", "training")
+    gradient_checkpointing: bool = _setting(False, "Gradient checkpointing", "Less memory for a third more time.",
+                                            "training")
+    attn_implementation: str = _setting("sdpa", "Attention", "How attention is computed.", "training",
+                                        choices=("sdpa", "eager", "flash_attention_2"))
+    held_out: float = _setting(0.1, "Held-out share", "Conversations kept from training, to measure what was "
+                               "learned. 0 trains on all.", "training", 0, 0.5)
+    logging_steps: int = _setting(1, "Log every (steps)", "How often the loss is drawn.", "training", 1, 1_000_000)
+    eval_steps: int = _setting(25, "Evaluate every (steps)", "How often held-out loss is measured and the model "
+                               "says something.", "training", 1, 10_000_000)
+    save_steps: int = _setting(100, "Checkpoint every (steps)", "How often the adapter so far is saved.", "training",
+                               1, 10_000_000)
+    seed: int = _setting(42, "Seed", "The same seed gives the same run.", "training", 0, 2**32 - 1)
+
+    lora_alpha: int = _setting(32, "LoRA alpha", "The adapter counts alpha / r times.", "lora", 1, 4096)
+    lora_dropout: float = _setting(0.05, "LoRA dropout", "Share of inputs that the adapter doesn't see in training.",
+                                   "lora", 0, 0.9)
+    target_modules: str = _setting("all-linear", "Layers", "all-linear, or names separated by commas: "
+                                   + ", ".join(LINEAR_LAYERS) + ".", "lora")
+    use_rslora: bool = _setting(False, "rsLoRA", "Divides alpha by the root of r: steadier at high ranks.", "lora")
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "RunConfig":
+        """Convert and check what a form, a command line or a file gave; ValueError says what to change."""
+        settings = _in_todays_names(settings)
+        unknown = [name for name in settings if name not in SETTINGS]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], SETTINGS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else " See `python -m training run --help` for the list."
+            raise ValueError(f"There is no setting named {unknown[0]}.{hint}")
+        given = {name: value for name, value in settings.items() if value is not None}
+        config = cls(**{name: _converted(SETTINGS[name], value) for name, value in given.items()})
+        config.layers()
+        return config
+
+    def layers(self) -> str | list[str]:
+        """`target_modules` as PEFT takes it: "all-linear" or a list. ValueError names a layer Phi-3 hasn't."""
+        if self.target_modules.strip() == "all-linear":
+            return "all-linear"
+        names = [name.strip() for name in self.target_modules.split(",") if name.strip()]
+        strange = [name for name in names if name not in LINEAR_LAYERS]
+        if strange or not names:
+            raise ValueError(f"target_modules is {self.target_modules!r}, but Phi-3's layers are "
+                             f"{', '.join(LINEAR_LAYERS)} (or all-linear for all of them).")
+        return names
+
+    def training_config(self) -> dict[str, Any]:
+        """The recipe's first dictionary: keyword arguments of TRL's `SFTConfig`."""
+        asked = {name: getattr(self, name) for name in SETTINGS if name in _TRL}
+        steps = asked.pop("max_steps")
+        return {
+            **asked,
+            **({"max_steps": steps} if steps > 0 else {}),
+            "assistant_only_loss": True,
+            "eval_strategy": "steps" if self.held_out else "no",
+            "save_strategy": "steps",
+            "data_seed": self.seed,
+            "report_to": "none",
+        }
+
+    def peft_config(self) -> dict[str, Any]:
+        """The recipe's second dictionary: keyword arguments of PEFT's `LoraConfig`."""
+        asked = {name: getattr(self, name) for name in ("r", "lora_alpha", "lora_dropout", "use_rslora")}
+        return {**asked, "target_modules": self.layers(), "bias": "none", "task_type": "CAUSAL_LM"}
+
+    def settings(self) -> dict[str, Any]:
+        """All fields as plain values, in the order of declaration."""
+        return dataclasses.asdict(self)
+
+    def to_yaml(self) -> str:
+        """The file that `python -m training run FILE.yaml` reads."""
+        import yaml
+
+        return yaml.safe_dump(self.settings(), sort_keys=False)
+
+
+def _described(one: dataclasses.Field) -> Setting:
+    about = one.metadata
+    return Setting(one.name, type(one.default), one.default, about["label"], about["help"], about["low"],
+                   about["high"], about["choices"], about["group"])
+
+
+SETTINGS: dict[str, Setting] = {one.name: _described(one) for one in dataclasses.fields(RunConfig)}
+
+# What TRL is told under its own name; the rest is PEFT's or the studio's.
+_TRL = ("num_train_epochs", "learning_rate", "max_length", "max_steps", "per_device_train_batch_size",
+        "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm", "bf16",
+        "gradient_checkpointing", "logging_steps", "eval_steps", "save_steps", "seed")
+
+# Microsoft's published Phi-3 sample (UltraChat): learning rate, schedule, warm-up, epochs, batch, length, seed, LoRA.
+RECIPE: dict[str, Any] = {
+    "learning_rate": 5e-6, "lr_scheduler_type": "cosine", "warmup_steps": 0.2, "num_train_epochs": 1.0,
+    "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "gradient_checkpointing": True,
+    "max_length": 2048, "seed": 0, "r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear",
+}
+
+
+def recommended(hidden_size: int, machine: Machine) -> dict[str, Any]:
+    """Settings that follow from the base and the machine rather than from taste.
+
+    The learning rate is 5e-4 · (2000 / hidden_size)^0.775, the fit over model widths published with "LoRA Without
+    Regret" (Schulman et al., 2025); it gives about 3.6e-4 for Phi-3-mini and 3.1e-3 for the embedded Phi-3.
+    """
+    rate = 5e-4 * (2000 / hidden_size) ** 0.775
+    digits = 1 - math.floor(math.log10(rate))
+    on_card = machine.kind != "cpu"
+    # Phi-3-mini takes 7.6 GB in bf16 and its activations at 8 × 1024 tokens far more than a 40 GB card holds.
+    wide = hidden_size >= 2048
+    return {
+        "learning_rate": round(rate, digits),
+        "bf16": on_card,
+        "gradient_checkpointing": wide and machine.card_memory < 80,
+        "method": "qlora" if on_card and wide and machine.card_memory < 14 else "lora",
+    }
+
+
+def presets(suited: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Named sets of settings; `suited` is what `recommended` gave for this base and machine."""
+    usual = {name: suited.get(name, SETTINGS[name].default) for name in (*RECIPE, "method", "bf16")}
+    return {"recommended": usual, "recipe": {**usual, **RECIPE}}
+
+
+def _in_todays_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe's `warmup_ratio` left transformers 5; `warmup_steps` below 1 says the same."""
+    renamed = dict(settings)
+    ratio = renamed.pop("warmup_ratio", None)
+    if ratio is not None:
+        renamed["warmup_steps"] = ratio
+    layers = renamed.get("target_modules")
+    if isinstance(layers, (list, tuple)):
+        renamed["target_modules"] = ", ".join(str(layer) for layer in layers)
+    return renamed
+
+
+_SPOKEN = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+def _converted(setting: Setting, value: Any) -> Any:
+    if setting.type is str:
+        return _chosen(setting, str(value))
+    if setting.type is bool:
+        spoken = _SPOKEN.get(str(value).strip().lower())
+        if spoken is None:
+            raise ValueError(f"{setting.name} is {value!r}, and must be true or false.")
+        return spoken
+    return _number(setting, value)
+
+
+def _chosen(setting: Setting, value: str) -> str:
+    if setting.choices and value not in setting.choices:
+        raise ValueError(f"{setting.name} is {value!r}, and must be one of: {', '.join(setting.choices)}.")
+    return value
+
+
+def _number(setting: Setting, value: Any) -> float | int:
+    kind = "a whole number" if setting.type is int else "a number"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{setting.name} is {value!r}, and must be {kind}.") from None
+    if isinstance(value, bool) or not math.isfinite(number) or (setting.type is int and number != int(number)):
+        raise ValueError(f"{setting.name} is {value!r}, and must be {kind}.")
+    if not setting.minimum <= number <= setting.maximum:
+        raise ValueError(f"{setting.name} is {value}, and must be between {setting.minimum:g} "
+                         f"and {setting.maximum:g}.")
+    if setting.name == "max_steps" and number == 0:
+        raise ValueError("max_steps is 0, and would train nothing. Use -1 to train by epochs.")
+    return setting.type(number)
