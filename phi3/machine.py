@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +31,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """Read what this machine is from the system, so that the page needn't wait for torch."""
-    threads, memory = len(os.sched_getaffinity(0)), _memory()
+    threads, memory = _threads(), _memory()
     if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
         # Half an RTX Pro 6000 Blackwell is what a Space's default ("large") lease holds.
         return Machine("zerogpu", "ZeroGPU", threads, memory, card_memory=48.0)
@@ -38,6 +39,10 @@ def this_machine() -> Machine:
     if card is not None:
         return Machine("cuda", card[0], threads, memory, card_memory=card[1])
     return Machine("cpu", "CPU", threads, memory)
+
+
+def _threads() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _memory() -> float:

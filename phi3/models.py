@@ -1,0 +1,212 @@
+"""The Phi-3 family: find a base by name, refuse what isn't one, load it in fp32, bf16 or NF4."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from transformers import Phi3ForCausalLM, PreTrainedTokenizerFast
+
+EMBEDDED = "phi3/tiny"
+EMBEDDED_FOLDER = Path(__file__).parent / "tiny"
+PHI3_MINI = "microsoft/Phi-3-mini-4k-instruct"
+Precision = Literal["fp32", "bf16", "nf4"]
+
+_REFUSALS = {
+    "phi3small": "Phi-3-small exists only as remote code, which is never run here.",
+    "phimoe": "Phi-3.5-MoE has another architecture.",
+    "phi3_v": "Phi-3-vision has another architecture.",
+    "phi": "Phi-1 and Phi-2 have another architecture.",
+}
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What can be known of a base without loading it. `folder` is None where it has to come from the Hub."""
+
+    id: str
+    folder: Path | None
+    config: dict[str, Any]
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the residual stream."""
+        return self.config["hidden_size"]
+
+    @property
+    def context(self) -> int:
+        """Tokens that the base can attend over."""
+        return self.config["max_position_embeddings"]
+
+    @property
+    def source(self) -> str:
+        """What `from_pretrained` is given."""
+        return self.id if self.folder is None else str(self.folder)
+
+    @cached_property
+    def revision(self) -> str | None:
+        """Hash of the weights (embedded base, folders), or None where the Hub's own revision counts."""
+        if self.folder is None:
+            return self.config.get("_commit_hash")
+        digest = hashlib.sha256()
+        for shard in sorted(self.folder.glob("*.safetensors")):
+            with shard.open("rb") as weights:
+                digest.update(hashlib.file_digest(weights, "sha256").digest())
+        return digest.hexdigest()[:40]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded base: `model` is never changed by those who use it."""
+
+    facts: BaseFacts
+    model: Phi3ForCausalLM
+    tokenizer: PreTrainedTokenizerFast
+    precision: Precision
+    stop_tokens: tuple[int, ...]
+
+
+def chosen_base(on_a_gpu: bool) -> str:
+    """The base this machine serves: STUDIO_BASE, else Phi-3-mini on a GPU and the embedded Phi-3 elsewhere."""
+    return os.environ.get("STUDIO_BASE", "").strip() or (PHI3_MINI if on_a_gpu else EMBEDDED)
+
+
+def base_facts(name: str) -> BaseFacts:
+    """Read the base's config.json (embedded, folder or Hub); ValueError says why a name is refused."""
+    name = name.strip()
+    if name == EMBEDDED or (Path(name).is_dir() and Path(name).resolve() == EMBEDDED_FOLDER):
+        return _checked(BaseFacts(EMBEDDED, EMBEDDED_FOLDER, _json(EMBEDDED_FOLDER / "config.json")))
+    if Path(name).expanduser().is_dir():
+        folder = Path(name).expanduser().resolve()
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"The folder {name} holds no config.json, so it is no model.")
+        return _checked(BaseFacts(str(folder), folder, _json(folder / "config.json")))
+    return _checked(BaseFacts(name, None, _json(_from_hub(name))))
+
+
+def load_tokenizer(facts: BaseFacts) -> PreTrainedTokenizerFast:
+    """The base's tokenizer; imports no torch, so the page's process can count tokens."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(facts.source, trust_remote_code=False)
+    if tokenizer.chat_template is None:
+        raise ValueError(f"{facts.id} has no chat template, so it can't be taught to chat. "
+                         "Choose an instruct model of the Phi-3 family.")
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(name: str, precision: Precision | None = None, device: str | None = None,
+              attention: str = "sdpa") -> Base:
+    """Load a base for training or chat.
+
+    `precision` defaults to bf16 on a card and fp32 on a CPU; "nf4" is 4-bit NormalFloat with double quantisation
+    (Dettmers et al., 2023). Raises ValueError where the name is refused or the weights can't be read.
+    """
+    import torch
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it offers a CPU kernel from the Hub; we need none
+    facts = base_facts(name)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    precision = precision or ("bf16" if device.startswith("cuda") else "fp32")
+    # The public repositories name their old remote code here; the native class is the one that runs, and is saved.
+    config = Phi3Config.from_dict({key: value for key, value in facts.config.items() if key != "auto_map"})
+    options: dict[str, Any] = {"config": config, "attn_implementation": attention, "trust_remote_code": False}
+    if precision == "nf4":
+        options |= {"quantization_config": nf4(device), "device_map": {"": device}, "dtype": _compute(device)}
+    else:
+        options["dtype"] = torch.bfloat16 if precision == "bf16" else torch.float32
+    try:
+        model = Phi3ForCausalLM.from_pretrained(facts.source, **options)
+    except OSError as problem:
+        raise ValueError(f"The weights of {facts.id} could not be read: {problem}") from problem
+    model = model if precision == "nf4" else model.to(device)
+    tokenizer = load_tokenizer(facts)
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return Base(facts, model.eval().requires_grad_(False), tokenizer, precision, _stop_tokens(model, tokenizer))
+
+
+def nf4(device: str) -> Any:
+    """The recipe's 4-bit settings: NF4, double quantisation, and the machine's fast compute type."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+                              bnb_4bit_compute_dtype=_compute(device))
+
+
+def shell_of(base: Base) -> Phi3ForCausalLM:
+    """A second module over the same weights, for whoever must wrap or train it: the base stays as it is.
+
+    Built on `meta` and filled with `load_state_dict(assign=True)`, so that every parameter is shared.
+    NF4 layers keep their quantisation state outside the state dict, so there the modules are copied shallowly.
+    """
+    import copy
+
+    import torch
+    from transformers import Phi3ForCausalLM
+
+    if base.precision == "nf4":
+        weights = {id(value): value for value in (*base.model.parameters(), *base.model.buffers())}
+        return copy.deepcopy(base.model, memo=weights)
+    with torch.device("meta"):
+        shell = Phi3ForCausalLM(base.model.config)
+    shell.load_state_dict(base.model.state_dict(), assign=True)
+    # Rotary frequencies are computed, not saved; the shell takes the base's own.
+    shell.model.rotary_emb = copy.deepcopy(base.model.model.rotary_emb)
+    shell.generation_config = copy.deepcopy(base.model.generation_config)
+    return shell.eval().requires_grad_(False)
+
+
+def _compute(device: str) -> Any:
+    import torch
+
+    return torch.bfloat16 if device.startswith("cuda") else torch.float32
+
+
+def _stop_tokens(model: Phi3ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+    """Where an answer ends: what generation_config.json lists, the end of text, and Phi-3's `<|end|>`."""
+    listed = model.generation_config.eos_token_id
+    listed = listed if isinstance(listed, list) else [listed]
+    end = tokenizer.get_added_vocab().get("<|end|>")
+    return tuple(sorted({token for token in (*listed, tokenizer.eos_token_id, end) if token is not None}))
+
+
+def _checked(facts: BaseFacts) -> BaseFacts:
+    kind = facts.config.get("model_type")
+    if kind == "phi3":
+        return facts
+    why = _REFUSALS.get(str(kind), f"Its config says model_type {kind}.")
+    raise ValueError(f"{facts.id} can't be used: {why} Choose a model whose config says model_type phi3, "
+                     f"such as {PHI3_MINI} or {EMBEDDED}.")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, "config.json"))
+    except HFValidationError:
+        raise ValueError(f"There is no folder {name}, and it can't be a Hub id (owner/name).") from None
+    except LocalEntryNotFoundError:
+        raise ValueError(f"There is no folder {name}, and the Hub can't be reached to look for a model of that "
+                         f"name. {EMBEDDED} works without a network.") from None
+    except (RepositoryNotFoundError, OSError) as problem:
+        raise ValueError(f"No model {name} on the Hub: {str(problem).splitlines()[0]}") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"{path} can't be read as JSON: {problem}") from None
