@@ -73,3 +73,14 @@ def _torch_has_cuda() -> bool:
         return not version("torch").endswith("+cpu")
     except PackageNotFoundError:
         return False
+
+
+def studio_home() -> Path:
+    """Where runs and adapters are kept: STUDIO_HOME, else a Space's persistent disk, else ./studio_home."""
+    named = os.environ.get("STUDIO_HOME", "").strip()
+    if named:
+        return Path(named).expanduser().resolve()
+    disk = Path("/data")
+    if os.environ.get("SPACE_ID") and os.access(disk, os.W_OK):
+        return disk / "studio"
+    return Path("studio_home").resolve()

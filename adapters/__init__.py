@@ -1,0 +1,1 @@
+"""Keeps the adapters that were made or fetched."""

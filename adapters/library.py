@@ -1,0 +1,116 @@
+"""Adapters on this disk, by name: those that ship with the app and those that were trained here."""
+
+import json
+import re
+import shutil
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from phi3.models import EMBEDDED, EMBEDDED_FOLDER
+
+SHIPPED_FOLDER = EMBEDDED_FOLDER / "adapters"
+PROVENANCE = "provenance.json"
+WEIGHTS = "adapter_model.safetensors"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# Words that lanes and command lines use for "no adapter"; Windows and dot files are kept out by the pattern.
+_TAKEN = ("base", "none")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One adapter in PEFT's format. `provenance` says how it was made (empty where nobody wrote it down)."""
+
+    name: str
+    folder: Path
+    base: str
+    shipped: bool
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def checked_name(name: str) -> str:
+    """The name itself where it can be an adapter's and a folder's; ValueError says what a name may be."""
+    if not _NAME.fullmatch(name) or name.endswith(".") or name.lower() in _TAKEN:
+        raise ValueError(f"{name!r} can't be a name. Use up to 64 letters, digits, dots, dashes and underscores, "
+                         "beginning with a letter or digit, and not 'base' or 'none'.")
+    return name
+
+
+class Library:
+    """The adapters under one folder, and those that ship."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "adapters"
+
+    def all(self) -> list[Adapter]:
+        """Own adapters, newest first, then the shipped ones."""
+        own = sorted(_adapters_in(self.folder), key=_made_at, reverse=True)
+        return [_read(folder, shipped=False) for folder in own] + \
+               [_read(folder, shipped=True) for folder in sorted(_adapters_in(SHIPPED_FOLDER))]
+
+    def names(self) -> list[str]:
+        """Names in the order of `all`."""
+        return [adapter.name for adapter in self.all()]
+
+    def get(self, name: str) -> Adapter:
+        """The adapter of that name, or in that folder; ValueError names those there are."""
+        for place, shipped in ((self.folder, False), (SHIPPED_FOLDER, True)):
+            if _NAME.fullmatch(name) and (place / name / "adapter_config.json").is_file():
+                return _read(place / name, shipped)
+        known = ", ".join(self.names()) or "none yet"
+        raise ValueError(f"There is no adapter named {name}. Adapters here: {known}.")
+
+    def has(self, name: str) -> bool:
+        """Whether the name is taken."""
+        return name in self.names()
+
+    def put(self, name: str, made: Path, provenance: dict[str, Any]) -> Adapter:
+        """Copy an adapter's files in under a free name, whole or not at all."""
+        checked_name(name)
+        if self.has(name):
+            raise ValueError(f"There is already an adapter named {name}. Choose another name.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        arriving = self.folder / f".{name}.{time.time_ns()}"
+        shutil.copytree(made, arriving)
+        (arriving / PROVENANCE).write_text(json.dumps(provenance, indent=2, ensure_ascii=False), encoding="utf-8")
+        arriving.rename(self.folder / name)
+        return self.get(name)
+
+    def remove(self, name: str) -> None:
+        """Delete one of one's own adapters."""
+        adapter = self.get(name)
+        if adapter.shipped:
+            raise ValueError(f"{name} ships with the app and can't be removed.")
+        shutil.rmtree(adapter.folder)
+
+
+def adapter_in(folder: Path) -> Adapter:
+    """An adapter anywhere on this disk (the terminal's way); ValueError where the folder holds none."""
+    if not (folder / "adapter_config.json").is_file() or not (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder} holds no adapter (adapter_config.json and {WEIGHTS}).")
+    return _read(folder.resolve(), shipped=False)
+
+
+def as_plain(adapter: Adapter) -> dict[str, Any]:
+    """Plain values for `--json`."""
+    return {**asdict(adapter), "folder": str(adapter.folder)}
+
+
+def _adapters_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [one for one in folder.iterdir() if (one / "adapter_config.json").is_file()
+            and not one.name.startswith(".")]
+
+
+def _made_at(folder: Path) -> float:
+    return (folder / "adapter_config.json").stat().st_mtime
+
+
+def _read(folder: Path, shipped: bool) -> Adapter:
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    written = folder / PROVENANCE
+    provenance = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
+    base = config.get("base_model_name_or_path") or EMBEDDED
+    return Adapter(folder.name, folder, base, shipped, provenance)

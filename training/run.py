@@ -1,0 +1,239 @@
+"""A run is a folder: whoever trains writes into it, whoever watches reads from it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from adapters.library import Library, checked_name
+from training.config import RunConfig
+from training.data import ChatData, Conversation, split
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_STATE_BY_EVENT = {
+    "queued": "queued", "created": "preparing", "lease_ended": "paused", "stopped": "stopped",
+    "finished": "finished", "failed": "failed",
+}
+ENDED = ("stopped", "finished", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of events.jsonl. `values` are plain and depend on the type; `time` is seconds since 1970."""
+
+    type: str
+    run: str
+    time: float
+    step: int | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """One line, as the file holds it and `--json` prints it."""
+        step = {} if self.step is None else {"step": self.step}
+        whole = {"type": self.type, "run": self.run, "time": round(self.time, 3), **step, **self.values}
+        return json.dumps(whole, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Event:
+        """The inverse of `to_json`."""
+        values = json.loads(line)
+        kind, run, moment = values.pop("type"), values.pop("run"), values.pop("time")
+        return cls(kind, run, moment, values.pop("step", None), values)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, read from its folder whenever it is asked."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def home(self) -> Path:
+        """The studio's folder that this run lies in."""
+        return self.folder.parent.parent
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """What was asked for."""
+        import yaml
+
+        return RunConfig.from_settings(yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8")))
+
+    @cached_property
+    def about_data(self) -> dict[str, Any]:
+        """Name, kind, format and row counts of the data as it was at Start."""
+        return json.loads((self.folder / "data.json").read_text(encoding="utf-8"))
+
+    def events(self) -> list[Event]:
+        """All events so far; a last line that a power cut left half written is not one."""
+        path = self.folder / "events.jsonl"
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        return [Event.from_json(line) for line in text.split("\n")[:-1] if line]
+
+    def append(self, kind: str, step: int | None = None, **values: Any) -> Event:
+        """Write one event, flushed to the disk."""
+        event = Event(kind, self.id, time.time(), step, values)
+        path = self.folder / "events.jsonl"
+        with path.open("ab+") as lines:
+            if lines.tell() and not _ends_a_line(lines):
+                lines.write(b"\n")
+            lines.write(event.to_json().encode() + b"\n")
+            lines.flush()
+            os.fsync(lines.fileno())
+        return event
+
+    def state(self) -> str:
+        """queued, preparing, running, interrupted, paused, stopped, finished or failed: what the events say.
+
+        Never asked by the trainer of its own run: a POSIX lock is lost when its holder closes any descriptor of
+        the file.
+        """
+        events = self.events()
+        named = _STATE_BY_EVENT.get(events[-1].type) if events else "preparing"
+        return named or ("running" if self._is_held() else "interrupted")
+
+    def follow(self, pause: float = 0.2) -> Iterator[Event]:
+        """Events as they come, until the run has ended (or nobody is training it any more)."""
+        seen = 0
+        while True:
+            state = self.state()
+            events = self.events()
+            yield from events[seen:]
+            seen = len(events)
+            if state in ENDED or state == "paused":
+                return
+            time.sleep(pause)
+
+    def conversations(self) -> tuple[list[Conversation], list[Conversation]]:
+        """(train, held out), as frozen at Start."""
+        import pyarrow.parquet as parquet
+
+        rows = parquet.read_table(self.folder / "data.parquet").to_pylist()
+        kept = [(row["held_out"], Conversation(row["row"], tuple(row["messages"]))) for row in rows]
+        return [one for held, one in kept if not held], [one for held, one in kept if held]
+
+    def ask_to_stop(self) -> None:
+        """Please stop after this step; what was learned is kept."""
+        (self.folder / "stop").touch()
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether somebody asked."""
+        return (self.folder / "stop").exists()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run's lock: one trainer per run. ValueError where another holds it.
+
+        `lockf`, not `flock`: the latter stays held by a forked child of a trainer that was killed.
+        """
+        with (self.folder / "lock").open("a") as lock:
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ValueError(f"The run {self.id} is being trained already.") from None
+            yield
+
+    def _is_held(self) -> bool:
+        with (self.folder / "lock").open("a") as lock:
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+
+class Runs:
+    """All runs under one studio folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.folder = home / "runs"
+
+    def create(self, config: RunConfig, data: ChatData, owner: str = "local") -> Run:
+        """Make the folder of a new run, whole or not at all; its first event is `created`.
+
+        ValueError where a run is going already, or where the adapter's name is taken.
+        """
+        going = self.going()
+        if going is not None:
+            raise ValueError(f"{going.id} is still training. Wait for it, or stop it first.")
+        config = self._named(config, data)
+        train, held = split(data, config.held_out, config.seed)
+        run_id = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        arriving = self.folder / f".{run_id}"
+        arriving.mkdir()
+        try:
+            _fill(arriving, config, data, train, held, owner)
+            arriving.rename(self.folder / run_id)
+        except BaseException:
+            shutil.rmtree(arriving, ignore_errors=True)
+            raise
+        run = Run(self.folder / run_id)
+        run.append("created", rows=len(train), held_out=len(held), data=data.name)
+        return run
+
+    def get(self, run_id: str) -> Run:
+        """The run of that id; ValueError where there is none."""
+        if _RUN_ID.fullmatch(run_id) and (self.folder / run_id / "config.yaml").is_file():
+            return Run(self.folder / run_id)
+        raise ValueError(f"There is no run {run_id}. See `python -m training list`.")
+
+    def all(self) -> list[Run]:
+        """Newest first."""
+        folders = [one for one in self.folder.iterdir() if not one.name.startswith(".")] \
+            if self.folder.is_dir() else []
+        runs = [Run(one) for one in folders if (one / "config.yaml").is_file()]
+        return sorted(runs, key=lambda run: run.folder.stat().st_ctime, reverse=True)
+
+    def going(self) -> Run | None:
+        """The run that is being trained or about to be."""
+        return next((run for run in self.all() if run.state() in ("preparing", "running")), None)
+
+    def _named(self, config: RunConfig, data: ChatData) -> RunConfig:
+        library = Library(self.home)
+        if config.name:
+            if library.has(checked_name(config.name)):
+                raise ValueError(f"There is already an adapter named {config.name}. Choose another name.")
+            return config
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.name).stem).strip("-").lower()[:40] or "adapter"
+        taken = {*library.names(), *(run.config.name for run in self.all())}
+        number = next(n for n in range(1, 100_000) if f"{stem}-{n}" not in taken)
+        return RunConfig.from_settings({**config.settings(), "name": f"{stem}-{number}"})
+
+
+def _fill(folder: Path, config: RunConfig, data: ChatData, train: Sequence[Conversation],
+          held: Sequence[Conversation], owner: str) -> None:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    rows = [{"row": one.row, "held_out": side, "messages": list(one.messages)}
+            for side, part in ((False, train), (True, held)) for one in part]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "data.parquet")
+    about = {"name": data.name, "kind": data.kind, "format": data.format, "rows": data.rows_read,
+             "dropped": len(data.dropped), "train": len(train), "held_out": len(held)}
+    (folder / "data.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+    (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+    (folder / "owner").write_text(owner, encoding="utf-8")
+    (folder / "lock").touch()
+
+
+def _ends_a_line(lines: Any) -> bool:
+    lines.seek(-1, os.SEEK_END)
+    return lines.read(1) == b"\n"
