@@ -1,0 +1,1 @@
+"""Talking to the base and to adapters, side by side."""

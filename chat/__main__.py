@@ -1,0 +1,123 @@
+"""Ask the base and adapters the same question from the terminal."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapters.library import Adapter, Library, adapter_in
+from phi3.machine import studio_home, this_machine
+
+if TYPE_CHECKING:
+    from phi3.generate import Answer, Lane
+
+MOST_LANES = 4
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and answer; 0 when done, 2 with one sentence on stderr where the user can mend it."""
+    asked = _parser().parse_args(arguments)
+    try:
+        return _ask(asked)
+    except ValueError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m chat", description="One question, up to four answers.")
+    parser.add_argument("prompt", help="what to ask")
+    parser.add_argument("--with", dest="lanes", action="append", metavar="base|NAME|FOLDER",
+                        help="who answers; repeat it for more lanes (default: base)")
+    parser.add_argument("--system", default="", help="a system message for all lanes")
+    parser.add_argument("--base", help="base model (default: this machine's)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    parser.add_argument("--top_p", type=float, default=1.0, help="nucleus sampling (default 1: off)")
+    parser.add_argument("--top_k", type=int, default=0, help="only the k likeliest tokens (default 0: off)")
+    parser.add_argument("--repetition_penalty", type=float, default=1.0, help="above 1 repeats less (default 1: off)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same answer")
+    parser.add_argument("--max_new_tokens", type=int, default=256, help="longest answer in tokens (default 256)")
+    parser.add_argument("--json", action="store_true", help="print one object")
+    return parser
+
+
+def _ask(asked: argparse.Namespace) -> int:
+    names = asked.lanes or ["base"]
+    _check(asked, names)
+    library = Library(studio_home())
+    adapters = [None if name == "base" else _adapter(library, name) for name in names]
+    answers = _answers(asked, adapters)
+    if asked.json:
+        lanes = [{"adapter": name, "text": answer.text, "tokens": answer.tokens, "seconds": round(answer.seconds, 4),
+                  **({"error": answer.note} if answer.end == "error" else {})}
+                 for name, answer in zip(names, answers, strict=True)]
+        print(json.dumps({"lanes": lanes}, ensure_ascii=False))
+    else:
+        print("\n\n".join(_in_words(name, answer) for name, answer in zip(names, answers, strict=True)))
+    return _verdict(names, answers)
+
+
+def _check(asked: argparse.Namespace, names: Sequence[str]) -> None:
+    if not asked.prompt.strip():
+        raise ValueError("The prompt is empty. Write a question.")
+    if len(names) > MOST_LANES:
+        raise ValueError(f"{len(names)} lanes were asked for; {MOST_LANES} at most answer at once.")
+    for name, low, high in (("temperature", 0, 5), ("top_p", 0, 1), ("top_k", 0, 1_000_000),
+                            ("repetition_penalty", 0.1, 10), ("max_new_tokens", 1, 131072)):
+        value = vars(asked)[name]
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value:g}, and must be between {low:g} and {high:g}.")
+
+
+def _adapter(library: Library, name: str) -> Adapter:
+    """An adapter of the library, or a folder."""
+    if library.has(name) or not Path(name).is_dir():
+        return library.get(name)
+    return adapter_in(Path(name))
+
+
+def _answers(asked: argparse.Namespace, adapters: Sequence[Adapter | None]) -> list["Answer"]:
+    from phi3.models import base_facts, chosen_base
+
+    facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from phi3.generate import Answerer
+    from phi3.models import load_base
+
+    answerer = Answerer(load_base(facts.id))
+    *_, last = answerer.answer([_lane(asked, adapter) for adapter in adapters])
+    return last
+
+
+def _lane(asked: argparse.Namespace, adapter: Adapter | None) -> "Lane":
+    from phi3.generate import Lane, Sampling
+
+    system = [{"role": "system", "content": asked.system}] if asked.system.strip() else []
+    sampling = Sampling(asked.temperature, asked.top_p, asked.top_k, asked.repetition_penalty, asked.seed,
+                        asked.max_new_tokens)
+    return Lane((*system, {"role": "user", "content": asked.prompt}), str(adapter.folder) if adapter else None, sampling)
+
+
+def _in_words(name: str, answer: "Answer") -> str:
+    speed = f"{answer.tokens} tokens, {answer.tokens / answer.seconds:.0f} a second" if answer.seconds else ""
+    return f"{name}  ({speed})\n{answer.text}" if not answer.note else f"{name}\n{answer.text}\n{answer.note}".strip()
+
+
+def _verdict(names: Sequence[str], answers: Sequence["Answer"]) -> int:
+    for name, answer in zip(names, answers, strict=True):
+        if answer.end == "error":
+            raise ValueError(f"{name}: {answer.note}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

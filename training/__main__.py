@@ -1,0 +1,221 @@
+"""Train from the terminal: run, list, inspect."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phi3.machine import studio_home, this_machine
+from training.config import SETTINGS, RunConfig, Setting, recommended
+from training.run import Event, Run, Runs
+
+if TYPE_CHECKING:
+    from training.data import DataReport
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and do; 0 when done, 2 with one sentence on stderr where the user can mend it."""
+    asked = _parser().parse_args(arguments)
+    try:
+        return asked.do(asked)
+    except ValueError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description="Fine-tune Phi-3 with LoRA or QLoRA.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="train an adapter", argument_default=argparse.SUPPRESS)
+    run.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="settings saved by an earlier run")
+    run.add_argument("--data", help="a JSONL or JSON file, or an example's name (pirate, json, shop)")
+    run.add_argument("--json", action="store_true", help="print the events, one per line")
+    for setting in SETTINGS.values():
+        run.add_argument(f"--{setting.name}", metavar=_placeholder(setting), help=_help(setting))
+    run.set_defaults(do=_run)
+    listing = commands.add_parser("list", help="runs and their states")
+    listing.add_argument("--json", action="store_true", help="one object per line")
+    listing.set_defaults(do=_list)
+    inspect = commands.add_parser("inspect", help="what a data file holds")
+    inspect.add_argument("data", metavar="FILE", help="a JSONL or JSON file, or an example's name")
+    inspect.add_argument("--max_length", type=int, default=SETTINGS["max_length"].default, help="tokens kept")
+    inspect.add_argument("--base", help="whose tokenizer counts (default: this machine's base)")
+    inspect.add_argument("--json", action="store_true", help="print one object")
+    inspect.set_defaults(do=_inspect)
+    lease = commands.add_parser("lease", help="train a run's folder (what the page starts)")
+    lease.add_argument("folder", type=Path)
+    lease.set_defaults(do=_lease)
+    return parser
+
+
+def _placeholder(setting: Setting) -> str:
+    return "|".join(setting.choices) if setting.choices else setting.type.__name__.upper()
+
+
+def _help(setting: Setting) -> str:
+    text = f"{setting.help} (default {setting.default})" if setting.default != "" else setting.help
+    return text.replace("%", "%%")
+
+
+def _run(asked: argparse.Namespace) -> int:
+    from training.data import read_data
+
+    given = {name: value for name, value in vars(asked).items() if name not in ("do", "json", "data", "config")}
+    saved = _saved(asked.config) if "config" in asked else {}
+    data = asked.data if "data" in asked else saved.pop("data", None)
+    saved.pop("data", None)
+    if data is None:
+        raise ValueError("Which data? Give --data FILE, or an example's name: --data pirate.")
+    config = _config({**saved, **given})
+    run = Runs(studio_home()).create(config, read_data(data))
+    return _train_here(run, as_json="json" in asked)
+
+
+def _saved(path: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+        raise ValueError(f"{path} can't be read as settings: {problem}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no settings. Write them as `name: value`, one per line.")
+    return values
+
+
+def _config(given: dict[str, Any]) -> RunConfig:
+    """What was given, on top of what suits the base and this machine."""
+    from phi3.models import base_facts, chosen_base
+
+    machine = this_machine()
+    base = given.get("base") or chosen_base(machine.kind != "cpu")
+    RunConfig.from_settings(given)  # a mistyped setting is named before the base is looked up
+    facts = base_facts(base)
+    return RunConfig.from_settings({**recommended(facts.hidden_size, machine), **given, "base": facts.id})
+
+
+def _train_here(run: Run, as_json: bool) -> int:
+    """The terminal's lease runs in this process."""
+    _be_quiet()
+    told = _ToldRun(run.folder, as_json)
+    for event in run.events():
+        told.tell(event)
+    from training.train import run_lease
+
+    try:
+        run_lease(told)
+    except (ValueError, KeyboardInterrupt):
+        raise
+    except Exception as problem:  # its `failed` event, with advice, is written and told already
+        print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class _ToldRun(Run):
+    """A run whose events are printed as they are written."""
+
+    def __init__(self, folder: Path, as_json: bool) -> None:
+        super().__init__(folder)
+        object.__setattr__(self, "as_json", as_json)
+
+    def append(self, kind: str, step: int | None = None, **values: Any) -> Event:
+        event = super().append(kind, step, **values)
+        self.tell(event)
+        return event
+
+    def tell(self, event: Event) -> None:
+        """One line of JSON, or of words."""
+        line = event.to_json() if self.as_json else in_words(event)
+        if line:
+            print(line, flush=True)
+
+
+def in_words(event: Event) -> str:
+    """An event as a line for a person; empty where it says nothing new to one."""
+    told = event.values
+    match event.type:
+        case "created":
+            return f"{event.run}: {told['rows']} conversations to train on, {told['held_out']} held out."
+        case "started":
+            return f"Training {told['base']} with {told['method']} on {told['device']}: {told['steps']} steps."
+        case "step":
+            return f"step {event.step}  loss {told['loss']:.4f}  about {told['seconds_left']:.0f} s left"
+        case "evaluated":
+            return f"step {event.step}  held-out loss {told['loss']:.4f}"
+        case "sampled":
+            pairs = zip(told["prompts"], told["answers"], strict=True)
+            return "\n".join(f"    {prompt}\n    > {answer}" for prompt, answer in pairs)
+        case "finished" | "stopped":
+            change = f" Held-out loss {told['base_loss']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
+            return f"{event.type.capitalize()} after {told['seconds']:.0f} s: {told['adapter']}.{change}"
+        case "failed":
+            return f"{told['message']} {told['advice']}".strip()
+    return ""
+
+
+def _list(asked: argparse.Namespace) -> int:
+    rows = [_summary(run) for run in Runs(studio_home()).all()]
+    for row in rows:
+        loss = f"{row['loss']:.4f}" if row["loss"] is not None else "-"
+        print(json.dumps(row) if asked.json else f"{row['run']}  {row['state']}  {row['method']}  loss {loss}")
+    if not rows and not asked.json:
+        print("No runs yet. Try: python -m training run --data pirate")
+    return 0
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    losses = [event.values["loss"] for event in run.events() if event.type == "evaluated"]
+    return {"run": run.id, "name": run.config.name, "state": run.state(), "method": run.config.method,
+            "data": run.about_data["name"], "loss": losses[-1] if losses else None, "folder": str(run.folder)}
+
+
+def _inspect(asked: argparse.Namespace) -> int:
+    from phi3.models import base_facts, chosen_base, load_tokenizer
+    from training.data import make_report, read_data
+
+    data = read_data(asked.data)
+    tokenizer = load_tokenizer(base_facts(asked.base or chosen_base(this_machine().kind != "cpu")))
+    report = make_report(data, tokenizer, asked.max_length)
+    if asked.json:
+        print(json.dumps(report.as_json(), ensure_ascii=False))
+    else:
+        print("\n".join(_report_in_words(data.name, report)))
+    if not report.tokens.trained:
+        raise ValueError(report.warnings[0])
+    return 0
+
+
+def _report_in_words(name: str, report: DataReport) -> Iterator[str]:
+    yield f"{name}: {report.format}, {report.rows_kept} of {report.rows_read} rows kept."
+    yield (f"{report.tokens.total:,} tokens, {report.tokens.trained:,} of them trained; the longest conversation has "
+           f"{report.tokens.longest:,}, the median {report.tokens.median:,}. {report.truncated} are cut.")
+    yield from report.warnings
+    yield from (f"  row {drop.row}: {drop.reason}" for drop in report.rows_dropped[:20])
+
+
+def _lease(asked: argparse.Namespace) -> int:
+    _be_quiet()
+    from training.train import run_lease
+
+    run_lease(Run(asked.folder))
+    return 0
+
+
+def _be_quiet() -> None:
+    """Libraries' progress bars and notices would stand between the events."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

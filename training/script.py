@@ -1,0 +1,79 @@
+"""Any run as a short stand-alone TRL script with the recipe's two dictionaries."""
+
+import pprint
+from pathlib import Path
+
+from training.config import RunConfig
+
+_SCRIPT = '''"""Fine-tune {base} with {method_name}: the run "{name}", as a script of its own."""
+
+import torch
+from datasets import load_dataset
+from peft import LoraConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer{quantisation_import}, set_seed
+from trl import SFTConfig, SFTTrainer
+
+training_config = {training_config}
+
+peft_config = {peft_config}
+
+set_seed({seed})
+{rows}
+tokenizer = AutoTokenizer.from_pretrained({base!r})
+model = AutoModelForCausalLM.from_pretrained({base!r}, {model_options})
+trainer = SFTTrainer(
+    model=model,
+    args=SFTConfig(output_dir={output!r}, {machine}**training_config),
+    train_dataset=train,
+    eval_dataset={held_out},
+    processing_class=tokenizer,
+    peft_config=LoraConfig(**peft_config),
+)
+trainer.train()
+{evaluate}trainer.save_model({output!r})
+'''
+
+_FROZEN_ROWS = '''rows = load_dataset("parquet", data_files={data!r}, split="train")
+train = rows.filter(lambda row: not row["held_out"]).select_columns("messages")
+{held_line}'''
+
+_OWN_ROWS = '''rows = load_dataset("json", data_files={data!r}, split="train")
+{split_line}'''
+
+
+def script_of(config: RunConfig, data: str) -> str:
+    """The script of a run; `data` is a run's data.parquet (same split as the run) or a JSONL file of messages."""
+    on_card = config.bf16
+    return _SCRIPT.format(
+        base=config.base, name=config.name or "adapter", seed=config.seed,
+        method_name="4-bit QLoRA" if config.method == "qlora" else "LoRA",
+        quantisation_import=", BitsAndBytesConfig" if config.method == "qlora" else "",
+        training_config=_dictionary(config.training_config()), peft_config=_dictionary(config.peft_config()),
+        rows=_rows(config, data), model_options=_model_options(config),
+        output=f"{config.name or 'adapter'}", machine="" if on_card else "use_cpu=True, ",
+        held_out="held_out" if config.held_out else "None",
+        evaluate="print(trainer.evaluate())\n" if config.held_out else "",
+    )
+
+
+def _rows(config: RunConfig, data: str) -> str:
+    if Path(data).suffix == ".parquet":
+        held = 'held_out = rows.filter(lambda row: row["held_out"]).select_columns("messages")'
+        return _FROZEN_ROWS.format(data=data, held_line=held if config.held_out else "")
+    halves = f"halves = rows.train_test_split(test_size={config.held_out}, seed={config.seed})\n" \
+             'train, held_out = halves["train"], halves["test"]'
+    return _OWN_ROWS.format(data=data, split_line=halves if config.held_out else "train = rows")
+
+
+def _model_options(config: RunConfig) -> str:
+    kind = "torch.bfloat16" if config.bf16 else "torch.float32"
+    options = f"dtype={kind}, attn_implementation={config.attn_implementation!r}"
+    if config.method == "lora":
+        return options
+    return (f"{options},\n    quantization_config=BitsAndBytesConfig(\n"
+            "        load_in_4bit=True, bnb_4bit_quant_type=\"nf4\", bnb_4bit_use_double_quant=True,\n"
+            f"        bnb_4bit_compute_dtype={kind},\n    ),\n")
+
+
+def _dictionary(values: dict) -> str:
+    return pprint.pformat(values, sort_dicts=False, width=100)

@@ -1,0 +1,299 @@
+"""Train one run with TRL inside one lease; everything it has to say goes into the run's folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from adapters.library import Library
+from phi3.generate import Lane, Sampling, answer_all
+from phi3.models import Base, load_base, shell_of
+from phi3.template import Message, encode_conversation
+from training.config import RunConfig
+from training.data import Conversation
+from training.run import Event, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import TrainerControl, TrainerState
+    from trl import SFTTrainer
+
+SHOWN_PROMPTS = 3
+SHOWN_TOKENS = 64
+
+
+def run_lease(run: Run) -> Event:
+    """Train the run to its end, or until it is asked to stop; returns the last event.
+
+    Whatever goes wrong is written as a `failed` event with a sentence and advice, and raised again.
+    """
+    with run.held():
+        try:
+            return _train(run)
+        except BaseException as problem:
+            _report_failure(run, problem)
+            raise
+
+
+def _train(run: Run) -> Event:
+    import torch
+    from transformers import set_seed
+
+    began = time.monotonic()
+    base = load_base(run.config.base, "nf4" if run.config.method == "qlora" else _precision(run.config),
+                     attention=run.config.attn_implementation)
+    train, held = run.conversations()
+    set_seed(run.config.seed)  # the adapter's own random start; TRL seeds only after it was made
+    trainer = _trainer(run, base, train, held)
+    writer = _Writer(run, base, _prompts(held or train), began, trainer)
+    trainer.add_callback(writer)
+    run.append("started", base=base.facts.id, method=run.config.method, device=str(base.model.device),
+               threads=torch.get_num_threads(), steps=_planned_steps(trainer), pid=os.getpid(),
+               trainable_parameters=trainer.model.num_parameters(only_trainable=True))
+    _speak(trainer, writer, step=0)
+    trainer.train()
+    return _finish(run, base, trainer, writer)
+
+
+def _precision(config: RunConfig) -> Any:
+    import torch
+
+    return "bf16" if config.bf16 and torch.cuda.is_available() else "fp32"
+
+
+def _trainer(run: Run, base: Base, train: Sequence[Conversation], held: Sequence[Conversation]) -> SFTTrainer:
+    """TRL's trainer over a shell of the base, on rows that were tokenised by the app's own template code."""
+    import torch
+    from peft import LoraConfig
+    from transformers.trainer_callback import PrinterCallback
+    from trl import SFTConfig, SFTTrainer
+
+    asked = run.config.training_config()
+    on_card = torch.cuda.is_available()
+    # The labels mark the answers already (`encode_conversation`), so TRL has nothing left to prepare.
+    ours = {"assistant_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True},
+            "use_cpu": not on_card, "bf16": asked["bf16"] and on_card,
+            "eval_strategy": asked["eval_strategy"] if held else "no", "save_total_limit": 2,
+            "per_device_eval_batch_size": asked["per_device_train_batch_size"], "disable_tqdm": True,
+            "dataloader_pin_memory": on_card, "logging_first_step": True}
+    arguments = SFTConfig(output_dir=str(run.folder / "checkpoints"), **{**asked, **ours})
+    rows = [_dataset(base, part, run.config.max_length) for part in (train, held)]
+    if not rows[0]:
+        raise ValueError("No conversation has an answer within max_length, so there is nothing to train. Raise it.")
+    trainer = SFTTrainer(model=shell_of(base), args=arguments, train_dataset=rows[0], eval_dataset=rows[1] or None,
+                         processing_class=base.tokenizer, peft_config=LoraConfig(**run.config.peft_config()))
+    trainer.remove_callback(PrinterCallback)  # the events say what it would print
+    return trainer
+
+
+def _dataset(base: Base, rows: Sequence[Conversation], max_length: int) -> Any:
+    from datasets import Dataset
+
+    encoded = [encode_conversation(base.tokenizer, one.messages).cut(max_length) for one in rows]
+    return Dataset.from_list([{"input_ids": one.input_ids, "labels": one.labels()} for one in encoded
+                              if any(one.trained)])
+
+
+def _planned_steps(trainer: SFTTrainer) -> int:
+    asked = trainer.args
+    if asked.max_steps > 0:
+        return asked.max_steps
+    batches = len(trainer.get_train_dataloader())
+    per_epoch = max(1, -(-batches // asked.gradient_accumulation_steps))
+    return max(1, int(-(-asked.num_train_epochs * per_epoch // 1)))
+
+
+def _prompts(rows: Sequence[Conversation]) -> list[list[Message]]:
+    """The first question of a few conversations that differ in it, with its system message."""
+    found: dict[str, list[Message]] = {}
+    for one in rows:
+        end = next(place for place, turn in enumerate(one.messages) if turn["role"] == "user") + 1
+        found.setdefault(one.messages[end - 1]["content"], list(one.messages[:end]))
+    return list(found.values())[:SHOWN_PROMPTS]
+
+
+def _speak(trainer: SFTTrainer, writer: _Writer, step: int) -> None:
+    """Held-out loss and answers of the model as it is, before training has begun."""
+    if trainer.eval_dataset is not None:
+        trainer.evaluate()  # the writer notes it
+    else:
+        writer.sample(step, trainer.model)
+
+
+class _Writer(TrainerCallback):
+    """Turns what the trainer does into events, and a request to stop into a stop."""
+
+    def __init__(self, run: Run, base: Base, prompts: list[list[Message]], began: float, trainer: SFTTrainer) -> None:
+        self.run, self.base, self.prompts, self.began, self.trainer = run, base, prompts, began, trainer
+        self.held_out_losses: list[tuple[int, float]] = []
+        self.asked_to_stop = False
+        self._paused = 0.0  # seconds spent on evaluation and speaking, which are no part of a step
+        self._first: tuple[float, int, float] | None = None
+        self._sampled_at = -1
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Steps are timed from the first one's beginning."""
+        if self._first is None:
+            self._first = (time.monotonic(), state.global_step, self._paused)
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict | None = None,
+               **kwargs: Any) -> None:
+        """A `step` event for each logged training loss."""
+        if logs is None or "loss" not in logs or self._first is None:
+            return
+        start, first_step, paused_before = self._first
+        seconds = time.monotonic() - start - (self._paused - paused_before)
+        done = max(1, state.global_step - first_step)
+        self.run.append("step", state.global_step, loss=round(logs["loss"], 5),
+                        learning_rate=logs.get("learning_rate"), epoch=round(state.epoch or 0.0, 3),
+                        seconds=round(seconds, 2),
+                        seconds_left=round(seconds / done * (state.max_steps - state.global_step), 1),
+                        tokens_per_second=round(logs.get("num_tokens", 0) / max(seconds, 1e-9)))
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        """Stop after this step where somebody asked; what was learned is saved as a checkpoint."""
+        if self.run.is_asked_to_stop():
+            self.asked_to_stop = True
+            control.should_training_stop = control.should_save = True
+        if self.trainer.eval_dataset is None and state.global_step % args.eval_steps == 0:
+            self.sample(state.global_step, self.trainer.model)
+        return control
+
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict | None = None,
+                    **kwargs: Any) -> None:
+        """An `evaluated` event, and what the model says now."""
+        loss = (metrics or {}).get("eval_loss")
+        if loss is not None:
+            self._paused += metrics.get("eval_runtime", 0.0)
+            self.held_out_losses.append((state.global_step, loss))
+            self.run.append("evaluated", state.global_step, loss=round(loss, 5))
+        self.sample(state.global_step, self.trainer.model)
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """A `checkpointed` event."""
+        self.run.append("checkpointed", state.global_step, folder=f"checkpoints/checkpoint-{state.global_step}")
+
+    def sample(self, step: int, model: Any) -> None:
+        """What the model says to the fixed prompts, once per step."""
+        if step == self._sampled_at:
+            return
+        self._sampled_at = step
+        began = time.monotonic()
+        greedy = Sampling(max_new_tokens=SHOWN_TOKENS)
+        answers = answer_all(model, self.base, [Lane(tuple(prompt), sampling=greedy) for prompt in self.prompts])
+        self.run.append("sampled", step, prompts=[prompt[-1]["content"] for prompt in self.prompts],
+                        answers=[answer.text for answer in answers])
+        self._paused += time.monotonic() - began
+
+
+def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer) -> Event:
+    """Last evaluation, the adapter in PEFT's format, its place in the library, and the last event."""
+    step = trainer.state.global_step
+    if trainer.eval_dataset is not None and writer.held_out_losses[-1][0] != step:
+        trainer.evaluate()
+    writer.sample(step, trainer.model)
+    _save_adapter(trainer.model, base, run.folder / "adapter")
+    losses = writer.held_out_losses
+    outcome = {"steps": step, "seconds": round(time.monotonic() - writer.began, 1),
+               "base_loss": round(losses[0][1], 5) if losses else None,
+               "loss": round(losses[-1][1], 5) if losses else None}
+    library = Library(run.home)
+    adapter = library.put(run.config.name, run.folder / "adapter", _provenance(run, base, outcome))
+    kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"
+    return run.append(kind, step, adapter=adapter.name, folder=str(adapter.folder), **outcome,
+                      example=writer.prompts[0][-1]["content"])
+
+
+def _save_adapter(model: Any, base: Base, folder: Path) -> None:
+    """Only the LoRA weights, and a config that names the base by its canonical id; whole or not at all."""
+    import copy
+
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    arriving = folder.with_name(f".{folder.name}.arriving")
+    shutil.rmtree(arriving, ignore_errors=True)
+    arriving.mkdir()
+    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file({name: value.contiguous().cpu() for name, value in weights.items()},
+              arriving / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = copy.copy(model.peft_config["default"])
+    config.base_model_name_or_path, config.revision = base.facts.id, base.facts.revision
+    config.inference_mode = True
+    config.save_pretrained(arriving)
+    shutil.rmtree(folder, ignore_errors=True)
+    arriving.rename(folder)
+
+
+def _provenance(run: Run, base: Base, outcome: dict[str, Any]) -> dict[str, Any]:
+    """How the adapter came to be: enough to judge it and to make it again."""
+    from importlib.metadata import version
+
+    rows = hashlib.sha256((run.folder / "data.parquet").read_bytes()).hexdigest()
+    return {
+        "run": run.id, "base": base.facts.id, "base_revision": base.facts.revision,
+        "chat_template": hashlib.sha256(base.tokenizer.chat_template.encode()).hexdigest(),
+        "data": {**run.about_data, "sha256": rows}, "settings": run.config.settings(), "outcome": outcome,
+        "device": str(base.model.device),
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")},
+    }
+
+
+@dataclass(frozen=True)
+class _Failure:
+    message: str
+    advice: str
+
+
+def _report_failure(run: Run, problem: BaseException) -> None:
+    """The `failed` event. A disk that is too full even for that keeps the events that there were."""
+    failure = _explained(problem)
+    for partial in (run.folder / "checkpoints").glob("tmp-*"):
+        shutil.rmtree(partial, ignore_errors=True)
+    if not isinstance(problem, (ValueError, KeyboardInterrupt)):
+        traceback.print_exception(problem)
+    try:
+        run.append("failed", message=failure.message, advice=failure.advice)
+    except OSError as second:
+        print(f"{failure.message} The event could not be written either: {second}", file=sys.stderr)
+
+
+def _explained(problem: BaseException) -> _Failure:
+    import torch
+
+    if isinstance(problem, KeyboardInterrupt):
+        return _Failure("The training was interrupted from the keyboard.", "Start it again to train anew.")
+    if isinstance(problem, ValueError):
+        return _Failure(str(problem), "")
+    if isinstance(problem, (torch.OutOfMemoryError, MemoryError)):
+        return _Failure("The machine ran out of memory.", "Use a smaller batch size, a shorter max_length, gradient "
+                        "checkpointing, or qlora.")
+    if _is_disk_full(problem):
+        return _Failure("The disk is full, so the training could not go on.", "Free some space and start again; "
+                        "what was saved before is still there.")
+    return _Failure(f"The training failed: {type(problem).__name__}.", "The run's log.txt holds the details.")
+
+
+def _is_disk_full(problem: BaseException) -> bool:
+    """torch and safetensors wrap the system's error in their own, so the chain and the words count as well."""
+    while problem is not None:
+        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if any(words in str(problem) for words in ("No space left", "os error 28", "file write failed")):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False
