@@ -1,5 +1,7 @@
 """Ask the base and adapters the same question from the terminal."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging
@@ -83,11 +85,12 @@ def _adapter(library: Library, name: str) -> Adapter:
     return adapter_in(Path(name))
 
 
-def _answers(asked: argparse.Namespace, adapters: Sequence[Adapter | None]) -> list["Answer"]:
+def _answers(asked: argparse.Namespace, adapters: Sequence[Adapter | None]) -> list[Answer]:
     from phi3.models import base_facts, chosen_base
 
     facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from phi3.generate import Answerer
@@ -98,21 +101,22 @@ def _answers(asked: argparse.Namespace, adapters: Sequence[Adapter | None]) -> l
     return last
 
 
-def _lane(asked: argparse.Namespace, adapter: Adapter | None) -> "Lane":
+def _lane(asked: argparse.Namespace, adapter: Adapter | None) -> Lane:
     from phi3.generate import Lane, Sampling
 
     system = [{"role": "system", "content": asked.system}] if asked.system.strip() else []
     sampling = Sampling(asked.temperature, asked.top_p, asked.top_k, asked.repetition_penalty, asked.seed,
                         asked.max_new_tokens)
-    return Lane((*system, {"role": "user", "content": asked.prompt}), str(adapter.folder) if adapter else None, sampling)
+    messages = (*system, {"role": "user", "content": asked.prompt})
+    return Lane(messages, str(adapter.folder) if adapter else None, sampling)
 
 
-def _in_words(name: str, answer: "Answer") -> str:
+def _in_words(name: str, answer: Answer) -> str:
     speed = f"{answer.tokens} tokens, {answer.tokens / answer.seconds:.0f} a second" if answer.seconds else ""
     return f"{name}  ({speed})\n{answer.text}" if not answer.note else f"{name}\n{answer.text}\n{answer.note}".strip()
 
 
-def _verdict(names: Sequence[str], answers: Sequence["Answer"]) -> int:
+def _verdict(names: Sequence[str], answers: Sequence[Answer]) -> int:
     for name, answer in zip(names, answers, strict=True):
         if answer.end == "error":
             raise ValueError(f"{name}: {answer.note}")

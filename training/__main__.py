@@ -1,5 +1,7 @@
 """Train from the terminal: run, list, inspect."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging
@@ -109,13 +111,7 @@ def _train_here(run: Run, as_json: bool) -> int:
         told.tell(event)
     from training.train import run_lease
 
-    try:
-        run_lease(told)
-    except (ValueError, KeyboardInterrupt):
-        raise
-    except Exception as problem:  # its `failed` event, with advice, is written and told already
-        print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
-        return 1
+    run_lease(told)
     return 0
 
 
@@ -212,7 +208,7 @@ def _lease(asked: argparse.Namespace) -> int:
 def _be_quiet() -> None:
     """Libraries' progress bars and notices would stand between the events."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 

@@ -174,7 +174,7 @@ def recommended(hidden_size: int, machine: Machine) -> dict[str, Any]:
     rate = 5e-4 * (2000 / hidden_size) ** 0.775
     digits = 1 - math.floor(math.log10(rate))
     on_card = machine.kind != "cpu"
-    # Phi-3-mini takes 7.6 GB in bf16 and its activations at 8 × 1024 tokens far more than a 40 GB card holds.
+    # Phi-3-mini takes 7.6 GB in bf16 and its activations at 8 x 1024 tokens far more than a 40 GB card holds.
     wide = hidden_size >= 2048
     return {
         "learning_rate": round(rate, digits),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +24,6 @@ from training.data import Conversation
 from training.run import Event, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from transformers import TrainerControl, TrainerState
     from trl import SFTTrainer
 
@@ -39,13 +34,17 @@ SHOWN_TOKENS = 64
 def run_lease(run: Run) -> Event:
     """Train the run to its end, or until it is asked to stop; returns the last event.
 
-    Whatever goes wrong is written as a `failed` event with a sentence and advice, and raised again.
+    Whatever goes wrong is written as a `failed` event with a sentence and advice, and raised again: as a ValueError
+    with that sentence where the user can mend it (memory, disk, data), else as it was.
     """
     with run.held():
         try:
             return _train(run)
         except BaseException as problem:
-            _report_failure(run, problem)
+            failure = _explained(problem)
+            _write_failure(run, failure)
+            if failure.mendable:
+                raise ValueError(failure.sentence) from problem
             raise
 
 
@@ -234,6 +233,8 @@ def _save_adapter(model: Any, base: Base, folder: Path) -> None:
     config = copy.copy(model.peft_config["default"])
     config.base_model_name_or_path, config.revision = base.facts.id, base.facts.revision
     config.inference_mode = True
+    # PEFT spells "all-linear" out as full paths; other servers know layers by their last name.
+    config.target_modules = sorted({name.rsplit(".", 1)[-1] for name in config.target_modules})
     config.save_pretrained(arriving)
     shutil.rmtree(folder, ignore_errors=True)
     arriving.rename(folder)
@@ -257,26 +258,26 @@ def _provenance(run: Run, base: Base, outcome: dict[str, Any]) -> dict[str, Any]
 class _Failure:
     message: str
     advice: str
+    mendable: bool = True
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.message} {self.advice}".strip()
 
 
-def _report_failure(run: Run, problem: BaseException) -> None:
+def _write_failure(run: Run, failure: _Failure) -> None:
     """The `failed` event. A disk that is too full even for that keeps the events that there were."""
-    failure = _explained(problem)
-    for partial in (run.folder / "checkpoints").glob("tmp-*"):
-        shutil.rmtree(partial, ignore_errors=True)
-    if not isinstance(problem, (ValueError, KeyboardInterrupt)):
-        traceback.print_exception(problem)
     try:
         run.append("failed", message=failure.message, advice=failure.advice)
-    except OSError as second:
-        print(f"{failure.message} The event could not be written either: {second}", file=sys.stderr)
+    except OSError as problem:
+        print(f"The event could not be written: {problem}", file=sys.stderr)
 
 
 def _explained(problem: BaseException) -> _Failure:
     import torch
 
     if isinstance(problem, KeyboardInterrupt):
-        return _Failure("The training was interrupted from the keyboard.", "Start it again to train anew.")
+        return _Failure("The training was interrupted from the keyboard.", "Start it again to train anew.", False)
     if isinstance(problem, ValueError):
         return _Failure(str(problem), "")
     if isinstance(problem, (torch.OutOfMemoryError, MemoryError)):
@@ -285,10 +286,10 @@ def _explained(problem: BaseException) -> _Failure:
     if _is_disk_full(problem):
         return _Failure("The disk is full, so the training could not go on.", "Free some space and start again; "
                         "what was saved before is still there.")
-    return _Failure(f"The training failed: {type(problem).__name__}.", "The run's log.txt holds the details.")
+    return _Failure(f"The training failed: {type(problem).__name__}.", "The run's log.txt holds the details.", False)
 
 
-def _is_disk_full(problem: BaseException) -> bool:
+def _is_disk_full(problem: BaseException | None) -> bool:
     """torch and safetensors wrap the system's error in their own, so the chain and the words count as well."""
     while problem is not None:
         if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
