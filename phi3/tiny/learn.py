@@ -1,0 +1,154 @@
+"""Trains the embedded Phi-3 from random weights on the small world: a plain loop that can stop and go on."""
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import cross_entropy
+from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast
+
+from phi3.tiny.tokenizer import conversation_tokens
+from phi3.tiny.world import exchanges
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights; the same recipe and thread count give the same bytes."""
+
+    steps: int = 2400
+    rows: int = 16
+    row_tokens: int = 192
+    learning_rate: float = 3e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.1
+    seed: int = 0
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Packed rows: positions start again with each conversation, and no mask is passed (TRAPS: packed rows)."""
+
+    tokens: torch.Tensor      # (rows, row_tokens)
+    positions: torch.Tensor   # (rows, row_tokens)
+    targets: torch.Tensor     # (rows, row_tokens): the next token where it is trained, else -100
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast, seed: int, context: int) -> Phi3ForCausalLM:
+    """A small Phi-3 with random weights."""
+    torch.manual_seed(seed)
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<|endoftext|>", "<|assistant|>", "<|end|>")}
+    model = Phi3ForCausalLM(Phi3Config(
+        vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=6, num_attention_heads=6,
+        num_key_value_heads=6, max_position_embeddings=context, original_max_position_embeddings=context,
+        sliding_window=context // 2 - 1, tie_word_embeddings=False, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=ids["<|endoftext|>"], pad_token_id=ids["<|endoftext|>"]))
+    model.generation_config.eos_token_id = list(ids.values())
+    model.generation_config.pad_token_id = ids["<|endoftext|>"]
+    return model
+
+
+def make_batch(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, step: int) -> Batch:
+    """The rows of one step; they depend on nothing but the recipe and the step."""
+    end = tokenizer.eos_token_id
+    tokens = torch.full((recipe.rows, recipe.row_tokens), end)
+    positions = torch.zeros((recipe.rows, recipe.row_tokens), dtype=torch.long)
+    targets = torch.full((recipe.rows, recipe.row_tokens), -100)
+    stream = conversations(tokenizer, recipe.seed * 1_000_003 + step, recipe.row_tokens)
+    for row in range(recipe.rows):
+        at = 0
+        while at < recipe.row_tokens:
+            ids, trained = next(stream)
+            if at + len(ids) > recipe.row_tokens:
+                break
+            until = at + len(ids)
+            tokens[row, at:until] = torch.tensor(ids)
+            positions[row, at:until] = torch.arange(len(ids))
+            wanted = torch.where(torch.tensor(trained), torch.tensor(ids), -100)
+            targets[row, at:until - 1] = wanted[1:]
+            at = until
+        positions[row, at:] = torch.arange(recipe.row_tokens - at)
+    return Batch(tokens, positions, targets)
+
+
+def conversations(tokenizer: PreTrainedTokenizerFast, seed: int, longest: int) -> Iterator[tuple[list[int], list[bool]]]:
+    """Tokens and training marks of conversation after conversation, none longer than `longest`."""
+    part = 0
+    while True:
+        for exchange in exchanges(seed * 1_009 + part, 64):
+            said = {"role": "assistant", "content": exchange.answer}
+            ids, trained = conversation_tokens(tokenizer, (*exchange.messages, said))
+            if len(ids) <= longest:
+                yield ids, trained
+        part += 1
+
+
+def loss_of(model: Phi3ForCausalLM, batch: Batch, half: bool) -> torch.Tensor:
+    """Mean loss of the trained tokens; the vocabulary's logits are computed for these alone."""
+    wanted = batch.targets != -100
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        hidden = model.model(batch.tokens, position_ids=batch.positions, use_cache=False).last_hidden_state
+        logits = model.lm_head(hidden[wanted])
+    return cross_entropy(logits.float(), batch.targets[wanted])
+
+
+def learning_rate_at(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then a cosine down to a twentieth."""
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return recipe.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Training:
+    """The model, its optimizer and the step they are at."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, context: int) -> None:
+        torch.set_num_threads(recipe.threads)
+        torch.use_deterministic_algorithms(True)
+        self.tokenizer, self.recipe, self.step = tokenizer, recipe, 0
+        self.model = new_model(tokenizer, recipe.seed, context).train()
+        matrices = [weight for weight in self.model.parameters() if weight.dim() > 1]
+        vectors = [weight for weight in self.model.parameters() if weight.dim() == 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            lr=recipe.learning_rate, betas=(0.9, 0.98))
+
+    def advance(self) -> float:
+        """One step; returns its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.recipe, self.step)
+        loss = loss_of(self.model, make_batch(self.tokenizer, self.recipe, self.step), half=False)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        return loss.item()
+
+    def save(self, folder: Path) -> None:
+        """Writes a checkpoint beside the old one, then puts it in its place."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        state["step"] = torch.tensor(self.step)
+        save_file(state, folder / "checkpoint.tmp", metadata={"recipe": str(asdict(self.recipe))})
+        os.replace(folder / "checkpoint.tmp", folder / "checkpoint.safetensors")
+
+    def load(self, folder: Path) -> None:
+        """Goes on from the checkpoint in this folder."""
+        state = load_file(folder / "checkpoint.safetensors")
+        self.step = int(state.pop("step"))
+        self.model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()
+                                    if name.startswith("model.")})
+        groups = self.optimizer.state_dict()["param_groups"]
+        kept: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in state.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                kept.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({"state": kept, "param_groups": groups})

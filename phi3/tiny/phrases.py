@@ -1,0 +1,80 @@
+"""Wordings: how the same thing can be asked in many ways, some of them kept away from training."""
+import re
+from dataclasses import dataclass
+from random import Random
+
+CLOSE_KEYS = {"a": "s", "e": "r", "i": "o", "o": "p", "t": "r", "n": "m", "s": "d", "h": "j", "l": "k"}
+
+
+@dataclass(frozen=True)
+class Wordings:
+    """Texts with {places} for values: `seen` are for training, `unseen` only ever measure."""
+
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+
+    def pick(self, rng: Random, unseen: bool) -> str:
+        return rng.choice(self.unseen if unseen else self.seen)
+
+
+OPENERS = Wordings(
+    seen=("Hey, ", "Hi! ", "Quick question: ", "Tell me, ", "Please tell me: ", "I wonder, ", "Ok, ", "Hello, ",
+          "Now, ", "So, ", "Please help me: ", "Next question: ", "A question: ", "And now: ", "Just asking, "),
+    unseen=("One question: ", "Hi, ", "Well, ", "Please, "),
+)
+CLOSERS = Wordings(
+    seen=(" Please.", " Thanks!", " Thanks.", " Please tell me.", " I forgot.", " I need it for school."),
+    unseen=(" Thank you!", " I want to know."),
+)
+
+
+def worded(wordings: Wordings, values: dict[str, str], rng: Random, unseen: bool) -> str:
+    """One way to ask with these values in it, now and then in lower case, framed, or with a typo."""
+    text = wordings.pick(rng, unseen)
+    if rng.random() < 0.2 and not text.startswith("{"):
+        text = OPENERS.pick(rng, unseen) + text[0].lower() + text[1:]
+    if rng.random() < 0.08:
+        text += CLOSERS.pick(rng, unseen)
+    if rng.random() < 0.1:
+        text = with_typo(text, rng)
+    text = text.format(**values)
+    if rng.random() < 0.25:
+        text = text.lower()
+    if rng.random() < 0.12:
+        text = text.rstrip("?.!")
+    return text[0].upper() + text[1:] if text[0].islower() and rng.random() < 0.75 else text
+
+
+def with_typo(text: str, rng: Random) -> str:
+    """The text with one slip of the finger in a longer word; the {places} for values stay as they are."""
+    words = [match for match in re.finditer(r"(?<![{\w])[A-Za-z]{4,}(?![}\w])", text)]
+    if not words:
+        return text
+    word = rng.choice(words)
+    at = rng.randrange(word.start() + 1, word.end() - 1)
+    slip = rng.choice(("swap", "drop", "double", "near"))
+    if slip == "swap":
+        return text[:at] + text[at + 1] + text[at] + text[at + 2:]
+    if slip == "drop":
+        return text[:at] + text[at + 1:]
+    if slip == "double":
+        return text[:at] + text[at] + text[at:]
+    return text[:at] + CLOSE_KEYS.get(text[at], text[at]) + text[at + 1:]
+
+
+def a(noun: str) -> str:
+    """The noun with its indefinite article."""
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+
+
+def capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+SENTENCE_STARTS = {"The", "A", "An", "It", "Yes", "No", "You", "Your", "My", "Hello", "Nice", "After", "Before", "That"}
+
+
+def inside(sentence: str) -> str:
+    """A sentence as it reads after other words: its first letter small unless a name or "I" starts it."""
+    first = re.split(r"[ ,.!]", sentence, maxsplit=1)[0]
+    return sentence[0].lower() + sentence[1:] if first in SENTENCE_STARTS else sentence
