@@ -1,0 +1,48 @@
+"""Fixtures that several test files share: a small Phi-3 folder, an empty studio, some chat data."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.phi3_folder import make_phi3_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def small_base(tmp_path_factory) -> Path:
+    """A Phi-3 of random weights, laid out as a public repository is; tests leave it as it is."""
+    return make_phi3_folder(tmp_path_factory.mktemp("bases") / "small-phi3")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty studio folder that this process and its children use."""
+    folder = tmp_path / "studio"
+    monkeypatch.setenv("STUDIO_HOME", str(folder))
+    monkeypatch.delenv("STUDIO_BASE", raising=False)
+    return folder
+
+
+@pytest.fixture
+def chats(tmp_path) -> Path:
+    """Forty conversations as a JSONL file of messages."""
+    path = tmp_path / "chats.jsonl"
+    path.write_text("\n".join(json.dumps({"messages": [
+        {"role": "user", "content": f"Say {number}."}, {"role": "assistant", "content": f"Arr, {number}, matey!"},
+    ]}) for number in range(40)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def terminal():
+    """Runs `python -m …` in the project's folder and returns the finished process."""
+
+    def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=300, check=False, **options)
+
+    return run

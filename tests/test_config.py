@@ -1,0 +1,84 @@
+"""Settings: declared once, converted, checked, and printed as the recipe's two dictionaries."""
+
+import dataclasses
+
+import pytest
+
+from phi3.machine import Machine
+from training.config import RECIPE, SETTINGS, RunConfig, presets, recommended
+
+LAPTOP = Machine("cpu", "CPU", threads=2, memory=16)
+T4 = Machine("cuda", "T4", threads=4, memory=16, card_memory=15.8)
+H200 = Machine("cuda", "H200", threads=16, memory=128, card_memory=140)
+
+
+def test_every_setting_has_a_label_a_help_and_limits_or_choices():
+    for setting in SETTINGS.values():
+        assert setting.label and setting.help.endswith((".", ")")), setting.name
+        if setting.type in (int, float):
+            assert setting.minimum <= setting.default <= setting.maximum, setting.name
+
+
+def test_the_two_dictionaries_are_what_trl_and_peft_take():
+    from peft import LoraConfig
+    from trl import SFTConfig
+
+    config = RunConfig.from_settings({"learning_rate": "1e-3", "target_modules": "qkv_proj,o_proj"})
+    arguments = SFTConfig(output_dir="unused", use_cpu=True, **config.training_config())
+    lora = LoraConfig(**config.peft_config())
+    assert arguments.learning_rate == 1e-3
+    assert lora.target_modules == {"qkv_proj", "o_proj"} and lora.task_type == "CAUSAL_LM"
+
+
+def test_a_config_survives_its_yaml():
+    import yaml
+
+    config = RunConfig.from_settings({"r": 8, "method": "qlora", "name": "mine", "bf16": True})
+    assert RunConfig.from_settings(yaml.safe_load(config.to_yaml())) == config
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"r": 0}, "r is 0, and must be between 1 and 512."),
+    ({"learning_rate": 5}, "learning_rate is 5, and must be between 1e-07 and 0.1."),
+    ({"learning_rate": "fast"}, "learning_rate is 'fast', and must be a number."),
+    ({"num_train_epochs": float("nan")}, "num_train_epochs is nan, and must be a number."),
+    ({"r": 1.5}, "r is 1.5, and must be a whole number."),
+    ({"r": True}, "r is True, and must be a whole number."),
+    ({"max_steps": 0}, "max_steps is 0, and would train nothing. Use -1 to train by epochs."),
+    ({"method": "full"}, "method is 'full', and must be one of: lora, qlora."),
+    ({"bf16": "perhaps"}, "bf16 is 'perhaps', and must be true or false."),
+    ({"lerning_rate": 1}, "There is no setting named lerning_rate. Did you mean learning_rate?"),
+    ({"zzz": 1}, "There is no setting named zzz. See `python -m training run --help` for the list."),
+])
+def test_a_setting_out_of_its_range_is_refused_in_a_sentence(given, said):
+    with pytest.raises(ValueError) as refusal:
+        RunConfig.from_settings(given)
+    assert str(refusal.value) == said
+
+
+def test_a_layer_that_phi3_has_not_is_named():
+    with pytest.raises(ValueError, match="qkv_proj, o_proj, gate_up_proj, down_proj"):
+        RunConfig.from_settings({"target_modules": "q_proj"})
+
+
+def test_the_recipes_warmup_ratio_is_translated():
+    assert RunConfig.from_settings({"warmup_ratio": 0.2}).warmup_steps == 0.2
+
+
+def test_steps_at_most_reach_trl_only_when_set():
+    assert "max_steps" not in RunConfig().training_config()
+    assert RunConfig.from_settings({"max_steps": 7}).training_config()["max_steps"] == 7
+
+
+def test_the_recipe_preset_holds_the_recipes_numbers_and_valid_ones():
+    numbers = presets(recommended(3072, H200))["recipe"]
+    assert numbers["learning_rate"] == 5e-6 and numbers["warmup_steps"] == 0.2 and numbers["lora_alpha"] == 32
+    assert RunConfig.from_settings(numbers).r == RECIPE["r"]
+
+
+def test_recommended_settings_follow_the_base_and_the_machine():
+    small, large = recommended(192, LAPTOP), recommended(3072, H200)
+    assert small["learning_rate"] > 5 * large["learning_rate"]
+    assert not small["bf16"] and large["bf16"]
+    assert recommended(3072, T4)["gradient_checkpointing"]
+    assert recommended(3072, dataclasses.replace(T4, card_memory=8.0))["method"] == "qlora"
