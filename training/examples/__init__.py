@@ -1,0 +1,1 @@
+"""Three small chat datasets that ship with the app, how they were made, and how to see that one was learned."""
