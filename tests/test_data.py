@@ -1,6 +1,7 @@
 """Chat data: what is read, what is dropped and why, and what the model will see."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -141,4 +142,4 @@ def test_any_list_of_turns_becomes_a_conversation_or_a_reason(messages):
     for one in data.conversations:
         roles = [turn["role"] for turn in one.messages]
         assert roles[-1] == "assistant" and "user" in roles
-        assert all(first != second for first, second in zip(roles, roles[1:], strict=False))
+        assert all(first != second for first, second in pairwise(roles))

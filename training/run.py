@@ -90,9 +90,8 @@ class Run:
         """Write one event, flushed to the disk."""
         event = Event(kind, self.id, time.time(), step, values)
         path = self.folder / "events.jsonl"
-        with path.open("ab+") as lines:
-            if lines.tell() and not _ends_a_line(lines):
-                lines.write(b"\n")
+        with path.open("ab") as lines:
+            lines.truncate(_whole_lines(path))
             lines.write(event.to_json().encode() + b"\n")
             lines.flush()
             os.fsync(lines.fileno())
@@ -234,6 +233,15 @@ def _fill(folder: Path, config: RunConfig, data: ChatData, train: Sequence[Conve
     (folder / "lock").touch()
 
 
-def _ends_a_line(lines: Any) -> bool:
-    lines.seek(-1, os.SEEK_END)
-    return lines.read(1) == b"\n"
+def _whole_lines(path: Path) -> int:
+    """Bytes up to the end of the last whole line: half a line, left by a power cut, is no event."""
+    with path.open("rb") as lines:
+        end = lines.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 4096)
+            lines.seek(start)
+            found = lines.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0

@@ -1,0 +1,164 @@
+"""Answers: the same as stock PEFT's, lane by lane; sampling, ends, and lanes that fail."""
+
+import pytest
+
+from phi3.generate import Answerer, Lane, Sampling
+from phi3.models import load_base
+
+
+def ask(text: str, adapter: str | None = None, **sampling) -> Lane:
+    return Lane(({"role": "user", "content": text},), adapter, Sampling(**{"max_new_tokens": 12, **sampling}))
+
+
+def last(answerer, *lanes, **options):
+    *_, answers = answerer.answer(lanes, **options)
+    return answers
+
+
+@pytest.fixture(scope="module")
+def base(small_base):
+    return load_base(str(small_base))
+
+
+@pytest.fixture(scope="module")
+def adapters(small_base, tmp_path_factory):
+    """Two adapters of random weights, of different ranks and layers, made with plain PEFT."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import Phi3ForCausalLM
+
+    folders = []
+    for seed, (rank, layers) in enumerate([(4, "all-linear"), (8, ["qkv_proj"])]):
+        torch.manual_seed(seed)
+        plain = Phi3ForCausalLM.from_pretrained(small_base, dtype=torch.float32, trust_remote_code=False)
+        model = get_peft_model(plain, LoraConfig(r=rank, target_modules=layers, task_type="CAUSAL_LM"))
+        for name, value in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(value, std=0.2)
+        folder = tmp_path_factory.mktemp("adapters") / f"adapter-{seed}"
+        model.save_pretrained(folder, save_embedding_layers=False)
+        folders.append(str(folder))
+    return folders
+
+
+def by_peft(small_base, folder: str | None, prompt_ids: list[int], count: int) -> list[int]:
+    """Stock transformers and PEFT, one conversation alone, greedy."""
+    import torch
+    from peft import PeftModel
+    from transformers import Phi3ForCausalLM
+
+    model = Phi3ForCausalLM.from_pretrained(small_base, dtype=torch.float32, trust_remote_code=False).eval()
+    if folder:
+        model = PeftModel.from_pretrained(model, folder).eval()
+    ids = torch.tensor([prompt_ids])
+    with torch.no_grad():
+        made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=count)
+    return made[0, len(prompt_ids):].tolist()
+
+
+def test_every_lane_of_a_mixed_batch_says_what_stock_peft_says(small_base, base, adapters):
+    from phi3.template import encode_prompt
+
+    texts = ["a", "a much longer question than the others", "three words here", "x"]
+    lanes = [ask(text, adapter) for text, adapter in zip(texts, [None, *adapters, adapters[0]], strict=True)]
+    answers = last(Answerer(base), *lanes)
+    for lane, answer in zip(lanes, answers, strict=True):
+        expected = by_peft(small_base, lane.adapter, encode_prompt(base.tokenizer, lane.messages), 12)
+        expected = [token for token in expected if token not in base.stop_tokens]
+        assert answer.text == base.tokenizer.decode(expected, skip_special_tokens=True).strip()
+        assert answer.tokens == len(expected)
+    assert len({answer.text for answer in answers}) > 1
+
+
+def test_the_same_lane_says_the_same_alone_and_in_company(base, adapters):
+    answerer = Answerer(base)
+    lanes = [ask("tell", None, temperature=0.9, seed=3),
+             ask("tell me", adapters[0], temperature=1.2, top_p=0.8, seed=5),
+             ask("tell me more", adapters[1], temperature=0.7, top_k=5, repetition_penalty=1.3)]
+    together = last(answerer, *lanes)
+    assert [last(answerer, lane)[0].text for lane in lanes] == [answer.text for answer in together]
+
+
+def test_the_seed_decides(base):
+    answerer = Answerer(base)
+    texts = [last(answerer, ask("hm", temperature=1.0, seed=seed, max_new_tokens=24))[0].text for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_greedy_ignores_the_other_settings(base):
+    answerer = Answerer(base)
+    plain = last(answerer, ask("hm"))[0].text
+    assert last(answerer, ask("hm", top_p=0.1, top_k=1, repetition_penalty=2.0, seed=9))[0].text == plain
+
+
+def test_a_tiny_top_p_still_leaves_the_likeliest_token(base):
+    answerer = Answerer(base)
+    plain = last(answerer, ask("hm"))[0].text
+    assert last(answerer, ask("hm", temperature=1.0, top_p=0.0))[0].text == plain
+
+
+def test_stop_ends_every_lane_within_a_token(base):
+    asked = iter([False, False, True])
+    answers = last(Answerer(base), ask("hm", max_new_tokens=100), stop=lambda: next(asked))
+    assert answers[0].end in ("asked", "stop") and answers[0].tokens <= 3
+
+
+def test_a_closed_stream_frees_the_answerer(base):
+    answerer = Answerer(base)
+    stream = answerer.answer([ask("hm", max_new_tokens=200)])
+    stream.close()
+    half = answerer.answer([ask("hm", max_new_tokens=200)])
+    next(half)
+    half.close()
+    assert last(answerer, ask("hm", max_new_tokens=2))[0].done
+
+
+def test_a_broken_adapter_is_a_state_of_its_lane(base, adapters, tmp_path):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"broken")
+    answers = last(Answerer(base), ask("hm"), ask("hm", str(tmp_path)), ask("hm", str(tmp_path / "none")),
+                   ask("hm", adapters[0]))
+    assert [answer.end == "error" for answer in answers] == [False, True, True, False]
+    assert "could not be loaded" in answers[1].note and str(tmp_path) not in answers[2].note
+
+
+def test_an_adapter_that_was_trained_again_is_read_again(base, adapters, tmp_path):
+    import shutil
+
+    folder = tmp_path / "again"
+    shutil.copytree(adapters[0], folder)
+    answerer = Answerer(base)
+    first = last(answerer, ask("hm", str(folder)))[0].text
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        shutil.copyfile(f"{adapters[1]}/{name}", folder / name)
+    assert last(answerer, ask("hm", str(folder)))[0].text == last(answerer, ask("hm", adapters[1]))[0].text != first
+
+
+def test_more_adapters_than_stay_resident_still_answer_right(base, adapters, tmp_path):
+    import shutil
+
+    answerer = Answerer(base)
+    expected = [last(answerer, ask("hm", folder))[0].text for folder in adapters]
+    for number in range(10):
+        shutil.copytree(adapters[number % 2], tmp_path / str(number))
+        assert last(answerer, ask("hm", str(tmp_path / str(number))))[0].text == expected[number % 2]
+    assert [last(answerer, ask("hm", folder))[0].text for folder in adapters] == expected
+
+
+def test_what_no_longer_fits_is_cut_from_the_oldest_turns_and_said(base):
+    turns = [{"role": "system", "content": "s"}]
+    for _ in range(6):
+        turns += [{"role": "user", "content": "u" * 100}, {"role": "assistant", "content": "a"}]
+    lane = Lane((*turns, {"role": "user", "content": "now"}), None, Sampling(max_new_tokens=20))
+    answer = last(Answerer(base), lane)[0]
+    assert "left out" in answer.note and answer.end != "error"
+
+
+def test_a_message_longer_than_the_context_is_refused_in_its_lane(base):
+    answer = last(Answerer(base), ask("u" * 600))[0]
+    assert answer.end == "error" and "Shorten it" in answer.note
+
+
+def test_the_base_is_the_same_after_adapters_came_and_went(base, adapters):
+    before = {name: value.clone() for name, value in base.model.state_dict().items()}
+    last(Answerer(base), ask("hm"), ask("hm", adapters[0]))
+    assert all((value == before[name]).all() for name, value in base.model.state_dict().items())

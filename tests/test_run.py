@@ -1,0 +1,130 @@
+"""The run folder: what its events say is its state, whoever asks and whatever happened."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from training.config import RunConfig
+from training.data import read_data
+from training.run import Event, Run, Runs
+
+HOLDER = """
+import sys, pathlib
+from training.run import Run
+run = Run(pathlib.Path(sys.argv[1]))
+with run.held():
+    run.append("started", steps=3)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def run(home, chats) -> Run:
+    return Runs(home).create(RunConfig(name="mine"), read_data(chats))
+
+
+@pytest.fixture
+def trainer(run):
+    """A process that holds the run as a trainer does."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(run.folder)], cwd=ROOT, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_new_run_holds_its_config_its_rows_and_its_split(run):
+    assert run.state() == "preparing"
+    assert run.config.name == "mine"
+    train, held = run.conversations()
+    assert (len(train), len(held)) == (36, 4)
+    assert train[0].messages[0]["role"] == "user"
+    assert run.about_data["rows"] == 40
+
+
+def test_a_held_run_is_running_and_a_killed_one_is_interrupted(run, trainer):
+    assert run.state() == "running"
+    trainer.send_signal(signal.SIGKILL)
+    trainer.wait()
+    assert run.state() == "interrupted"
+
+
+def test_two_trainers_can_not_hold_one_run(run, trainer):
+    with pytest.raises(ValueError, match="being trained already"), run.held():
+        pass
+
+
+def test_a_second_start_is_refused_while_one_is_going(run, trainer, home, chats):
+    with pytest.raises(ValueError, match="still training"):
+        Runs(home).create(RunConfig(name="other"), read_data(chats))
+    assert [one.id for one in Runs(home).all()] == [run.id]
+
+
+@pytest.mark.parametrize(("last", "state"), [
+    ("queued", "queued"), ("created", "preparing"), ("step", "interrupted"), ("lease_ended", "paused"),
+    ("stopped", "stopped"), ("finished", "finished"), ("failed", "failed"),
+])
+def test_the_last_event_says_the_state(run, last, state):
+    run.append(last)
+    assert run.state() == state
+
+
+def test_half_a_last_line_is_no_event_and_the_next_one_starts_afresh(run):
+    run.append("step", 1, loss=2.0)
+    with (run.folder / "events.jsonl").open("a") as lines:
+        lines.write('{"type": "step", "ru')
+    assert [event.type for event in run.events()] == ["created", "step"]
+    run.append("step", 2, loss=1.0)
+    assert [event.step for event in run.events()][-1] == 2
+
+
+def test_an_event_survives_its_line():
+    event = Event("sampled", "id", 1.5, 3, {"answers": ["å\u2028\n"], "prompts": ["?"]})
+    assert Event.from_json(event.to_json()) == event
+    assert "\n" not in event.to_json()
+
+
+def test_following_ends_when_the_run_does(run):
+    run.append("step", 1, loss=1.0)
+    run.append("finished", 1, adapter="mine")
+    assert [event.type for event in run.follow()] == ["created", "step", "finished"]
+
+
+def test_a_name_that_is_taken_or_can_be_no_folder_is_refused(home, chats, run):
+    run.append("failed", message="x", advice="y")
+    for name in ("../up", "a/b", ".hidden", "base", "x" * 65, "nul\x00"):
+        with pytest.raises(ValueError, match="can't be a name"):
+            Runs(home).create(RunConfig(name=name), read_data(chats))
+
+
+def test_a_run_without_a_name_gets_one_that_is_free(home, chats):
+    names = []
+    for _ in range(2):
+        run = Runs(home).create(RunConfig(), read_data(chats))
+        run.append("failed", message="x", advice="y")
+        names.append(run.config.name)
+    assert names == ["chats-1", "chats-2"]
+
+
+def test_an_unknown_run_is_refused_and_no_path_leaves_the_folder(home, run):
+    for name in ("nothing", "../runs/" + run.id, "", "."):
+        with pytest.raises(ValueError, match="There is no run"):
+            Runs(home).get(name)
+
+
+def test_a_run_that_can_not_be_written_leaves_nothing_behind(home, chats, monkeypatch):
+    data = read_data(chats)
+    Runs(home).folder.mkdir(parents=True)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        Runs(home).create(RunConfig(name="mine"), data)
+    assert list(Runs(home).folder.iterdir()) == []
