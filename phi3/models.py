@@ -130,7 +130,7 @@ def load_base(name: str, precision: Precision | None = None, device: str | None 
         model = Phi3ForCausalLM.from_pretrained(facts.source, **options)
     except OSError as problem:
         raise ValueError(f"The weights of {facts.id} could not be read: {problem}") from problem
-    model = model if precision == "nf4" else model.to(device)
+    model = _unpacked(model) if precision == "nf4" else model.to(device)
     tokenizer = load_tokenizer(facts)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     return Base(facts, model.eval().requires_grad_(False), tokenizer, precision, _stop_tokens(model, tokenizer))
@@ -165,6 +165,20 @@ def shell_of(base: Base) -> Phi3ForCausalLM:
     shell.model.rotary_emb = copy.deepcopy(base.model.model.rotary_emb)
     shell.generation_config = copy.deepcopy(base.model.generation_config)
     return shell.eval().requires_grad_(False)
+
+
+def _unpacked(model: Phi3ForCausalLM) -> Phi3ForCausalLM:
+    """Keep bitsandbytes from repacking 4-bit weights in place at the first evaluation on some CPUs.
+
+    On a CPU with avx512_bf16 it would change the resident weights, and the backward pass after that is wrong
+    (cosine -0.3 to the true gradients with 0.50.2): a run that evaluates before it trains would learn noise.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+    return model
 
 
 def _compute(device: str) -> Any:

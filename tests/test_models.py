@@ -46,6 +46,24 @@ def test_a_shell_shares_the_weights_and_leaves_the_base_as_it_was(small_base, pr
     assert all(parameter.grad is None for parameter in base.model.parameters())
 
 
+def test_an_evaluation_before_training_leaves_nf4s_gradients_right(small_base):
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    def gradients(evaluate_first: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        lora = LoraConfig(target_modules="all-linear", r=2, init_lora_weights=False, task_type="CAUSAL_LM")
+        model = get_peft_model(shell_of(load_base(str(small_base), "nf4")), lora)
+        ids = torch.arange(40)[None]
+        if evaluate_first:
+            with torch.no_grad():
+                model.eval()(ids)
+        model.train()(ids, labels=ids).loss.backward()
+        return torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+
+    assert torch.equal(gradients(evaluate_first=True), gradients(evaluate_first=False))
+
+
 @pytest.mark.parametrize(("kind", "said"), [
     ("phi3small", "only as remote code"), ("phimoe", "another architecture"), ("llama", "model_type llama"),
 ])

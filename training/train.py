@@ -42,6 +42,7 @@ def run_lease(run: Run) -> Event:
             return _train(run)
         except BaseException as problem:
             failure = _explained(problem)
+            _remove_half_checkpoints(run)
             _write_failure(run, failure)
             if failure.mendable:
                 raise ValueError(failure.sentence) from problem
@@ -263,6 +264,14 @@ class _Failure:
     @property
     def sentence(self) -> str:
         return f"{self.message} {self.advice}".strip()
+
+
+def _remove_half_checkpoints(run: Run) -> None:
+    """A checkpoint that was never reported is half written: it helps nobody, and fills the disk."""
+    whole = {event.values["folder"] for event in run.events() if event.type == "checkpointed"}
+    for folder in (run.folder / "checkpoints").glob("checkpoint-*"):
+        if f"checkpoints/{folder.name}" not in whole:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_failure(run: Run, failure: _Failure) -> None:
