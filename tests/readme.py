@@ -11,8 +11,7 @@ from training.config import SETTINGS, Setting
 README = ROOT / "README.md"
 ORDER = ("app.py", "tabs", "training", "chat", "adapters", "phi3", "benchmarks", "tests")
 # Folders that the tree names without their files, and what it says of them where no __init__.py does.
-CLOSED = {"tests": "", ".github": "workflows, issue forms, the upload to a Space", ".ci": "what must pass",
-          "training/examples": "small chat datasets that ship with the app"}
+CLOSED = {"tests": "", ".github": "workflows, issue forms, the upload to a Space", ".ci": "what must pass"}
 GROUPS = {"run": "What is trained", "main": "The few that matter", "training": "TRL's `SFTConfig`",
           "lora": "PEFT's `LoraConfig`"}
 
