@@ -72,9 +72,14 @@ class Library:
             raise ValueError(f"There is already an adapter named {name}. Choose another name.")
         self.folder.mkdir(parents=True, exist_ok=True)
         arriving = self.folder / f".{name}.{time.time_ns()}"
-        shutil.copytree(made, arriving)
-        (arriving / PROVENANCE).write_text(json.dumps(provenance, indent=2, ensure_ascii=False), encoding="utf-8")
-        arriving.rename(self.folder / name)
+        try:
+            shutil.copytree(made, arriving)
+            written = json.dumps(provenance, indent=2, ensure_ascii=False)
+            (arriving / PROVENANCE).write_text(written, encoding="utf-8")
+            arriving.rename(self.folder / name)
+        except BaseException:
+            shutil.rmtree(arriving, ignore_errors=True)
+            raise
         return self.get(name)
 
     def remove(self, name: str) -> None:

@@ -75,8 +75,8 @@ def _run(asked: argparse.Namespace) -> int:
     saved.pop("data", None)
     if data is None:
         raise ValueError("Which data? Give --data FILE, or an example's name: --data pirate.")
-    config = _config({**saved, **given})
-    run = Runs(studio_home()).create(config, read_data(data))
+    rows = read_data(data)
+    run = Runs(studio_home()).create(_config({**saved, **given}), rows)
     return _train_here(run, as_json="json" in asked)
 
 

@@ -303,7 +303,7 @@ def _is_disk_full(problem: BaseException | None) -> bool:
     while problem is not None:
         if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
-        if any(words in str(problem) for words in ("No space left", "os error 28", "file write failed")):
+        if any(words in str(problem) for words in ("No space left", "os error 28", "os error 27", "file write failed")):
             return True
         problem = problem.__cause__ or problem.__context__
     return False

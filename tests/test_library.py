@@ -1,0 +1,89 @@
+"""Adapters by name: put whole or not at all, listed, refused in a sentence, removed."""
+
+import json
+import os
+
+import pytest
+
+from adapters.library import PROVENANCE, Library, adapter_in, checked_name
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A folder that looks like an adapter."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "phi3/tiny", "r": 4}))
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def test_an_adapter_is_found_by_its_name_with_its_provenance(home, made):
+    library = Library(home)
+    put = library.put("mine", made, {"run": "r1"})
+    assert library.get("mine") == put
+    assert put.provenance == {"run": "r1"} and put.base == "phi3/tiny" and not put.shipped
+    assert (put.folder / PROVENANCE).is_file()
+    assert library.names()[0] == "mine"
+
+
+def test_a_taken_name_is_refused_and_what_was_there_stays(home, made):
+    library = Library(home)
+    library.put("mine", made, {"run": "first"})
+    with pytest.raises(ValueError, match="already an adapter named mine"):
+        library.put("mine", made, {"run": "second"})
+    assert library.get("mine").provenance == {"run": "first"}
+
+
+def test_half_an_adapter_is_never_listed_nor_left_behind(home, made):
+    library = Library(home)
+    before = library.names()
+    (made / "gone.safetensors").symlink_to(made / "nowhere")  # can't be copied, as on a full disk
+    with pytest.raises(OSError, match="gone"):
+        library.put("mine", made, {})
+    assert library.names() == before
+    assert list(library.folder.iterdir()) == []
+
+
+def test_an_unknown_name_is_refused_with_the_names_there_are(home, made):
+    library = Library(home)
+    library.put("mine", made, {})
+    for name in ("other", "../adapters/mine", "", "."):
+        with pytest.raises(ValueError, match=r"Adapters here: mine"):
+            library.get(name)
+
+
+def test_newest_first_and_shipped_last(home, made):
+    library = Library(home)
+    library.put("older", made, {})
+    library.put("newer", made, {})
+    os.utime(library.folder / "older" / "adapter_config.json", (1, 1))
+    names = library.names()
+    assert names[:2] == ["newer", "older"]
+    assert all(adapter.shipped for adapter in library.all()[2:])
+
+
+def test_ones_own_adapter_is_removed_and_a_shipped_one_is_not(home, made):
+    library = Library(home)
+    library.put("mine", made, {})
+    library.remove("mine")
+    assert not library.has("mine")
+    with pytest.raises(ValueError, match="ships with the app"):
+        library.remove("pirate")
+
+
+def test_a_folder_without_an_adapter_is_refused(tmp_path, made):
+    assert adapter_in(made).name == "made"
+    with pytest.raises(ValueError, match="holds no adapter"):
+        adapter_in(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a", "My-adapter_1.2", "9lives"])
+def test_ordinary_names_are_fine(name):
+    assert checked_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "none", "Base", "ends.", "ä", "a b", "-x", "a\n"])
+def test_names_that_could_be_something_else_are_refused(name):
+    with pytest.raises(ValueError, match="can't be a name"):
+        checked_name(name)

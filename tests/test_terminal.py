@@ -1,0 +1,88 @@
+"""The same from a terminal: train, list, inspect, ask; quick help; one sentence where something is wrong."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import ROOT
+
+QUICK = ["--max_steps", "3", "--eval_steps", "500", "--save_steps", "500", "--r", "4"]
+
+
+def test_training_and_asking_print_json(terminal, home, chats, small_base, monkeypatch):
+    monkeypatch.setenv("STUDIO_BASE", str(small_base))
+    ran = terminal("training", "run", "--data", str(chats), "--name", "mine", *QUICK, "--json")
+    assert ran.returncode == 0, ran.stderr
+    events = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert all({"type", "run"} <= event.keys() for event in events)
+    last = events[-1]
+    assert last["type"] == "finished" and last["adapter"] == "mine"
+    assert (home / "adapters" / "mine" / "adapter_model.safetensors").is_file()
+    assert last["folder"] == str(home / "adapters" / "mine")
+
+    listed = terminal("training", "list", "--json")
+    assert json.loads(listed.stdout)["state"] == "finished"
+
+    asked = terminal("chat", "Say 3.", "--with", "base", "--with", "mine", "--with", last["folder"],
+                     "--temperature", "0", "--max_new_tokens", "8", "--json")
+    assert asked.returncode == 0, asked.stderr
+    lanes = json.loads(asked.stdout)["lanes"]
+    assert [lane["adapter"] for lane in lanes] == ["base", "mine", last["folder"]]
+    assert all(lane["tokens"] <= 8 and lane["seconds"] > 0 for lane in lanes)
+    assert lanes[1]["text"] == lanes[2]["text"]
+
+    again = terminal("training", "run", "--data", str(chats), "--name", "mine", *QUICK)
+    assert again.returncode == 2 and "already an adapter named mine" in again.stderr
+
+
+def test_a_saved_config_runs(terminal, home, chats, small_base, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(f"data: {chats}\nbase: {small_base}\nname: fromfile\nmax_steps: 2\nr: 2\nwarmup_ratio: 0.5\n")
+    ran = terminal("training", "run", str(config), "--r", "4")
+    assert ran.returncode == 0, ran.stderr
+    settings = json.loads((home / "adapters" / "fromfile" / "provenance.json").read_text())["settings"]
+    assert settings["r"] == 4 and settings["warmup_steps"] == 0.5
+
+
+def test_inspect_prints_what_a_file_holds(terminal, home, chats, small_base, monkeypatch):
+    monkeypatch.setenv("STUDIO_BASE", str(small_base))
+    with chats.open("a") as lines:
+        lines.write("\n{half\n")
+    shown = terminal("training", "inspect", str(chats), "--json")
+    report = json.loads(shown.stdout)
+    assert shown.returncode == 0 and report["rows_kept"] == 40
+    assert report["rows_dropped"][0]["row"] == 41 and report["tokens"]["trained"] > 0
+    assert "40 of 41 rows kept" in terminal("training", "inspect", str(chats)).stdout
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["training", "run", "--data", "nowhere.jsonl"], "There is no file nowhere.jsonl"),
+    (["training", "run"], "Which data?"),
+    (["training", "run", "--data", "CHATS", "--r", "0"], "r is 0, and must be between 1 and 512."),
+    (["training", "run", "--data", "CHATS", "--base", "no such base"], "can't be a Hub id"),
+    (["training", "run", "--data", "CHATS", "--name", "../x"], "can't be a name"),
+    (["training", "run", "nowhere.yaml", "--data", "CHATS"], "nowhere.yaml can't be read"),
+    (["training", "inspect", "nowhere.jsonl"], "There is no file nowhere.jsonl"),
+    (["chat", "hello", "--with", "stranger"], "There is no adapter named stranger"),
+    (["chat", "  "], "The prompt is empty"),
+    (["chat", "hello", "--temperature", "-1"], "temperature is -1"),
+    (["chat", "hello", *["--with", "base"] * 5], "4 at most"),
+])
+def test_what_the_user_can_mend_is_one_sentence_and_exit_2(terminal, home, chats, arguments, said):
+    ended = terminal(*[str(chats) if one == "CHATS" else one for one in arguments])
+    assert ended.returncode == 2
+    assert said in ended.stderr and "Traceback" not in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("module", ["training", "chat"])
+def test_help_answers_in_under_a_second(module):
+    fastest = 9.0
+    for _ in range(3):
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        fastest = min(fastest, time.monotonic() - start)
+    assert fastest < 1.0

@@ -1,0 +1,182 @@
+"""Training: events, adapters that stock PEFT loads, stops, kills and full disks."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from adapters.library import Library
+from tests.conftest import ROOT
+from training import lease
+from training.config import RunConfig
+from training.data import read_data
+from training.run import Run, Runs
+
+STEPS = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "learning_rate": 5e-3, "r": 4,
+         "per_device_train_batch_size": 4}
+LIMITED = """
+import resource, signal, sys, pathlib
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from training.run import Run
+from training.train import run_lease
+run = Run(pathlib.Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+run_lease(run)
+"""
+
+
+@pytest.fixture
+def make_run(home, chats, small_base):
+    def make(**settings) -> Run:
+        config = RunConfig.from_settings({**STEPS, "name": "mine", "base": str(small_base), **settings})
+        return Runs(home).create(config, read_data(chats))
+
+    return make
+
+
+def types(run: Run) -> list[str]:
+    return [event.type for event in run.events()]
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_a_run_tells_its_story_and_leaves_an_adapter(make_run, home, method, small_base):
+    from training.train import run_lease
+
+    run = make_run(method=method)
+    run_lease(run)
+    assert run.state() == "finished"
+    story = types(run)
+    assert story[:4] == ["created", "started", "evaluated", "sampled"] and story[-1] == "finished"
+    assert story.count("step") == 4 and story.count("checkpointed") == 2
+    steps = [event.step for event in run.events() if event.type == "evaluated"]
+    assert steps == [0, 2, 4]
+    end = run.events()[-1].values
+    assert end["loss"] < end["base_loss"]
+    adapter = Library(home).get("mine")
+    assert str(adapter.folder) == end["folder"] and end["adapter"] == "mine"
+    assert adapter.provenance["run"] == run.id and adapter.provenance["data"]["train"] == 36
+
+
+def test_only_lora_weights_are_saved_and_stock_peft_loads_them_with_equal_logits(make_run, home, small_base):
+    import torch
+    from peft import PeftModel
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM
+
+    from training.train import run_lease
+
+    run = make_run()
+    run_lease(run)
+    folder = Library(home).get("mine").folder
+    with safe_open(folder / "adapter_model.safetensors", "pt") as weights:
+        assert weights.keys() and all("lora_" in key for key in weights.keys())  # noqa: SIM118 — not a dict
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(small_base) and config["inference_mode"]
+    assert config["target_modules"] == ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"]
+
+    ids = torch.tensor([[5, 6, 7, 8]])
+    plain = AutoModelForCausalLM.from_pretrained(small_base, dtype=torch.float32, trust_remote_code=False)
+    base_logits = plain(ids).logits
+    model = PeftModel.from_pretrained(plain, folder).eval()
+    before = model(ids).logits
+    assert not torch.allclose(before, base_logits, atol=1e-3)
+    # The recipe's own way: the base first, then the LoRA weights with strict=False.
+    again = AutoModelForCausalLM.from_pretrained(small_base, dtype=torch.float32, trust_remote_code=False)
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file
+
+    wrapped = get_peft_model(again, LoraConfig.from_pretrained(folder))
+    state = {key.replace(".weight", ".default.weight"): value
+             for key, value in load_file(folder / "adapter_model.safetensors").items()}
+    result = wrapped.load_state_dict(state, strict=False)
+    assert not result.unexpected_keys and all("lora_" not in key for key in result.missing_keys)
+    assert torch.equal(wrapped.eval()(ids).logits, before)
+
+
+def test_the_same_seed_gives_the_same_adapter(make_run, home):
+    from training.train import run_lease
+
+    made = []
+    for name in ("one", "two"):
+        run_lease(make_run(name=name))
+        made.append((Library(home).get(name).folder / "adapter_model.safetensors").read_bytes())
+    assert made[0] == made[1]
+
+
+def test_a_run_without_held_out_rows_still_speaks(make_run):
+    from training.train import run_lease
+
+    run = make_run(held_out=0)
+    end = run_lease(run)
+    assert end.values["loss"] is None and "evaluated" not in types(run)
+    assert [event.step for event in run.events() if event.type == "sampled"] == [0, 2, 4]
+
+
+def test_evaluation_and_saving_beyond_the_last_step_are_legal(make_run):
+    from training.train import run_lease
+
+    run = make_run(eval_steps=1000, save_steps=1000)
+    assert run_lease(run).type == "finished"
+    assert [event.step for event in run.events() if event.type == "evaluated"] == [0, 4]
+
+
+def test_stop_keeps_what_was_learned(make_run, home):
+    from training.train import run_lease
+
+    run = make_run()
+    run.ask_to_stop()
+    end = run_lease(run)
+    assert end.type == run.state() == "stopped" and end.step == 1
+    assert Library(home).get("mine").provenance["outcome"]["steps"] == 1
+
+
+def test_answers_that_the_length_limit_cuts_away_are_said_and_nothing_is_trained(make_run, tmp_path, home, small_base):
+    from training.train import run_lease
+
+    path = tmp_path / "long.jsonl"
+    path.write_text(json.dumps({"prompt": "x" * 100, "completion": "y"}))
+    config = RunConfig.from_settings({**STEPS, "base": str(small_base), "max_length": 16})
+    run = Runs(home).create(config, read_data(path))
+    with pytest.raises(ValueError, match="nothing to train"):
+        run_lease(run)
+    assert run.state() == "failed"
+
+
+def test_a_full_disk_at_a_checkpoint_ends_in_a_sentence_and_keeps_what_was_there(make_run, home):
+    first = make_run(name="before", save_steps=1000)
+    lease.start(first)
+    assert [*first.follow()][-1].type == "finished"
+    run = make_run(name="full", r=16)
+    ended = subprocess.run([sys.executable, "-c", LIMITED, str(run.folder)], cwd=ROOT, capture_output=True, text=True,
+                           timeout=120, check=False)
+    assert ended.returncode == 1 and run.state() == "failed"
+    assert run.events()[-1].values["message"].startswith("The disk is full"), ended.stderr[-2000:]
+    assert Library(home).get("before").provenance["run"] == first.id
+    assert not list((run.folder / "checkpoints").glob("checkpoint-*"))
+
+
+def test_a_trainer_that_was_killed_shows_as_interrupted_and_a_new_one_may_start(make_run):
+    run = make_run(max_steps=100_000, name="endless")
+    lease.start(run)
+    started = next(event for event in run.follow(0.05) if event.type == "step")
+    assert started.step >= 1
+    pid = next(event.values["pid"] for event in run.events() if event.type == "started")
+    subprocess.run(["kill", f"-{int(signal.SIGKILL)}", str(pid)], check=True)
+    deadline = time.monotonic() + 20
+    while run.state() == "running" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert run.state() == "interrupted"
+    assert make_run(name="next").state() == "preparing"
+
+
+def test_a_trainer_that_can_not_begin_is_reported_by_whoever_started_it(make_run):
+    run = make_run()
+    (run.folder / "lock").unlink()
+    (run.folder / "lock").mkdir()  # so the trainer dies before it can say anything
+    lease.start(run)
+    end = [*run.follow()][-1]
+    assert end.type == "failed" and "before it began" in end.values["message"]
+    assert "IsADirectoryError" in end.values["log"]
