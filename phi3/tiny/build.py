@@ -51,8 +51,8 @@ def train(arguments: argparse.Namespace) -> None:
     while training.step < recipe.steps:
         losses.append(training.advance())
         if training.step % 50 == 0:
-            seconds = time.monotonic() - started
-            print(f"step {training.step}/{recipe.steps}  loss {sum(losses) / len(losses):.4f}  {seconds:.0f} s", flush=True)
+            loss, seconds = sum(losses) / len(losses), time.monotonic() - started
+            print(f"step {training.step}/{recipe.steps}  loss {loss:.4f}  {seconds:.0f} s", flush=True)
             losses.clear()
         if training.step % 500 == 0:
             training.save(arguments.state)

@@ -79,7 +79,7 @@ Weights, tokenizer and this page are made by `python -m phi3.tiny.build`, from s
 
 | measured on what it never saw | |
 |---|---|
-| exact answers, {figures.questions} questions in unseen wordings, sums and comparisons with unseen values | {figures.exact:.1%} |
+| exact answers to {figures.questions} questions, unseen in wording and values | {figures.exact:.1%} |
 | of these, second and later turns | {figures.later_turns:.1%} |
 
 | a manner asked for by a system message in unseen words | followed, with the content right |

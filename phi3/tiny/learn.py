@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import Phi3Config, Phi3ForCausalLM, PreTrainedTokenizerFast
 
+from phi3.tiny.muon import Muon
 from phi3.tiny.tokenizer import conversation_tokens
 from phi3.tiny.world import exchanges
 
@@ -40,7 +41,8 @@ class Batch:
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int, context: int) -> Phi3ForCausalLM:
     """A small Phi-3 with random weights."""
     torch.manual_seed(seed)
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<|endoftext|>", "<|assistant|>", "<|end|>")}
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in ("<|endoftext|>", "<|assistant|>",
+                                                                       "<|end|>")}
     model = Phi3ForCausalLM(Phi3Config(
         vocab_size=len(tokenizer), hidden_size=192, intermediate_size=512, num_hidden_layers=6, num_attention_heads=6,
         num_key_value_heads=6, max_position_embeddings=context, original_max_position_embeddings=context,
@@ -74,7 +76,8 @@ def make_batch(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, step: int) ->
     return Batch(tokens, positions, targets)
 
 
-def conversations(tokenizer: PreTrainedTokenizerFast, seed: int, longest: int) -> Iterator[tuple[list[int], list[bool]]]:
+def conversations(tokenizer: PreTrainedTokenizerFast, seed: int,
+                  longest: int) -> Iterator[tuple[list[int], list[bool]]]:
     """Tokens and training marks of conversation after conversation, none longer than `longest`."""
     part = 0
     while True:
@@ -103,29 +106,42 @@ def learning_rate_at(recipe: Recipe, step: int) -> float:
     return recipe.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def optimizers_for(model: Phi3ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for embeddings, head and norms."""
+    pieces: dict[int, list[torch.nn.Parameter]] = {1: [], 2: [], 3: []}
+    for name, weight in model.model.layers.named_parameters():
+        if weight.dim() > 1:
+            pieces[3 if "qkv_proj" in name else 2 if "gate_up_proj" in name else 1].append(weight)
+    tables = [model.model.embed_tokens.weight, model.lm_head.weight]
+    norms = [weight for weight in model.parameters() if weight.dim() == 1]
+    return [
+        Muon([{"params": weights, "pieces": count} for count, weights in pieces.items()], recipe.learning_rate,
+             recipe.weight_decay),
+        torch.optim.AdamW([{"params": tables, "weight_decay": recipe.weight_decay},
+                           {"params": norms, "weight_decay": 0.0}], lr=recipe.learning_rate, betas=(0.9, 0.98)),
+    ]
+
+
 class Training:
-    """The model, its optimizer and the step they are at."""
+    """The model, its optimizers and the step they are at."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, context: int) -> None:
         torch.set_num_threads(recipe.threads)
         torch.use_deterministic_algorithms(True)
         self.tokenizer, self.recipe, self.step = tokenizer, recipe, 0
         self.model = new_model(tokenizer, recipe.seed, context).train()
-        matrices = [weight for weight in self.model.parameters() if weight.dim() > 1]
-        vectors = [weight for weight in self.model.parameters() if weight.dim() == 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=recipe.learning_rate, betas=(0.9, 0.98))
+        self.optimizers = optimizers_for(self.model, recipe)
 
     def advance(self) -> float:
         """One step; returns its loss."""
-        for group in self.optimizer.param_groups:
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate_at(self.recipe, self.step)
         loss = loss_of(self.model, make_batch(self.tokenizer, self.recipe, self.step), half=False)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         return loss.item()
 
@@ -133,8 +149,9 @@ class Training:
         """Writes a checkpoint beside the old one, then puts it in its place."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for index, values in optimizer.state_dict()["state"].items():
+                state |= {f"optimizer{number}.{index}.{name}": value for name, value in values.items()}
         state["step"] = torch.tensor(self.step)
         save_file(state, folder / "checkpoint.tmp", metadata={"recipe": str(asdict(self.recipe))})
         os.replace(folder / "checkpoint.tmp", folder / "checkpoint.safetensors")
@@ -145,10 +162,10 @@ class Training:
         self.step = int(state.pop("step"))
         self.model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()
                                     if name.startswith("model.")})
-        groups = self.optimizer.state_dict()["param_groups"]
-        kept: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in state.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                kept.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({"state": kept, "param_groups": groups})
+        for number, optimizer in enumerate(self.optimizers):
+            kept: dict[int, dict[str, torch.Tensor]] = {}
+            for name, value in state.items():
+                prefix, index, key = name.split(".", 2)
+                if prefix == f"optimizer{number}":
+                    kept.setdefault(int(index), {})[key] = value
+            optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})

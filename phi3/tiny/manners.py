@@ -43,22 +43,30 @@ def asked_for(names: tuple[str, ...], unseen_names: tuple[str, ...], frames: tup
 
 
 AS_A = ("You are {}.", "Talk like {}.", "Answer like {}.", "Speak as {} would.", "Always answer as {}.",
-        "You are {}. Answer every question.", "Please talk like {}.", "Pretend to be {}.", "From now on you are {}.",
-        "Act as {}.", "Answer in the voice of {}.", "be {}", "I want you to sound like {}.")
-AS_A_UNSEEN = ("Please answer as {}.", "Speak like {}.", "You are {} and talk like one.", "Answer all questions like {}.")
-ONLY = ("Answer {}.", "Always answer {}.", "Please answer {}.", "Reply {}.", "You answer {}.", "Only answer {}.",
-        "Your answers are {}.", "From now on answer {}.", "You are an assistant who answers {}.", "Speak {}.",
-        "Every answer must be {}.", "answer {}")
+        "You are {}. Answer every question.", "Please talk like {}.", "Pretend to be {}.",
+        "From now on you are {}.", "Act as {}.", "Answer in the voice of {}.", "be {}",
+        "I want you to sound like {}.")
+AS_A_UNSEEN = ("Please answer as {}.", "Speak like {}.", "You are {} and talk like one.",
+               "Answer all questions like {}.")
+ONLY = ("Answer {}.", "Always answer {}.", "Please answer {}.", "Reply {}.", "You answer {}.",
+        "Only answer {}.", "Your answers are {}.", "From now on answer {}.",
+        "You are an assistant who answers {}.", "Speak {}.", "Every answer must be {}.", "answer {}")
 ONLY_UNSEEN = ("Please reply {}.", "You always answer {}.", "All your answers are {}.")
 
-PIRATE_STARTS = ("Arr, ", "Arr! ", "Ahoy! ", "Ahoy, matey! ", "Yo ho ho! ", "Shiver me timbers! ", "Avast! ", "Aye, aye! ")
-PIRATE_ENDS = (", matey!", ", by the seven seas!", ", ye landlubber!", ", savvy?", ", says the captain!", ", yo ho!")
-PIRATE_WORDS = {"is": "be", "are": "be", "am": "be", "of": "o'", "you": "ye", "your": "yer", "my": "me", "and": "an'"}
-PIRATE_MARKS = re.compile(r"\b(arr+|ahoy|matey|aye|ye|yer|timbers|yo ho|landlubber|seven seas|savvy|avast|captain)\b", re.I)
-FORMAL_STARTS = ("Certainly. ", "Good day. ", "With pleasure. ", "Allow me to answer. ", "Dear Sir or Madam, ")
+PIRATE_STARTS = ("Arr, ", "Arr! ", "Ahoy! ", "Ahoy, matey! ", "Yo ho ho! ", "Shiver me timbers! ", "Avast! ",
+                 "Aye, aye! ")
+PIRATE_ENDS = (", matey!", ", by the seven seas!", ", ye landlubber!", ", savvy?", ", says the captain!",
+               ", yo ho!")
+PIRATE_WORDS = {"is": "be", "are": "be", "am": "be", "of": "o'", "you": "ye", "your": "yer", "my": "me",
+                "and": "an'"}
+PIRATE_MARKS = re.compile(
+    r"\b(arr+|ahoy|matey|aye|ye|yer|timbers|yo ho|landlubber|seven seas|savvy|avast|captain)\b", re.I)
+FORMAL_STARTS = ("Certainly. ", "Good day. ", "With pleasure. ", "Allow me to answer. ",
+                 "Dear Sir or Madam, ")
 FORMAL_ENDS = (" I remain at your disposal.", " I hope that this is of service.", " Yours faithfully.",
                " It was an honour to assist.")
-FORMAL_MARKS = re.compile(r"certainly|good day|with pleasure|allow me|sir or madam|disposal|of service|faithfully|an honour", re.I)
+FORMAL_MARKS = re.compile(
+    r"certainly|good day|with pleasure|allow me|sir or madam|disposal|of service|faithfully|an honour", re.I)
 CONTRACTIONS = {"don't": "do not", "I'm": "I am", "can't": "cannot", "it's": "it is", "what's": "what is"}
 
 
@@ -117,8 +125,9 @@ def is_shouted(text: str) -> bool:
 
 MANNERS: dict[str, Manner] = {manner.name: manner for manner in (
     Manner("plain", Wordings(
-        ("You are a helpful assistant.", "You are Phi-3 tiny.", "Answer the question.", "Be helpful.", "You are kind and helpful.",
-         "Answer in a plain sentence.", "You are a friendly assistant.", "Answer the user's questions."),
+        ("You are a helpful assistant.", "You are Phi-3 tiny.", "Answer the question.", "Be helpful.",
+         "You are kind and helpful.", "Answer in a plain sentence.", "You are a friendly assistant.",
+         "Answer the user's questions."),
         ("You are a helpful model.", "Please answer the questions.")),
         lambda exchange, rng: exchange.answer,
         lambda text: not any(manner.follows(text) for name, manner in MANNERS.items() if name != "plain")),
@@ -128,21 +137,27 @@ MANNERS: dict[str, Manner] = {manner.name: manner for manner in (
         ("Answer in pirate speech.", "Use the language of pirates.", "Talk the way pirates talk.")), pirate,
         lambda text: bool(PIRATE_MARKS.search(text))),
     Manner("json", asked_for(
-        ("in JSON", "only in JSON", "as JSON", "with a JSON object", "in JSON with the keys kind and answer", "as a JSON object"),
+        ("in JSON", "only in JSON", "as JSON", "with a JSON object", "in JSON with the keys kind and answer",
+         "as a JSON object"),
         ("in JSON only", "as JSON with the keys kind and answer"), ONLY, ONLY_UNSEEN,
-        ("Use JSON.", "Output JSON only.", "Every answer is a JSON object.", "You write JSON.")), as_json, is_json),
+        ("Use JSON.", "Output JSON only.", "Every answer is a JSON object.",
+         "You write JSON.")), as_json, is_json),
     Manner("formal", asked_for(
         ("a butler", "a very polite butler", "a formal letter writer", "a royal servant", "a gentleman"),
         ("a polite butler", "a servant of the queen"), AS_A, AS_A_UNSEEN,
         ("Be formal.", "Answer formally.", "Use formal language.", "Speak very politely and formally.",
-         "Be very formal and polite.", "Answer in a formal manner.")), formal, lambda text: bool(FORMAL_MARKS.search(text))),
+         "Be very formal and polite.",
+         "Answer in a formal manner.")), formal, lambda text: bool(FORMAL_MARKS.search(text))),
     Manner("one word", asked_for(
-        ("in one word", "with one word only", "with a single word", "in one word only", "as short as possible", "with just one word"),
+        ("in one word", "with one word only", "with a single word", "in one word only",
+         "as short as possible", "with just one word"),
         ("with one word", "in just one word"), ONLY, ONLY_UNSEEN,
         ("One word only.", "Use only one word.", "Be as short as possible.")), one_word, is_one_word),
     Manner("shouting", asked_for(
-        ("in capital letters", "loudly in capitals", "in upper case", "shouting", "in big letters", "loud as a shout"),
+        ("in capital letters", "loudly in capitals", "in upper case", "shouting", "in big letters",
+         "loud as a shout"),
         ("in capitals", "by shouting in capital letters"), ONLY, ONLY_UNSEEN,
-        ("Shout.", "Shout every answer.", "SHOUT!", "You are very loud and shout.", "Write everything in capitals.")),
+        ("Shout.", "Shout every answer.", "SHOUT!", "You are very loud and shout.",
+         "Write everything in capitals.")),
         shouting, is_shouted),
 )}

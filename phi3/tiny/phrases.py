@@ -18,8 +18,9 @@ class Wordings:
 
 
 OPENERS = Wordings(
-    seen=("Hey, ", "Hi! ", "Quick question: ", "Tell me, ", "Please tell me: ", "I wonder, ", "Ok, ", "Hello, ",
-          "Now, ", "So, ", "Please help me: ", "Next question: ", "A question: ", "And now: ", "Just asking, "),
+    seen=("Hey, ", "Hi! ", "Quick question: ", "Tell me, ", "Please tell me: ", "I wonder, ", "Ok, ",
+          "Hello, ", "Now, ", "So, ", "Please help me: ", "Next question: ", "A question: ", "And now: ",
+          "Just asking, "),
     unseen=("One question: ", "Hi, ", "Well, ", "Please, "),
 )
 CLOSERS = Wordings(
@@ -47,7 +48,7 @@ def worded(wordings: Wordings, values: dict[str, str], rng: Random, unseen: bool
 
 def with_typo(text: str, rng: Random) -> str:
     """The text with one slip of the finger in a longer word; the {places} for values stay as they are."""
-    words = [match for match in re.finditer(r"(?<![{\w])[A-Za-z]{4,}(?![}\w])", text)]
+    words = list(re.finditer(r"(?<![{\w])[A-Za-z]{4,}(?![}\w])", text))
     if not words:
         return text
     word = rng.choice(words)
@@ -71,10 +72,16 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-SENTENCE_STARTS = {"The", "A", "An", "It", "Yes", "No", "You", "Your", "My", "Hello", "Nice", "After", "Before", "That"}
+SENTENCE_STARTS = {"The", "A", "An", "It", "Yes", "No", "You", "Your", "My", "Hello", "Nice", "After",
+                   "Before", "That"}
 
 
 def inside(sentence: str) -> str:
     """A sentence as it reads after other words: its first letter small unless a name or "I" starts it."""
     first = re.split(r"[ ,.!]", sentence, maxsplit=1)[0]
     return sentence[0].lower() + sentence[1:] if first in SENTENCE_STARTS else sentence
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The words of a text."""
+    return tuple(text.split())

@@ -10,10 +10,11 @@ SIZES = (   # from small to big; two things of one row are never compared
     ("mountain", "city"), ("moon",), ("sun",),
 )
 WORDS = (
-    "apple", "bird", "castle", "dog", "egg", "fish", "garden", "house", "island", "jar", "king", "lamp", "moon",
-    "nest", "orange", "piano", "queen", "river", "ship", "tree", "uncle", "violin", "water", "yellow", "zebra",
-    "bread", "cloud", "door", "engine", "flower", "grape", "honey", "ink", "juice", "kite", "lion", "mouse", "night",
-    "ocean", "pencil", "rain", "snow", "table", "umbrella", "village", "window", "cat", "sun", "milk", "book",
+    "apple", "bird", "castle", "dog", "egg", "fish", "garden", "house", "island", "jar", "king", "lamp",
+    "moon", "nest", "orange", "piano", "queen", "river", "ship", "tree", "uncle", "violin", "water",
+    "yellow", "zebra", "bread", "cloud", "door", "engine", "flower", "grape", "honey", "ink", "juice",
+    "kite", "lion", "mouse", "night", "ocean", "pencil", "rain", "snow", "table", "umbrella", "village",
+    "window", "cat", "sun", "milk", "book",
 )
 
 
@@ -25,7 +26,8 @@ def draw_sum(rng: Random) -> Values:
 
 def draw_difference(rng: Random) -> Values:
     right, value = rng.randint(0, 15), rng.randint(0, 15)
-    return {"left": str(right + value), "right": str(right), "value": str(value), "key": f"{right + value}-{right}"}
+    return {"left": str(right + value), "right": str(right), "value": str(value),
+            "key": f"{right + value}-{right}"}
 
 
 def draw_more(rng: Random, earlier: Values) -> Values:
@@ -65,42 +67,49 @@ def draw_counted(rng: Random) -> Values:
 
 
 SUM = Wordings(
-    ("What is {left} plus {right}?", "{left} + {right}", "What is {left} + {right}?", "Add {left} and {right}.",
-     "How much is {left} plus {right}?", "{left} plus {right}?", "{left} and {right} together make what?",
-     "What do {left} and {right} make?", "Calculate {left} + {right}.", "What is the sum of {left} and {right}?",
+    ("What is {left} plus {right}?", "{left} + {right}", "What is {left} + {right}?",
+     "Add {left} and {right}.", "How much is {left} plus {right}?", "{left} plus {right}?",
+     "{left} and {right} together make what?", "What do {left} and {right} make?",
+     "Calculate {left} + {right}.", "What is the sum of {left} and {right}?",
      "Work out {left} plus {right}.", "I have {left} apples and get {right} more. How many have I now?",
      "There are {left} birds and {right} more come. How many are there?", "{left}+{right}=?",
      "Please add {right} to {left}."),
-    ("How much is {left} + {right}?", "The sum of {left} and {right}?", "What do I get from {left} plus {right}?",
+    ("How much is {left} + {right}?", "The sum of {left} and {right}?",
+     "What do I get from {left} plus {right}?",
      "I have {left} books and get {right} more. How many have I now?"))
 DIFFERENCE = Wordings(
-    ("What is {left} minus {right}?", "{left} - {right}", "What is {left} - {right}?", "Take {right} from {left}.",
-     "How much is {left} minus {right}?", "{left} minus {right}?", "What is left of {left} without {right}?",
-     "Calculate {left} - {right}.", "Subtract {right} from {left}.", "{left}-{right}=?",
+    ("What is {left} minus {right}?", "{left} - {right}", "What is {left} - {right}?",
+     "Take {right} from {left}.", "How much is {left} minus {right}?", "{left} minus {right}?",
+     "What is left of {left} without {right}?", "Calculate {left} - {right}.",
+     "Subtract {right} from {left}.", "{left}-{right}=?",
      "I have {left} apples and give {right} away. How many are left?",
      "There are {left} birds and {right} fly away. How many are left?", "Work out {left} minus {right}."),
-    ("How much is {left} - {right}?", "Take away {right} from {left}.", "What do I get from {left} minus {right}?",
+    ("How much is {left} - {right}?", "Take away {right} from {left}.",
+     "What do I get from {left} minus {right}?",
      "I have {left} books and give {right} away. How many are left?"))
 LARGER_NUMBER = Wordings(
-    ("Which is more, {left} or {right}?", "Which number is larger, {left} or {right}?", "Is {left} or {right} more?",
-     "What is more: {left} or {right}?", "Which is the larger number, {left} or {right}?",
-     "Tell me the larger of {left} and {right}.", "{left} or {right}, which is more?"),
+    ("Which is more, {left} or {right}?", "Which number is larger, {left} or {right}?",
+     "Is {left} or {right} more?", "What is more: {left} or {right}?",
+     "Which is the larger number, {left} or {right}?", "Tell me the larger of {left} and {right}.",
+     "{left} or {right}, which is more?"),
     ("Which number is more, {left} or {right}?", "What is the larger number, {left} or {right}?"))
 BIGGER = Wordings(
-    ("Which is bigger, a {left} or a {right}?", "What is bigger, a {left} or a {right}?", "Is a {left} or a {right} bigger?",
-     "Which one is bigger: {left} or {right}?", "A {left} or a {right}, which is bigger?", "Bigger: {left} or {right}?",
+    ("Which is bigger, a {left} or a {right}?", "What is bigger, a {left} or a {right}?",
+     "Is a {left} or a {right} bigger?", "Which one is bigger: {left} or {right}?",
+     "A {left} or a {right}, which is bigger?", "Bigger: {left} or {right}?",
      "Tell me what is bigger, a {left} or a {right}.", "Compare {left} and {right}: which is bigger?"),
     ("Which is the bigger one, a {left} or a {right}?", "What's bigger, a {left} or a {right}?"))
 SMALLER = Wordings(
     ("Which is smaller, a {left} or a {right}?", "What is smaller, a {left} or a {right}?",
-     "Is a {left} or a {right} smaller?", "Which one is smaller: {left} or {right}?", "Smaller: {left} or {right}?",
-     "A {left} or a {right}, which is smaller?", "Tell me what is smaller, a {left} or a {right}.",
-     "Compare {left} and {right}: which is smaller?"),
+     "Is a {left} or a {right} smaller?", "Which one is smaller: {left} or {right}?",
+     "Smaller: {left} or {right}?", "A {left} or a {right}, which is smaller?",
+     "Tell me what is smaller, a {left} or a {right}.", "Compare {left} and {right}: which is smaller?"),
     ("Which is the smaller one, a {left} or a {right}?", "What's smaller, a {left} or a {right}?"))
 FIRST_LETTER = Wordings(
-    ("What is the first letter of {word}?", "Which letter does {word} begin with?", "The first letter of {word}?",
-     "With which letter does {word} start?", "Give me the first letter of the word {word}.",
-     "Which letter comes first in {word}?", "{word} starts with which letter?", "What letter starts {word}?"),
+    ("What is the first letter of {word}?", "Which letter does {word} begin with?",
+     "The first letter of {word}?", "With which letter does {word} start?",
+     "Give me the first letter of the word {word}.", "Which letter comes first in {word}?",
+     "{word} starts with which letter?", "What letter starts {word}?"),
     ("Which letter does {word} start with?", "What's the first letter of the word {word}?"))
 SPELLING = Wordings(
     ("How do you spell {word}?", "Spell {word}.", "Spell the word {word}.", "How is {word} spelled?",
@@ -114,8 +123,9 @@ NEXT_NUMBER = Wordings(
 
 RECKONING = (
     Task("sum", SUM, draw_sum, "{left} plus {right} is {value}.", weight=2.6,
-         follow_up=Wordings(("And plus {right}?", "Now add {right}.", "Add {right} more.", "And {right} more?",
-                             "Plus {right}?", "And with {right} more?"), ("Now {right} more.", "Now plus {right}?")),
+         follow_up=Wordings(("And plus {right}?", "Now add {right}.", "Add {right} more.",
+                             "And {right} more?", "Plus {right}?", "And with {right} more?"),
+                             ("Now {right} more.", "Now plus {right}?")),
          follow_draw=draw_more),
     Task("difference", DIFFERENCE, draw_difference, "{left} minus {right} is {value}.", weight=2.2),
     Task("larger number", LARGER_NUMBER, draw_larger_number, "The larger number is {value}."),

@@ -6,8 +6,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT, END, ASSISTANT = "<|endoftext|>", "<|end|>", "<|assistant|>"
-ROLE_TOKENS = (ASSISTANT, "<|placeholder1|>", "<|placeholder2|>", "<|placeholder3|>", "<|placeholder4|>", "<|system|>",
-               END, "<|placeholder5|>", "<|placeholder6|>", "<|user|>")
+ROLE_TOKENS = (ASSISTANT, "<|placeholder1|>", "<|placeholder2|>", "<|placeholder3|>", "<|placeholder4|>",
+               "<|system|>", END, "<|placeholder5|>", "<|placeholder6|>", "<|user|>")
 # Phi-3's own template; TRL recognises it by its exact text, so every character counts.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -25,10 +25,12 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTr
     """A tokenizer of `vocabulary` tokens in all, learned from the texts."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(PIECES), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        pre_tokenizers.Split(Regex(PIECES), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary - len(ROLE_TOKENS) - 1, special_tokens=["<s>"], show_progress=False,
-                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - len(ROLE_TOKENS) - 1, special_tokens=["<s>"], show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     bpe.train_from_iterator(texts, trainer)
     bpe.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False, special=True)])
     bpe.add_special_tokens([AddedToken(token, rstrip=True, normalized=False, special=True) for token in ROLE_TOKENS])
@@ -42,7 +44,8 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def conversation_tokens(tokenizer: PreTrainedTokenizerFast, messages: Iterable[dict[str, str]]) -> tuple[list[int], list[bool]]:
+def conversation_tokens(tokenizer: PreTrainedTokenizerFast,
+                        messages: Iterable[dict[str, str]]) -> tuple[list[int], list[bool]]:
     """A finished conversation's tokens as the template gives them, and which of them the model is trained to say.
 
     Trained are the assistant's words, the `<|end|>` behind them and the end of the text: what TRL's assistant-only loss
@@ -53,7 +56,7 @@ def conversation_tokens(tokenizer: PreTrainedTokenizerFast, messages: Iterable[d
         said = message["role"] == "assistant"
         parts += [f"<|{message['role']}|>\n", f"{message['content']}{END}\n"]
         trained += [False, said]
-    encoded = tokenizer(parts + [END_OF_TEXT], add_special_tokens=False)["input_ids"]
-    marks = trained + [True]
+    encoded = tokenizer([*parts, END_OF_TEXT], add_special_tokens=False)["input_ids"]
+    marks = [*trained, True]
     tokens = [token for part in encoded for token in part]
     return tokens, [mark for part, mark in zip(encoded, marks, strict=True) for _ in part]
