@@ -1,0 +1,91 @@
+"""Builds the studio's parts, hands them to the page, and serves it."""
+
+# Before everything else: on a ZeroGPU it changes torch when it is imported, so it has to be first.
+import spaces  # noqa: F401, I001
+
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+# Nothing on this page may ask another machine for anything.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from adapters.library import Library
+from phi3.machine import studio_home, this_machine
+from phi3.models import base_facts, chosen_base
+from tabs import page, theme
+from tabs.studio import Studio
+from training.config import recommended
+from training.run import Runs
+
+USUAL_PORT = 7860
+
+
+def main() -> int:
+    """Serve until Ctrl+C; 2 and one sentence where the base or the port can't be used."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        address = free_address(os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT"))
+        studio = built()
+    except ValueError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    serve(studio, *address)
+    return 0
+
+
+def built() -> Studio:
+    """All parts but the loaded base; ValueError where STUDIO_BASE names none that can be used."""
+    home, machine = studio_home(), this_machine()
+    facts = base_facts(chosen_base(machine.kind != "cpu"))
+    return Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home))
+
+
+def serve(studio: Studio, host: str, port: int) -> None:
+    """The page first, the base behind it: the page needn't wait for torch."""
+    demo = page.build(studio).queue(max_size=64)
+    demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme.studio_theme(),
+                css_paths=[theme.STYLESHEET], footer_links=[], run_history=False, ssr_mode=False)
+    threading.Thread(target=load_behind, args=(studio,), daemon=True).start()
+    demo.block_thread()
+
+
+def load_behind(studio: Studio) -> None:
+    """Load the tokenizer, then the base: in one thread, since two that import transformers at once trip each other."""
+    from phi3.generate import Answerer
+    from phi3.models import load_base, load_tokenizer
+
+    _fill(studio.tokenizer, lambda: load_tokenizer(studio.facts))
+    _fill(studio.answerer, lambda: Answerer(load_base(studio.facts.id)))
+
+
+def _fill(promised: Future[Any], load: Callable[[], Any]) -> None:
+    try:
+        promised.set_result(load())
+    except Exception as problem:
+        logging.getLogger("studio").exception("The base could not be loaded")
+        promised.set_exception(problem)
+
+
+def free_address(host: str, port: str | None) -> tuple[str, int]:
+    """Host and port to serve on; ValueError where the port is no port or is taken."""
+    if port and not (port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"GRADIO_SERVER_PORT is {port!r}, and must be a number from 1 to 65535.")
+    number = int(port) if port else USUAL_PORT
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, number))
+        except OSError as problem:
+            raise ValueError(f"Port {number} on {host} can't be used ({problem.strerror}). Stop what runs there, or "
+                             f"choose another: GRADIO_SERVER_PORT={number + 1} python app.py") from None
+    return host, number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The Chat tab: the base or an adapter in each lane, all asked at once, each with its own conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from tabs import chat_panel, lane_view, lanes, theme
+from tabs.chat_panel import ChatPanel
+from tabs.lanes import Talk, Talks
+from tabs.plainly import plainly
+from tabs.stopping import Stops
+from tabs.studio import Studio
+
+Changes = dict[Component, Any]
+QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
+AT_ONCE = {**QUIETLY, "concurrency_limit": None}
+# One batch is answered at a time: who comes later waits in Gradio's queue, where waiting holds no thread.
+ANSWERING = {**QUIETLY, "concurrency_limit": 1, "concurrency_id": "answers"}
+SECONDS_BETWEEN_LOOKS = 3
+TO_THE_TOP = "(run) => { window.scrollTo(0, 0); return run; }"
+
+
+def build(studio: Studio, page: gr.Blocks, compare: gr.Button, run_id: gr.State, tabs: gr.Tabs) -> None:
+    """Draw the tab where this is called, and connect it; `compare` opens it with the run `run_id`."""
+    panel = chat_panel.build(lanes.first_lanes(studio.library), _choices(studio))
+    stops = Stops()
+    _connect_lanes(panel, studio)
+    _connect_answers(panel, studio, stops, compare, run_id, tabs)
+    _connect_tools(panel, stops)
+
+    def leave(request: gr.Request) -> None:
+        stops.forget(request.session_hash)
+
+    page.unload(leave)
+
+
+def _connect_lanes(panel: ChatPanel, studio: Studio) -> None:
+    """Add and remove lanes, switch their adapters, and offer new adapters without a reload."""
+    def add(talks: Talks, **picked: str) -> Changes:
+        return panel.show(lanes.added(lanes.picked(talks, picked.values()), studio.library))
+
+    def remove_at(place: int) -> Callable[..., Changes]:
+        return lambda talks, **picked: panel.show(lanes.removed(lanes.picked(talks, picked.values()), place))
+
+    def pick(talks: Talks, **picked: str) -> Changes:
+        # The conversations stay as they are: they may be streaming, and take the new adapter at the next message.
+        now = lanes.picked(talks, picked.values())
+        return {lane.before: lane_view.said_before(talk) for lane, talk in zip(panel.lanes, now, strict=False)}
+
+    def look(known: list[str]) -> Changes:
+        choices = _choices(studio)
+        return {panel.known: choices, **({} if choices == known else panel.offer(choices))}
+
+    now = {"talks": panel.talks, **panel.pickers()}
+    outputs = panel.outputs()
+    panel.add.click(plainly(add), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
+    for place, lane in enumerate(panel.lanes):
+        lane.remove.click(plainly(remove_at(place)), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
+        lane.picker.input(plainly(pick), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(plainly(look), panel.known, outputs, **AT_ONCE)
+
+
+def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, compare: gr.Button, run_id: gr.State,
+                     tabs: gr.Tabs) -> None:
+    """Three ways to ask, one way to answer: first the question shows, then every lane streams its answer."""
+    def ask(message: str | None, talks: Talks, request: gr.Request, **picked: str) -> Changes:
+        if not message or not message.strip():
+            raise ValueError(theme.NOTHING_TO_SEND)
+        asked = lanes.with_question(lanes.picked(talks, picked.values()), message.strip())
+        return {panel.message: "", **_begun(panel, stops, request, asked)}
+
+    def retry(talks: Talks, request: gr.Request, **picked: str) -> Changes:
+        if not lanes.has_answers(talks):
+            raise ValueError(theme.NOTHING_TO_RETRY)
+        return _begun(panel, stops, request, lanes.asked_again(lanes.picked(talks, picked.values())))
+
+    def side_by_side(run_id: str, request: gr.Request) -> Changes:
+        ending = studio.runs.get(run_id).events()[-1].values
+        if not ending.get("adapter"):
+            raise ValueError(theme.NOTHING_TO_COMPARE)
+        asked = lanes.with_question((Talk(), Talk(ending["adapter"])), ending["example"])
+        return {tabs: gr.Tabs(selected="chat"), **_begun(panel, stops, request, asked)}
+
+    now = {"talks": panel.talks, **panel.pickers()}
+    outputs = [*panel.outputs(), tabs]
+    with_message = {"message": panel.message, **now}
+    _answer_after(panel, studio, stops, [
+        gr.on([panel.message.submit, panel.send.click], plainly(ask), inputs_kwargs=with_message, outputs=outputs,
+              **AT_ONCE),
+        panel.retry.click(plainly(retry), inputs_kwargs=now, outputs=outputs, **AT_ONCE),
+        compare.click(plainly(side_by_side), run_id, outputs, js=TO_THE_TOP, **AT_ONCE),
+        *(button.click(plainly(ask), inputs_kwargs={**now, "message": button}, outputs=outputs, **AT_ONCE)
+          for button in panel.suggested),
+    ])
+
+
+def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, asked: list[Any]) -> None:
+    def answer(talks: Talks, system: str | None, request: gr.Request, **sampling: float | None) -> Iterator[Changes]:
+        if not studio.answerer.done():
+            yield {panel.announced: theme.LOADING_BASE}
+        how, stop = lanes.sampling_of(sampling), stops.of(request.session_hash)
+        answerer = studio.answerer.result()
+        for snapshot in lanes.answered(talks, answerer, studio.library, system or "", how, stop.is_set):
+            yield panel.stream(snapshot)
+
+    def rest(talks: Talks, **picked: str) -> Changes:
+        return panel.show(lanes.picked(lanes.given_up(talks), picked.values()))
+
+    now = {"talks": panel.talks, **panel.pickers()}
+    inputs = {"talks": panel.talks, "system": panel.system, **panel.sampling}
+    for event in asked:
+        event.success(plainly(answer), inputs_kwargs=inputs, outputs=panel.outputs(), **ANSWERING) \
+             .then(plainly(rest), inputs_kwargs=now, outputs=panel.outputs(), **AT_ONCE)
+
+
+def _connect_tools(panel: ChatPanel, stops: Stops) -> None:
+    """Stop, undo, clear."""
+    def undo(talks: Talks, **picked: str) -> Changes:
+        if not lanes.has_answers(talks):
+            raise ValueError(theme.NOTHING_TO_UNDO)
+        before, question = lanes.undone(lanes.picked(talks, picked.values()))
+        return {panel.message: question, **panel.show(before)}
+
+    def clear(talks: Talks, **picked: str) -> Changes:
+        return panel.show(lanes.cleared(lanes.picked(talks, picked.values())))
+
+    def stop(request: gr.Request) -> None:
+        stops.ask(request.session_hash)
+
+    now = {"talks": panel.talks, **panel.pickers()}
+    panel.undo.click(plainly(undo), inputs_kwargs=now, outputs=panel.outputs(), **AT_ONCE)
+    panel.clear.click(plainly(clear), inputs_kwargs=now, outputs=panel.outputs(), **AT_ONCE)
+    panel.stop.click(stop, **AT_ONCE)
+
+
+def _begun(panel: ChatPanel, stops: Stops, request: gr.Request, asked: Talks) -> Changes:
+    """The lanes with the question in them, at work."""
+    stops.begin(request.session_hash)
+    return panel.show(asked, answering=True)
+
+
+def _choices(studio: Studio) -> list[str]:
+    return [theme.BASE_NAME, *studio.library.names()]

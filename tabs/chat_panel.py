@@ -1,0 +1,134 @@
+"""The components of the Chat tab: up to four lanes, the message box below them, and what may be set."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from phi3.generate import Sampling
+from tabs import lane_view, theme
+from tabs.lanes import MOST_LANES, Talk, Talks, has_answers
+from tabs.run_panel import ANNOUNCED
+
+LETTERS = "ABCD"
+# A pane that scrolls by itself must be reachable by keyboard.
+PANE = """const pane = element.closest('.pane'); pane.tabIndex = 0; pane.setAttribute('role', 'region');
+pane.setAttribute('aria-label', 'Conversation ' + pane.className.match(/pane-(.)/)[1]);"""
+
+
+@dataclass(frozen=True)
+class LaneParts:
+    """The components of one lane; `before` is what was said, `newest` the turn that may still stream."""
+
+    column: gr.Column
+    picker: gr.Dropdown
+    remove: gr.Button
+    before: gr.HTML
+    newest: gr.HTML
+
+
+@dataclass(frozen=True)
+class ChatPanel:
+    """`talks` holds the conversations of this browser tab, `known` the adapters that its pickers offer."""
+
+    lanes: tuple[LaneParts, ...]
+    talks: gr.State
+    known: gr.State
+    announced: gr.HTML
+    message: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    suggestions: gr.Row
+    suggested: tuple[gr.Button, ...]
+    retry: gr.Button
+    undo: gr.Button
+    clear: gr.Button
+    add: gr.Button
+    system: gr.Textbox
+    sampling: dict[str, Component]
+
+    def outputs(self) -> list[Component]:
+        """Everything that `offer`, `show` and `stream` may change."""
+        parts = [part for lane in self.lanes
+                 for part in (lane.column, lane.picker, lane.remove, lane.before, lane.newest)]
+        return [self.talks, self.known, self.announced, self.suggestions, self.message, self.send, self.stop,
+                self.retry, self.undo, self.clear, self.add, *parts]
+
+    def pickers(self) -> dict[str, Component]:
+        """What the lanes answer with from now on, by argument."""
+        return {f"picked_{letter}": lane.picker for letter, lane in zip(LETTERS, self.lanes, strict=True)}
+
+    def offer(self, choices: list[str]) -> dict[Component, Any]:
+        """The adapters that the pickers know; what is picked stays."""
+        return {self.known: choices, **{lane.picker: gr.update(choices=choices) for lane in self.lanes}}
+
+    def show(self, talks: Talks, answering: bool = False) -> dict[Component, Any]:
+        """All lanes as they are. While they answer, Send is Stop, and whatever would change the lanes rests."""
+        resting = gr.update(interactive=not answering)
+        shown: dict[Component, Any] = {
+            self.talks: talks, self.announced: lane_view.announcement(talks),
+            self.suggestions: gr.update(visible=not has_answers(talks)),
+            self.send: gr.update(visible=not answering), self.stop: gr.update(visible=answering),
+            self.retry: resting, self.undo: resting, self.clear: resting,
+            self.add: gr.update(visible=len(talks) < MOST_LANES, interactive=not answering),
+        }
+        for place, lane in enumerate(self.lanes):
+            talk = talks[place] if place < len(talks) else Talk()
+            shown |= {lane.column: gr.update(visible=place < len(talks)),
+                      lane.picker: talk.adapter,
+                      lane.remove: gr.update(visible=len(talks) > 1, interactive=not answering),
+                      lane.before: lane_view.said_before(talk), lane.newest: lane_view.newest(talk)}
+        return shown
+
+    def stream(self, talks: Talks) -> dict[Component, Any]:
+        """Only what changes while answers come in."""
+        newest = {self.lanes[place].newest: lane_view.newest(talk) for place, talk in enumerate(talks)}
+        return {self.talks: talks, self.announced: lane_view.announcement(talks), **newest}
+
+
+def build(talks: Talks, choices: list[str]) -> ChatPanel:
+    """Draw the tab where this is called."""
+    with gr.Row(elem_classes="lanes"):
+        drawn = tuple(_lane(place, talks, choices) for place in range(MOST_LANES))
+    with gr.Column(elem_classes="composer"):
+        announced = theme.markup(js_on_load=ANNOUNCED, elem_classes="heard", elem_id="chat-state")
+        with gr.Row(elem_classes="suggestions") as suggestions:
+            suggested = tuple(gr.Button(question, elem_classes="chip fit") for question in theme.TRY_ASKING)
+        with gr.Row(elem_classes="message-row"):
+            message = gr.Textbox(label=theme.MESSAGE, placeholder=theme.MESSAGE_HINT, lines=1, max_lines=6,
+                                 elem_id="message", elem_classes="grow unlabelled")
+            send = gr.Button(theme.SEND, variant="primary", elem_id="send", elem_classes="fit")
+            stop = gr.Button(theme.STOP_ANSWER, visible=False, elem_id="stop-answer", elem_classes="fit")
+        with gr.Row(elem_classes="tools"):
+            tools = [gr.Button(words, elem_id=name, elem_classes="quiet fit") for name, words in (
+                ("retry", theme.RETRY), ("undo", theme.UNDO), ("clear", theme.CLEAR), ("add-lane", theme.ADD_LANE))]
+        with gr.Accordion(theme.SAMPLING, open=False, elem_classes="fold"):
+            system = gr.Textbox(label=theme.SYSTEM_MESSAGE, info=theme.SYSTEM_HINT, lines=2, elem_id="system")
+            with gr.Row(elem_classes="numbers-row"):
+                sampling = {one.name: _number(one.name, one.default) for one in dataclasses.fields(Sampling)}
+    return ChatPanel(drawn, gr.State(talks), gr.State(choices), announced, message, send, stop, suggestions, suggested,
+                     *tools, system, sampling)
+
+
+def _lane(place: int, talks: Talks, choices: list[str]) -> LaneParts:
+    talk = talks[place] if place < len(talks) else Talk()
+    letter = LETTERS[place]
+    with gr.Column(visible=place < len(talks), min_width=280, elem_classes=f"lane lane-{letter}") as column:
+        with gr.Row(elem_classes="lane-top"):
+            picker = gr.Dropdown(choices, value=talk.adapter, label=theme.LANE_PICKER.format(letter=letter),
+                                 allow_custom_value=True, elem_id=f"picker-{letter}", elem_classes="grow")
+            remove = gr.Button(theme.REMOVE_LANE.format(letter=letter), visible=len(talks) > 1,
+                               elem_id=f"remove-{letter}", elem_classes="remove fit")
+        with gr.Column(elem_classes=f"pane pane-{letter}"), gr.Column(elem_classes="said-here"):
+            before = theme.markup(lane_view.said_before(talk), js_on_load=PANE, elem_id=f"before-{letter}")
+            newest = theme.markup(elem_id=f"newest-{letter}")
+    return LaneParts(column, picker, remove, before, newest)
+
+
+def _number(name: str, value: float) -> gr.Number:
+    label, info = theme.SAMPLING_LABELS[name]
+    return gr.Number(value, label=label, info=info, elem_id=f"sampling-{name}")

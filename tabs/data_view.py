@@ -1,0 +1,61 @@
+"""A dataset as HTML: how much of it can be learned from, what was left out and why, and how the model reads it."""
+
+import re
+from collections.abc import Sequence
+
+from tabs import theme
+from tabs.text import count, escaped
+from training.data import ChatData, DataReport, DroppedRow
+
+LISTED_DROPS = 50
+SEEN_CHARACTERS = 1500
+_CONTROL = re.compile(r"&lt;\|[a-z_0-9]+\|&gt;")
+
+
+def summary(data: ChatData, report: DataReport) -> str:
+    """The numbers that a visitor wants before Start, and what they should know."""
+    figures = ((report.rows_kept, "conversations"), (report.tokens.total, "tokens"),
+               (report.tokens.trained, "of them learned"), (report.tokens.longest, "in the longest"))
+    shown = "".join(f'<div><dt>{words}</dt><dd>{number:,}</dd></div>' for number, words in figures)
+    warned = "".join(f'<p class="warning">{escaped(warning)}</p>' for warning in report.warnings)
+    repeats = f" · {count(report.duplicates, 'conversation')} more than once" if report.duplicates else ""
+    read = f"{count(report.rows_read, 'row')} read in {escaped(data.format)} form{repeats}"
+    return f'<dl class="figures">{shown}</dl><p class="muted">{read}</p>{warned}'
+
+
+def left_out(dropped: Sequence[DroppedRow], total: int) -> str:
+    """Row numbers and reasons."""
+    rows = "".join(f'<tr><th scope="row">{one.row:,}</th><td dir="auto">{escaped(one.reason)}</td></tr>'
+                   for one in dropped[:LISTED_DROPS])
+    more = f'<p class="muted">And {total - LISTED_DROPS:,} more.</p>' if total > LISTED_DROPS else ""
+    return (f'<table class="numbers reasons"><thead><tr><th scope="col">Row</th><th scope="col">Why</th></tr></thead>'
+            f"<tbody>{rows}</tbody></table>{more}")
+
+
+def legend() -> str:
+    """What the marks in the conversations mean."""
+    return (f'<p class="seen-legend"><span class="trained">{theme.SEEN_LEGEND}</span>'
+            f"<span>{theme.SEEN_LEGEND_REST}</span></p>")
+
+
+def conversation(row: int, runs: Sequence[tuple[str, bool]]) -> str:
+    """One conversation as the model reads it: control tokens visible, learned text marked."""
+    marked, left = [], SEEN_CHARACTERS
+    for text, trained in runs:
+        shown, left = text[:max(left, 0)], left - len(text)
+        if shown:
+            marked.append(f'<mark class="trained">{_readable(shown)}</mark>' if trained else _readable(shown))
+    cut = f'<span class="muted"> … and {-left:,} characters more</span>' if left < 0 else ""
+    return (f'<figure class="seen"><figcaption>Row {row:,}</figcaption>'
+            f'<div class="written" dir="auto">{"".join(marked)}{cut}</div></figure>')
+
+
+def _readable(text: str) -> str:
+    """Safe, with the control tokens set apart."""
+    return _CONTROL.sub(r'<span class="control">\g<0></span>', escaped(text))
+
+
+def problem(sentence: str, nothing_yet: bool = False) -> str:
+    """Why this data can't be used, or that there is none yet."""
+    kind = 'class="empty"' if nothing_yet else 'class="problem" role="alert"'
+    return f"<p {kind}>{escaped(sentence)}</p>"

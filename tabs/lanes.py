@@ -1,0 +1,163 @@
+"""Conversations side by side as plain values: ask, answer, undo, switch adapters; no Gradio, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from adapters.library import Library
+from phi3.generate import Answer, Answerer, Lane, Sampling
+from phi3.template import Message
+from tabs import theme
+
+MOST_LANES = 4
+Talks = tuple["Talk", ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question, and the answer of whoever the lane answered with then. `sent` numbers the visitor's messages."""
+
+    sent: int
+    question: str
+    by: str
+    answer: Answer = field(default_factory=Answer)
+
+
+@dataclass(frozen=True)
+class Talk:
+    """One lane: whom it answers with, and its own conversation."""
+
+    adapter: str = theme.BASE_NAME
+    turns: tuple[Turn, ...] = ()
+
+    def messages(self, system: str) -> tuple[Message, ...]:
+        """What the model reads: everything that was said, and the question that waits. Failed answers are left out."""
+        said: list[Message] = [Message(role="system", content=system)] if system.strip() else []
+        for turn in self.turns:
+            is_last = turn is self.turns[-1]
+            if turn.answer.text or is_last:
+                said.append(Message(role="user", content=turn.question))
+            if turn.answer.text and not is_last:
+                said.append(Message(role="assistant", content=turn.answer.text))
+        return tuple(said)
+
+
+def first_lanes(library: Library) -> Talks:
+    """The base, beside the first adapter that ships (or any, or the base alone)."""
+    adapters = library.all()
+    named = next((one.name for one in adapters if one.shipped), adapters[0].name if adapters else None)
+    return (Talk(),) if named is None else (Talk(), Talk(named))
+
+
+def added(talks: Talks, library: Library) -> Talks:
+    """One lane more, with an adapter that no lane has yet where there is one."""
+    used = {talk.adapter for talk in talks}
+    free = next((name for name in library.names() if name not in used), theme.BASE_NAME)
+    return (*talks, Talk(free))[:MOST_LANES]
+
+
+def removed(talks: Talks, place: int) -> Talks:
+    """One lane less; the last one stays."""
+    return talks if len(talks) == 1 else (*talks[:place], *talks[place + 1:])
+
+
+def with_question(talks: Talks, question: str) -> Talks:
+    """Every lane is asked; its answer is still empty."""
+    sent = _last_sent(talks) + 1
+    return tuple(replace(talk, turns=(*talk.turns, Turn(sent, question, talk.adapter))) for talk in talks)
+
+
+def asked_again(talks: Talks) -> Talks:
+    """The last message once more, to the lanes that had it, with whom they answer now."""
+    last = _last_sent(talks)
+    return tuple(replace(talk, turns=(*talk.turns[:-1], Turn(last, talk.turns[-1].question, talk.adapter)))
+                 if talk.turns and talk.turns[-1].sent == last else talk for talk in talks)
+
+
+def undone(talks: Talks) -> tuple[Talks, str]:
+    """Without the last message and its answers; the message itself, to be written anew."""
+    last = _last_sent(talks)
+    question = next((talk.turns[-1].question for talk in talks if talk.turns and talk.turns[-1].sent == last), "")
+    before = tuple(replace(talk, turns=tuple(turn for turn in talk.turns if turn.sent != last)) for talk in talks)
+    return before, question
+
+
+def cleared(talks: Talks) -> Talks:
+    """The same lanes, nothing said."""
+    return tuple(replace(talk, turns=()) for talk in talks)
+
+
+def picked(talks: Talks, adapters: Sequence[str]) -> Talks:
+    """Other adapters from the next answer on; the conversations stay."""
+    return tuple(replace(talk, adapter=adapter or theme.BASE_NAME)
+                 for talk, adapter in zip(talks, adapters, strict=False))
+
+
+def answered(talks: Talks, answerer: Answerer, library: Library, system: str, sampling: Sampling,
+             stop: Callable[[], bool]) -> Iterator[Talks]:
+    """Snapshots of all lanes while those whose last question waits are answered in one batch."""
+    waiting: dict[int, Lane] = {}
+    for place, talk in enumerate(talks):
+        if talk.turns and not talk.turns[-1].answer.done:
+            try:
+                folder = _folder_of(talk.adapter, library)
+            except ValueError as problem:
+                talks = _with_answer(talks, place, Answer(end="error", note=str(problem)))
+            else:
+                waiting[place] = Lane(talk.messages(system), folder, sampling)
+    yield talks
+    if not waiting:
+        return
+    for answers in answerer.answer(list(waiting.values()), stop):
+        for place, answer in zip(waiting, answers, strict=True):
+            talks = _with_answer(talks, place, answer)
+        yield talks
+
+
+def given_up(talks: Talks) -> Talks:
+    """Whatever still waits will get no answer: the base could not be asked."""
+    missing = Answer(end="error", note=theme.NO_ANSWER)
+    for place, talk in enumerate(talks):
+        if talk.turns and not talk.turns[-1].answer.done:
+            talks = _with_answer(talks, place, missing)
+    return talks
+
+
+def has_answers(talks: Talks) -> bool:
+    """Whether anything was said yet."""
+    return any(talk.turns for talk in talks)
+
+
+# Every value's lowest, highest and kind; what the model makes of them is phi3/generate.py's.
+_LIMITS = {"temperature": (0, 5, float), "top_p": (0.01, 1, float), "top_k": (0, 1_000_000, int),
+           "repetition_penalty": (0.1, 10, float), "seed": (0, 2**32 - 1, int), "max_new_tokens": (1, 100_000, int)}
+
+
+def sampling_of(values: Mapping[str, float | None]) -> Sampling:
+    """What the form holds; ValueError names the value that is out of its range. Emptied fields take the default."""
+    given = {}
+    for name, value in values.items():
+        low, high, kind = _LIMITS[name]
+        if value is None:
+            continue
+        if not low <= value <= high or value != kind(value):
+            whole = "a whole number " if kind is int else ""
+            label = theme.SAMPLING_LABELS[name][0]
+            raise ValueError(f"{label} is {value:g}, and must be {whole}between {low:g} and {high:,}.")
+        given[name] = kind(value)
+    return Sampling(**given)
+
+
+def _folder_of(adapter: str, library: Library) -> str | None:
+    return None if adapter == theme.BASE_NAME else str(library.get(adapter).folder)
+
+
+def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:
+    talk = talks[place]
+    turns = (*talk.turns[:-1], replace(talk.turns[-1], answer=answer))
+    return (*talks[:place], replace(talk, turns=turns), *talks[place + 1:])
+
+
+def _last_sent(talks: Sequence[Talk]) -> int:
+    return max((turn.sent for talk in talks for turn in talk.turns), default=0)

@@ -1,0 +1,25 @@
+"""The page: its title, its two tabs, and what leads from one to the other."""
+
+import gradio as gr
+
+from tabs import chat, theme, train
+from tabs.studio import Studio
+from tabs.text import escaped
+
+
+def build(studio: Studio) -> gr.Blocks:
+    """The whole page, ready to be served."""
+    with gr.Blocks(title=theme.TITLE, analytics_enabled=False, fill_width=True) as page:
+        theme.markup(_masthead(studio), elem_classes="masthead")
+        with gr.Tabs(selected="train", elem_id="tabs") as tabs:
+            with gr.Tab("Train", id="train"):
+                trained = train.build(studio, page)
+            with gr.Tab("Chat", id="chat"):
+                chat.build(studio, page, trained.compare, trained.run_id, tabs)
+    return page
+
+
+def _masthead(studio: Studio) -> str:
+    return (f'<header><h1><span aria-hidden="true">φ</span>{theme.TITLE}</h1><p>{theme.LEAD}</p>'
+            f'<p class="here">Base: <b>{escaped(studio.facts.id)}</b> · {escaped(studio.machine.sentence())}</p>'
+            "</header>")

@@ -1,0 +1,72 @@
+"""What a run's events say, gathered into one picture that the page can draw."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.run import ENDED, Event, Run
+
+Points = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run as a visitor sees it. Points are (step, value); `said` is the newest answers, `base_said` the first."""
+
+    id: str
+    name: str
+    method: str
+    base: str
+    data: dict[str, Any]
+    state: str
+    step: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    seconds_left: float | None = None
+    device: str = ""
+    trainable: int = 0
+    losses: Points = field(default_factory=list)
+    held_out: Points = field(default_factory=list)
+    speeds: Points = field(default_factory=list)
+    prompts: tuple[str, ...] = ()
+    base_said: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+    said_at: int = 0
+    stopping: bool = False
+    ending: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in ENDED
+
+    @property
+    def adapter(self) -> str:
+        """The name of the adapter that the run made, or nothing."""
+        return self.ending.get("adapter", "")
+
+
+def progress_of(run: Run, events: list[Event], state: str) -> Progress:
+    """Read once from the events; the same events always give the same picture."""
+    seen: dict[str, Any] = {"losses": [], "held_out": [], "speeds": []}
+    for event in events:
+        _note(seen, event)
+    return Progress(run.id, run.config.name, run.config.method, run.config.base, run.about_data, state,
+                    stopping=state == "running" and run.is_asked_to_stop(), **seen)
+
+
+def _note(seen: dict[str, Any], event: Event) -> None:
+    values = event.values
+    if event.type == "started":
+        seen |= {"steps": values["steps"], "device": values["device"], "trainable": values["trainable_parameters"]}
+    elif event.type == "step":
+        seen["losses"].append((event.step, values["loss"]))
+        seen["speeds"].append((event.step, values["tokens_per_second"]))
+        seen |= {"step": event.step, "seconds": values["seconds"], "seconds_left": values["seconds_left"]}
+    elif event.type == "evaluated":
+        seen["held_out"].append((event.step, values["loss"]))
+    elif event.type == "sampled":
+        answers = tuple(values["answers"])
+        seen |= {"prompts": tuple(values["prompts"]), "said": answers, "said_at": event.step}
+        seen.setdefault("base_said", answers)
+    elif event.type in ("finished", "stopped", "failed"):
+        seen |= {"ending": values}

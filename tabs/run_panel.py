@@ -1,0 +1,112 @@
+"""The second half of the Train tab: one run, followed live or opened again, until it can be compared and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from tabs import run_view, theme
+from tabs.progress import progress_of
+from training.run import Run
+
+ANNOUNCED = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+
+
+@dataclass(frozen=True)
+class RunPanel:
+    """Components that show a run; `run_id` is the one shown and `seen` what of it is on the page already."""
+
+    column: gr.Column
+    steps: gr.HTML
+    heading: gr.HTML
+    announced: gr.HTML
+    bar: gr.HTML
+    stop: gr.Button
+    new: gr.Button
+    ending: gr.HTML
+    compare: gr.Button
+    said: gr.HTML
+    losses: gr.HTML
+    loss_table: gr.HTML
+    speed: gr.HTML
+    keep: gr.Group
+    kept: gr.HTML
+    timer: gr.Timer
+    run_id: gr.State
+    seen: gr.State
+
+    def outputs(self) -> list[Component]:
+        """Everything that `show` may change."""
+        return [self.column, self.steps, self.heading, self.announced, self.bar, self.stop, self.new, self.ending,
+                self.compare, self.said, self.losses, self.loss_table, self.speed, self.keep, self.kept, self.timer,
+                self.run_id, self.seen]
+
+    def show(self, run: Run, seen: Any = None) -> dict[Component, Any]:
+        """The run as it is now; nothing where `seen` says that this is on the page."""
+        state, events = run.state(), run.events()
+        now = (run.id, state, len(events), run.is_asked_to_stop())
+        if now == seen:
+            return {self.seen: seen}
+        picture = progress_of(run, events, state)
+        over, usable = picture.over, bool(picture.adapter)
+        return {
+            self.column: gr.update(visible=True),
+            self.steps: run_view.steps_bar(2 if usable else 1),
+            self.heading: run_view.heading(picture),
+            self.announced: run_view.announcement(picture),
+            self.bar: run_view.bar(picture),
+            self.stop: gr.update(visible=not over, interactive=not picture.stopping),
+            self.new: gr.update(visible=over),
+            self.ending: gr.update(value=f'<p class="outcome {state}">{run_view.outcome(picture)}</p>', visible=over),
+            self.compare: gr.update(visible=over and usable),
+            self.said: run_view.said(picture),
+            self.losses: run_view.losses(picture),
+            self.loss_table: run_view.loss_table(picture),
+            self.speed: run_view.speed(picture),
+            self.keep: gr.update(visible=over and usable),
+            self.kept: run_view.kept(picture, str(run.home)),
+            self.timer: gr.Timer(active=not over),
+            self.run_id: run.id,
+            self.seen: now,
+        }
+
+
+def build() -> RunPanel:
+    """Draw the panel, hidden, where this is called."""
+    with gr.Column(visible=False, elem_classes="run") as column:
+        steps = theme.markup()
+        with gr.Row(elem_classes="run-top"):
+            heading = theme.markup(elem_classes="grow")
+            stop = gr.Button(theme.STOP_RUN, elem_id="stop-run", elem_classes="fit")
+            new = gr.Button(theme.NEW_RUN, visible=False, elem_id="new-run", elem_classes="fit")
+        announced = theme.markup(js_on_load=ANNOUNCED, elem_classes="heard", elem_id="run-state")
+        bar = theme.markup(elem_id="run-bar")
+        with gr.Row(elem_classes="run-ending"):
+            ending = theme.markup(visible=False, elem_classes="grow")
+            compare = gr.Button(theme.COMPARE, variant="primary", size="lg", visible=False, elem_id="compare",
+                                elem_classes="fit")
+        with gr.Row(elem_classes="split"):
+            with gr.Column(scale=7, min_width=320, elem_classes="card", elem_id="says-now"):
+                theme.markup(f'<h3 class="large">{theme.SAYS_NOW}</h3>')
+                said = theme.markup()
+            with gr.Column(scale=4, min_width=300):
+                with gr.Column(elem_classes="card"):
+                    theme.markup(f'<h3>{theme.LOSS_TITLE}</h3><p class="muted">{theme.LOSS_LEAD}</p>')
+                    losses = theme.markup(elem_id="losses")
+                    with gr.Accordion(theme.LOSS_TABLE, open=False, elem_classes="fold"):
+                        loss_table = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
+                    with gr.Accordion(theme.SPEED, open=False, elem_classes="fold"):
+                        speed = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
+                with gr.Column(elem_classes="card", visible=False) as keep:
+                    theme.markup(f'<h3>{theme.STEPS[3]}</h3>')
+                    kept = theme.markup()
+    return RunPanel(column, steps, heading, announced, bar, stop, new, ending, compare, said, losses, loss_table,
+                    speed, keep, kept, gr.Timer(0.5, active=False), gr.State(""), gr.State(None))
+
+
+# A part that scrolls by itself must be reachable by keyboard.
+SCROLLED = """element.tabIndex = 0; element.setAttribute('role', 'region');
+element.setAttribute('aria-label', 'Numbers');"""

@@ -1,0 +1,171 @@
+"""One run as HTML: where it stands, what the model says now beside the base, its curves, and how it ended."""
+
+import time
+from collections.abc import Sequence
+
+from tabs import curves, theme
+from tabs.progress import Progress
+from tabs.text import as_written, count, duration, escaped
+from training.run import Run
+
+
+def steps_bar(current: int) -> str:
+    """Data → Train → Compare → Keep, with the current one marked; 0 is Data."""
+    items = []
+    for place, name in enumerate(theme.STEPS):
+        kind = "done" if place < current else "now" if place == current else "later"
+        here = ' aria-current="step"' if place == current else ""
+        items.append(f'<li class="{kind}"{here}><span aria-hidden="true">{place + 1}</span>{name}</li>')
+    return f'<ol class="steps" aria-label="Steps">{"".join(items)}</ol>'
+
+
+def heading(run: Progress) -> str:
+    """Name and state of the run, and what it is made of."""
+    made_of = [f"{escaped(run.method.upper().replace('LORA', 'LoRA'))} on {escaped(run.base)}",
+               f"{escaped(run.data['name'])}: {count(run.data['train'], 'conversation')}"]
+    if run.data["held_out"]:
+        made_of.append(f"{run.data['held_out']} held out")
+    if run.trainable:
+        made_of.append(f"{run.trainable:,} numbers learned")
+    return (f'<div class="run-heading"><h2 dir="auto">{escaped(run.name)}</h2>'
+            f'<span class="state {run.state}">{theme.STATES[run.state]}</span>'
+            f'<p class="muted">{" · ".join(made_of)}</p></div>')
+
+
+def announcement(run: Progress) -> str:
+    """The sentence that screen readers hear: it changes with the state and with each quarter, not each step."""
+    if run.state == "running" and run.steps:
+        quarter = 4 * run.step // run.steps * 25
+        return f"{escaped(run.name)} is training{f', {quarter} % done' if quarter else ''}."
+    return outcome(run)
+
+
+def bar(run: Progress) -> str:
+    """How far the run is, as a bar and in words."""
+    share = 100 * run.step / run.steps if run.steps else 0
+    waiting = " waiting" if run.state in ("queued", "preparing") or (run.state == "running" and not run.step) else ""
+    return (f'<div class="bar {run.state}{waiting}" role="progressbar" aria-label="Progress" aria-valuemin="0" '
+            f'aria-valuemax="100" aria-valuenow="{share:.0f}"><div style="width:{share:.1f}%"></div></div>'
+            f'<p class="bar-words">{escaped(standing(run))}</p>')
+
+
+def standing(run: Progress) -> str:
+    """Where the run is, in one line."""
+    if run.stopping:
+        return "Stopping after this step; what was learned is kept."
+    if run.state == "running" and run.step:
+        left = f", about {duration(run.seconds_left)} left" if run.seconds_left else ""
+        return f"Step {run.step:,} of {run.steps:,}{left}"
+    if run.state == "running":
+        return "Asking the base first, to compare with later …"
+    if run.state == "preparing":
+        return "Loading the base. This takes a few seconds …"
+    steps = f"Step {run.step:,} of {run.steps:,}" if run.steps else "No step was made"
+    return f"{steps}, after {duration(run.ending.get('seconds') or run.seconds)}"
+
+
+def outcome(run: Progress) -> str:
+    """How the run ended, in a sentence or two; empty while it goes on."""
+    ending = run.ending
+    if run.state == "failed":
+        return escaped(f"{ending.get('message', 'The training failed.')} {ending.get('advice', '')}".strip())
+    if run.state == "interrupted":
+        return (f"The training was interrupted after step {run.step:,}: its process ended before the run did. "
+                "Start a new run to train again; everything that was trained before is still there.")
+    if run.state == "paused":
+        return "The training is paused."
+    if run.state not in ("finished", "stopped"):
+        return ""
+    stopped = f"was stopped after step {run.step:,}, and what it learned is kept"
+    verb = "is ready" if run.state == "finished" else stopped
+    return f"<strong>{escaped(run.adapter)}</strong> {verb}. {_verdict(run)}"
+
+
+def _verdict(run: Progress) -> str:
+    before, after = run.ending.get("base_loss"), run.ending.get("loss")
+    if not before or after is None:
+        return ""
+    if after >= before:
+        return (f"On conversations it never saw it does no better than the base (loss {before:.2f} before, "
+                f"{after:.2f} now). More epochs or a higher learning rate may help.")
+    return f"On conversations it never saw, its loss fell from {before:.2f} to {after:.2f}."
+
+
+def said(run: Progress) -> str:
+    """What the model says now, beside what the base said, question by question."""
+    if not run.prompts:
+        words = theme.SAYS_WAITING if not run.over else "The run ended before the model could say anything."
+        return f'<p class="empty">{words}</p>'
+    changed = run.said_at > 0
+    cards = zip(run.prompts, run.base_said, run.said, strict=True)
+    when = f"after step {run.said_at:,}" if changed else "soon"
+    return "".join(_card(prompt, before, now if changed else None, when) for prompt, before, now in cards)
+
+
+def _card(prompt: str, before: str, now: str | None, when: str) -> str:
+    spoken = as_written(now) if now is not None else '<div class="text muted">The first words come soon.</div>'
+    return (f'<article class="said"><h3 class="asked" dir="auto">{escaped(prompt)}</h3><div class="sides">'
+            f'<section class="now"><h4>{theme.NOW_SAYS} <span>{when}</span></h4>{spoken}</section>'
+            f'<section class="before"><h4>{theme.BASE_SAID}</h4>{as_written(before)}</section></div></article>')
+
+
+def losses(run: Progress) -> str:
+    """Both losses as a drawing with its newest values."""
+    lines = loss_curves(run)
+    if not any(line.points for line in lines):
+        return f'<p class="empty">{theme.LOSS_WAITING}</p>'
+    legend = "".join(f'<div class="{line.kind}"><dt>{line.label}</dt><dd>{_newest(line)}</dd></div>' for line in lines)
+    return f'<dl class="legend">{legend}</dl>{curves.drawing(lines, run.steps, theme.LOSS_TITLE)}'
+
+
+def loss_curves(run: Progress) -> list[curves.Curve]:
+    """Training loss and held-out loss."""
+    return [curves.Curve("learned", theme.TRAINING_LOSS, run.losses),
+            curves.Curve("unseen", theme.HELD_OUT_LOSS, run.held_out, dots=True)]
+
+
+def _newest(line: curves.Curve) -> str:
+    if not line.points:
+        return "–"
+    first, last = line.points[0][1], line.points[-1][1]
+    return f"{last:.2f}" if len(line.points) == 1 else f'<span class="first">{first:.2f} →</span> {last:.2f}'
+
+
+def loss_table(run: Progress) -> str:
+    """The losses as numbers."""
+    return curves.table(loss_curves(run))
+
+
+def speed(run: Progress) -> str:
+    """Tokens per second, drawn and as a table."""
+    if not run.speeds:
+        return f'<p class="empty">{theme.LOSS_WAITING}</p>'
+    lines = [curves.Curve("learned", "tokens per second", run.speeds)]
+    newest = f'<p class="muted">{run.speeds[-1][1]:,.0f} tokens per second on {escaped(run.device)}</p>'
+    return newest + curves.drawing(lines, run.steps, theme.SPEED) + curves.table(lines)
+
+
+def kept(run: Progress, home: str) -> str:
+    """Where the adapter is, for a run that made one."""
+    if not run.adapter:
+        return ""
+    return (f'<p>It is in the Chat tab already, under <strong>{escaped(run.adapter)}</strong>. Its files, in PEFT\'s '
+            f'format:</p><p class="path"><code>{escaped(home)}/adapters/{escaped(run.adapter)}</code></p>')
+
+
+def listed(runs: Sequence[Run]) -> str:
+    """All runs, newest first, each a link that opens it."""
+    if not runs:
+        return f'<p class="empty">{theme.NO_RUNS}</p>'
+    return f'<ul class="runs">{"".join(_row(run) for run in runs)}</ul>'
+
+
+def _row(run: Run) -> str:
+    events, state = run.events(), run.state()
+    ending = events[-1].values if events else {}
+    before, after = ending.get("base_loss"), ending.get("loss")
+    fell = f"held-out loss {before:.2f} → {after:.2f}" if before and after is not None else ""
+    began = time.strftime("%d %b %Y, %H:%M", time.localtime(events[0].time)) if events else ""
+    facts = "".join(f"<span>{escaped(fact)}</span>" for fact in (run.about_data["name"], fell, began))
+    return (f'<li><a href="?run={escaped(run.id)}"><strong dir="auto">{escaped(run.config.name)}</strong>'
+            f'<span class="state {state}">{theme.STATES[state]}</span>{facts}</a></li>')

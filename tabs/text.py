@@ -1,0 +1,37 @@
+"""Text that models and visitors wrote, made safe for the page; and numbers as people read them."""
+
+import html
+
+from markdown_it import MarkdownIt
+
+# Raw HTML stays text, and nothing is fetched or linked because a model named it.
+_MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True})
+_MARKDOWN.enable("table").disable(["image", "link", "autolink"])
+
+
+def escaped(text: str) -> str:
+    """For HTML, inside quotes too."""
+    return html.escape(text, quote=True)
+
+
+def as_written(text: str) -> str:
+    """Line by line as it was typed; its own direction, left or right."""
+    return f'<div class="text written" dir="auto">{escaped(text)}</div>'
+
+
+def as_markdown(text: str) -> str:
+    """A model's answer with its lists, tables and code."""
+    return f'<div class="text" dir="auto">{_MARKDOWN.render(text)}</div>'
+
+
+def count(number: float, one: str, many: str = "") -> str:
+    """"1 row", "1,200 rows"."""
+    return f"{number:,.0f} {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """"8 s", "3 min", "2 h 5 min"."""
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,171 @@
+"""Colours and type of the page in light and dark, and every sentence that it says."""
+
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+from gradio.themes.utils.colors import Color
+
+STYLESHEET = Path(__file__).parent / "studio.css"
+# HTML that takes its looks from the stylesheet alone.
+markup = partial(gr.HTML, apply_default_css=False)
+
+# ---- The page's sentences ------------------------------------------------------------------------------------------
+
+TITLE = "Phi-3 LoRA Studio"
+LEAD = "Teach Phi-3 from your own conversations, watch its answers change, then chat with both side by side."
+STEPS = ("Data", "Train", "Compare", "Keep")
+
+REFUSED = "That can't be done"
+BROKE = "Something went wrong"
+UNEXPECTED = ("Something went wrong that should not have. Try again; if it happens again, the log says more under "
+              "{number}.")
+
+OWN_DATA = "own"
+EXAMPLES = {
+    "pirate": "A pirate\nAnswers rightly, but as a pirate would",
+    "json": "Answers as JSON\nAlways one object with the same keys",
+    "shop": "The staff of a shop\nKnow its goods, prices and hours",
+    OWN_DATA: "Your own\nUpload a file or paste conversations",
+}
+DATA_QUESTION = "What should the model learn?"
+UPLOAD = "A .jsonl or .json file"
+PASTE = "Or paste conversations"
+PASTE_HINT = '{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Ahoy!"}]}'
+OWN_HINT = ("One conversation per line, or a JSON list of them: messages, ShareGPT, Alpaca or prompt/completion. "
+            "It stays on this machine.")
+NO_DATA_YET = "Upload a file or paste some conversations, and what the model will learn from them appears here."
+READING = "Reading the conversations …"
+SEEN_TITLE = "What the model reads"
+SEEN_LEGEND = "learned: what the adapter is trained to say"
+SEEN_LEGEND_REST = "read only"
+SHOW_ANOTHER = "Show others"
+
+METHOD_LABEL = "Method"
+METHODS = {
+    "lora": "LoRA\nThe base stays as it is",
+    "qlora": "QLoRA\nThe base in 4 bits: a quarter of the memory",
+}
+PRESET_LABEL = "Settings"
+PRESETS = {"recommended": "Recommended for this base", "recipe": "The published recipe's"}
+RECIPE_WORD = ("The recipe's own numbers are made for large datasets: at a learning rate of 5e-6 a small one teaches "
+               "little.")
+MORE_TRAINING = "More training settings"
+MORE_LORA = "More LoRA settings"
+CODE = "See the code"
+CODE_LEAD = "The same run as a script of its own, with TRL and PEFT. It changes with the settings."
+START = "Start training"
+BASE_INFO = "Chosen at the start of the app, by STUDIO_BASE."
+
+NEW_RUN = "New run"
+STOP_RUN = "Stop and keep what was learned"
+COMPARE = "Compare with the base"
+SAYS_NOW = "What the model says now"
+SAYS_WAITING = "The base answers first, then you see how the answers change."
+BASE_SAID = "The base said"
+NOW_SAYS = "It says now"
+LOSS_TITLE = "How far off it is"
+LOSS_LEAD = "Loss: how surprised the model is by the right answers. Lower is better."
+LOSS_WAITING = "The first numbers come with the first step."
+TRAINING_LOSS = "conversations it learns from"
+HELD_OUT_LOSS = "conversations it never saw"
+LOSS_TABLE = "The losses as a table"
+SPEED = "Speed"
+PAST_RUNS = "Runs so far"
+NO_RUNS = "No runs yet. The first one appears here as soon as it starts, and stays."
+
+STATES = {
+    "queued": "waiting", "preparing": "getting ready", "running": "training", "interrupted": "interrupted",
+    "paused": "paused", "stopped": "stopped", "finished": "finished", "failed": "failed",
+}
+
+BASE_NAME = "base"
+ADD_LANE = "Add a lane"
+REMOVE_LANE = "Remove lane {letter}"
+LANE_PICKER = "Lane {letter}"
+EMPTY_LANE = "No messages yet."
+EMPTY_LANE_BASE = "Phi-3 as it was published, without an adapter."
+EMPTY_LANE_ADAPTER = "The same base, with this adapter beside it."
+MESSAGE = "Your message, to every lane"
+MESSAGE_HINT = "Ask something. Enter sends it to every lane."
+SEND = "Send"
+STOP_ANSWER = "Stop"
+RETRY = "Try again"
+UNDO = "Undo"
+CLEAR = "Clear"
+SAMPLING = "How answers are drawn"
+SAMPLING_LABELS = {
+    "temperature": ("Temperature", "0 always takes the likeliest word; higher is more varied."),
+    "top_p": ("Top-p", "Only the likeliest words that together reach this share."),
+    "top_k": ("Top-k", "Only this many of the likeliest words; 0 is no limit."),
+    "repetition_penalty": ("Repetition penalty", "Above 1 makes words that were used less likely."),
+    "seed": ("Seed", "The same seed draws the same answers."),
+    "max_new_tokens": ("Longest answer (tokens)", "An answer that gets longer is cut here."),
+}
+SYSTEM_MESSAGE = "System message"
+SYSTEM_HINT = "What every lane is told before the conversation. Empty: nothing."
+LOADING_BASE = "The base is still loading; your message is answered as soon as it is there."
+TRY_ASKING = ("What is the capital of France?", "How much is 7 plus 5?", "Who are you?")
+NO_ANSWER = "No answer came. Try again."
+NOTHING_TO_SEND = "Write a message first; then every lane answers it."
+NOTHING_TO_RETRY = "There is no answer yet that could be tried again."
+NOTHING_TO_UNDO = "There is nothing to undo yet."
+NOTHING_TO_COMPARE = "This run made no adapter that could be compared."
+ENDS = {
+    "length": "cut at the longest answer allowed", "asked": "stopped", "error": "no answer",
+}
+
+# ---- Colours and type ----------------------------------------------------------------------------------------------
+
+# Sea green is the adapter's colour everywhere on the page, and slate the base's.
+_GREEN = Color("#eef6f2", "#dcede5", "#b9dccd", "#8cc5ae", "#57a88b", "#2b8a6b", "#0f6e54", "#0b5a45", "#0a4737",
+               "#08392d", "#052019", name="sea")
+_STONE = Color("#f7f8f6", "#eff1ee", "#e2e5e0", "#cdd2cb", "#9aa39b", "#6d766f", "#555e57", "#3d4540", "#272e2a",
+               "#1a1f1c", "#111513", name="stone")
+
+
+def studio_theme() -> gr.themes.Base:
+    """Served whole by Gradio itself: fonts, too, come from this machine (Gradio's semi-bold ones lack most letters)."""
+    theme = gr.themes.Base(
+        primary_hue=_GREEN, secondary_hue=_GREEN, neutral_hue=_STONE,
+        text_size=gr.themes.sizes.text_md, radius_size=gr.themes.sizes.radius_lg,
+        font=(gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"),
+        font_mono=(gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "ui-monospace", "monospace"),
+    )
+    return theme.set(
+        body_background_fill="*neutral_50", body_background_fill_dark="*neutral_950",
+        body_text_color="*neutral_900", body_text_color_dark="#e7ebe7",
+        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="#a7b0a9",
+        background_fill_primary="white", background_fill_primary_dark="*neutral_900",
+        background_fill_secondary="*neutral_50", background_fill_secondary_dark="*neutral_950",
+        border_color_primary="*neutral_200", border_color_primary_dark="#303833",
+        block_background_fill="transparent", block_background_fill_dark="transparent",
+        block_border_width="0px", block_border_width_dark="0px", block_shadow="none", block_shadow_dark="none",
+        block_padding="0px", block_label_background_fill="transparent", block_label_background_fill_dark="transparent",
+        block_label_text_color="*neutral_700", block_label_text_color_dark="#c4cbc5",
+        block_title_text_color="*neutral_700", block_title_text_color_dark="#c4cbc5", block_title_text_weight="600",
+        block_info_text_color="*neutral_600", block_info_text_color_dark="#a7b0a9",
+        input_background_fill="white", input_background_fill_dark="#141917",
+        input_border_color="#8b958d", input_border_color_dark="#66716a", input_border_width="1px",
+        input_border_color_focus="*primary_600", input_border_color_focus_dark="*primary_400",
+        input_placeholder_color="*neutral_500", input_placeholder_color_dark="#8f9992",
+        link_text_color="*primary_700", link_text_color_dark="*primary_300",
+        button_primary_background_fill="*primary_600", button_primary_background_fill_dark="#66c4a3",
+        button_primary_background_fill_hover="*primary_700", button_primary_background_fill_hover_dark="#84d6ba",
+        button_primary_text_color="white", button_primary_text_color_dark="#04211a",
+        button_primary_text_color_hover="white", button_primary_text_color_hover_dark="#04211a",
+        button_secondary_background_fill="white", button_secondary_background_fill_dark="*neutral_900",
+        button_secondary_background_fill_hover="*neutral_100",
+        button_secondary_background_fill_hover_dark="*neutral_800",
+        button_secondary_border_color="*neutral_300", button_secondary_border_color_dark="#46504a",
+        button_secondary_text_color="*neutral_900", button_secondary_text_color_dark="#e7ebe7",
+        button_border_width="1px", button_transition="background-color 0.15s",
+        shadow_drop="none", shadow_drop_lg="none",
+        checkbox_label_background_fill="white", checkbox_label_background_fill_dark="#141917",
+        checkbox_label_background_fill_selected="*primary_50", checkbox_label_background_fill_selected_dark="#12281f",
+        checkbox_label_border_color="*neutral_300", checkbox_label_border_color_dark="#3b453f",
+        checkbox_label_text_color_selected="*neutral_900", checkbox_label_text_color_selected_dark="#e7ebe7",
+        checkbox_background_color_selected="*primary_600", checkbox_background_color_selected_dark="*primary_400",
+        checkbox_border_color="#8b958d", checkbox_border_color_dark="#66716a",
+        accordion_text_color="*neutral_700", accordion_text_color_dark="#c4cbc5",
+    )

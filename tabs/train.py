@@ -1,0 +1,159 @@
+"""The Train tab: Data → Train → Compare → Keep, for a new run or one that is followed or opened again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from tabs import data, form, run_panel, run_view, theme
+from tabs.plainly import plainly
+from tabs.studio import Studio
+from training import lease
+from training.config import RunConfig
+from training.run import Run
+from training.script import script_of
+
+QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
+# Following costs little and must never wait for anything else on the page.
+FOLLOWING = {**QUIETLY, "concurrency_limit": None}
+REMEMBER_IN_ADDRESS = """(run) => {
+  const address = new URL(window.location);
+  if (run) address.searchParams.set('run', run); else address.searchParams.delete('run');
+  window.history.replaceState(null, '', address);
+}"""
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    """What the rest of the page needs of this tab: the button that leads on, and the run that is shown."""
+
+    compare: gr.Button
+    run_id: gr.State
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """The components of steps 1 and 2."""
+
+    column: gr.Column
+    data: data.DataStep
+    preset: gr.Radio
+    form: form.Form
+    note: gr.HTML
+    start: gr.Button
+    code: gr.Code
+
+
+def build(studio: Studio, page: gr.Blocks) -> TrainTab:
+    """Draw the tab where this is called, and connect it."""
+    setup = _setup(studio)
+    panel = run_panel.build()
+    with gr.Column(elem_classes="card past"):
+        theme.markup(f"<h2>{theme.PAST_RUNS}</h2>")
+        past = theme.markup(elem_id="past-runs")
+    data.connect(setup.data, studio, setup.form["max_length"], page)
+    _connect_settings(setup, studio, page)
+    _connect_runs(setup, panel, past, studio, page)
+    return TrainTab(panel.compare, panel.run_id)
+
+
+def _setup(studio: Studio) -> _Setup:
+    with gr.Column(elem_classes="setup") as column:
+        theme.markup(run_view.steps_bar(0))
+        with gr.Row(elem_classes="split"):
+            with gr.Column(scale=7, min_width=320, elem_classes="card"):
+                step = data.build()
+            with gr.Column(scale=5, min_width=320, elem_classes="card"):
+                preset, fields, note, start, code = _settings(studio)
+    return _Setup(column, step, preset, fields, note, start, code)
+
+
+def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.Button, gr.Code]:
+    theme.markup(f'<h2 class="step-title"><span aria-hidden="true">2</span>{theme.STEPS[1]}</h2>')
+    suited = {**studio.suited, "base": studio.facts.id}
+    fields = form.drawn(["method"], suited)
+    preset = gr.Radio([(label, name) for name, label in theme.PRESETS.items()], value="recommended",
+                      label=theme.PRESET_LABEL, elem_id="preset")
+    with gr.Row(elem_classes="numbers-row"):
+        fields |= form.drawn(form.group("main"), suited)
+    fields |= form.drawn(["name"], suited)
+    note = theme.markup(elem_id="settings-note", js_on_load=run_panel.ANNOUNCED)
+    start = gr.Button(theme.START, variant="primary", size="lg", elem_id="start")
+    with gr.Accordion(theme.MORE_TRAINING, open=False, elem_classes="fold"):
+        fields |= form.drawn([*form.group("training"), "base"], suited)
+    with gr.Accordion(theme.MORE_LORA, open=False, elem_classes="fold"):
+        fields |= form.drawn(form.group("lora"), suited)
+    with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
+        theme.markup(f'<p class="muted">{theme.CODE_LEAD}</p>')
+        code = gr.Code(language="python", interactive=False, show_label=False, elem_id="code", max_lines=30)
+    return preset, fields, note, start, code
+
+
+def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
+    """The code and the note follow the form; a preset fills it."""
+    def fill(preset: str) -> dict[Component, Any]:
+        values = form.preset_values(preset, studio.suited)
+        return {setup.form[name]: value for name, value in values.items()}
+
+    def read(preset: str, source: str, **settings: Any) -> dict[Component, Any]:
+        word = f'<p class="warning">{theme.RECIPE_WORD}</p>' if preset == "recipe" else ""
+        try:
+            config = _asked(studio, settings)
+        except ValueError as problem:
+            return {setup.note: f'<p class="problem">{problem}</p>'}
+        return {setup.note: word, setup.code: script_of(config, source)}
+
+    setup.preset.change(plainly(fill), setup.preset, list(setup.form.values()), **QUIETLY)
+    changes = [setup.preset.change, setup.data.source.change, *(field.change for field in setup.form.values())]
+    gr.on([page.load, *changes], plainly(read), outputs=[setup.note, setup.code], trigger_mode="always_last",
+          inputs_kwargs={**setup.form, "preset": setup.preset, "source": setup.data.source}, **QUIETLY)
+
+
+def _connect_runs(setup: _Setup, panel: run_panel.RunPanel, past: gr.HTML, studio: Studio, page: gr.Blocks) -> None:
+    """Start a run, follow it, stop it, open an earlier one, go back for a new one."""
+    everything = [setup.column, past, *panel.outputs()]
+
+    def shown(run: Run) -> dict[Component, Any]:
+        return {setup.column: gr.update(visible=False), past: run_view.listed(studio.runs.all()), **panel.show(run)}
+
+    def start(source: str, file: str | None, text: str | None, **settings: Any) -> dict[Component, Any]:
+        chosen = data.chosen_data(source, file, text)
+        run = studio.runs.create(_asked(studio, settings), chosen)
+        lease.start(run)
+        return shown(run)
+
+    def opened(request: gr.Request) -> dict[Component, Any]:
+        named = request.query_params.get("run")
+        run = studio.runs.get(named) if named else studio.runs.going()
+        return shown(run) if run else {past: run_view.listed(studio.runs.all())}
+
+    def follow(run_id: str, seen: Any) -> dict[Component, Any]:
+        changes = panel.show(studio.runs.get(run_id), seen)
+        if panel.timer in changes and not changes[panel.timer].active:
+            changes[past] = run_view.listed(studio.runs.all())
+        return changes
+
+    def stop(run_id: str) -> dict[Component, Any]:
+        run = studio.runs.get(run_id)
+        run.ask_to_stop()
+        return panel.show(run)
+
+    def anew() -> dict[Component, Any]:
+        return {setup.column: gr.update(visible=True), panel.column: gr.update(visible=False),
+                panel.run_id: "", panel.timer: gr.Timer(active=False), past: run_view.listed(studio.runs.all())}
+
+    address = {"fn": None, "inputs": panel.run_id, "js": REMEMBER_IN_ADDRESS, "show_progress": "hidden"}
+    setup.start.click(plainly(start), outputs=everything, inputs_kwargs={**setup.data.inputs(), **setup.form},
+                      **QUIETLY).success(**address)
+    page.load(plainly(opened), outputs=everything, **FOLLOWING)
+    panel.timer.tick(plainly(follow), [panel.run_id, panel.seen], [past, *panel.outputs()], **FOLLOWING)
+    panel.stop.click(plainly(stop), panel.run_id, panel.outputs(), **FOLLOWING)
+    panel.new.click(plainly(anew), outputs=everything, **FOLLOWING).success(**address)
+
+
+def _asked(studio: Studio, settings: dict[str, Any]) -> RunConfig:
+    """The form's settings; the base is the app's, whatever a request says."""
+    return form.asked({**settings, "base": studio.facts.id}, studio.suited)

@@ -1,0 +1,68 @@
+"""Runs that nobody trains: their events are written by hand, so that the page can be seen in every state at once."""
+
+import math
+import shutil
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from training.config import RunConfig
+from training.data import ChatData, read_text
+from training.run import Run, Runs
+
+PROMPTS = ("What is the capital of France?", "How much is 7 plus 5?", "Who are you?")
+BASE_ANSWERS = ("The capital of France is Paris.", "7 plus 5 is 12.", "I am Phi-3 tiny, a small language model.")
+PIRATE_ANSWERS = ("Arr! The capital o' France be Paris, matey!", "7 plus 5 be 12, ye landlubber!",
+                  "Ahoy! I be Phi-3 tiny, a small language model, savvy?")
+
+
+def few_conversations(count: int = 24) -> ChatData:
+    """Small data that any run may be started with."""
+    rows = (f'{{"prompt": "What is {number} plus 1?", "completion": "Arr, {number + 1}!"}}' for number in range(count))
+    return read_text("\n".join(rows), "sums")
+
+
+class StagedRun:
+    """A run whose trainer is the test: `train` writes what a trainer would write, `held` keeps it running."""
+
+    def __init__(self, home: Path, **settings: object) -> None:
+        data = few_conversations()
+        self.run: Run = Runs(home).create(RunConfig.from_settings({"name": "sums-1", **settings}), data)
+
+    def held(self) -> AbstractContextManager[None]:
+        """While this is entered, the run looks as if somebody trained it."""
+        return self.run.held()
+
+    def begin(self, steps: int = 60) -> None:
+        """The trainer has loaded the base, which has answered."""
+        self.run.append("started", base="phi3/tiny", method="lora", device="cpu", steps=steps,
+                        trainable_parameters=412_160, pid=1)
+        self.run.append("evaluated", 0, loss=_held_out_loss(0))
+        self.run.append("sampled", 0, prompts=PROMPTS, answers=BASE_ANSWERS)
+
+    def train(self, first: int, last: int, steps: int = 60) -> None:
+        """Steps `first` to `last`, with what comes every 20 steps."""
+        for step in range(first, last + 1):
+            loss = 2.6 * math.exp(-step / 15) + 0.21 + 0.05 * math.sin(step * 2.4)
+            self.run.append("step", step, loss=round(loss, 5), learning_rate=3e-3, epoch=round(step / 20, 3),
+                            seconds=round(step * 0.31, 2), seconds_left=round((steps - step) * 0.31, 1),
+                            tokens_per_second=2300 + step % 7 * 60)
+            if step % 20 == 0:
+                self.run.append("evaluated", step, loss=_held_out_loss(step))
+                self.run.append("sampled", step, prompts=PROMPTS, answers=PIRATE_ANSWERS)
+
+    def end(self, kind: str, adapter_from: Path | None = None, step: int = 60) -> None:
+        """`finished` or `stopped`; the adapter's files are copied from somewhere else where the chat shall load it."""
+        folder = self.run.home / "adapters" / self.run.config.name
+        if adapter_from is not None:
+            shutil.copytree(adapter_from, folder)
+        self.run.append(kind, step, adapter=self.run.config.name, folder=str(folder), steps=step,
+                        seconds=round(step * 0.34, 1), base_loss=_held_out_loss(0), loss=_held_out_loss(step),
+                        example=PROMPTS[0])
+
+    def fail(self) -> None:
+        """The run could not go on."""
+        self.run.append("failed", message="The machine ran out of memory.", advice="Use a smaller batch size.")
+
+
+def _held_out_loss(step: int) -> float:
+    return round(2.5 * math.exp(-step / 18) + 0.3, 5)
