@@ -1,0 +1,48 @@
+"""What every benchmark writes down beside its figures, and the table that it prints."""
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from phi3.machine import this_machine
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
+
+
+def circumstances() -> dict[str, Any]:
+    """Machine, versions and date of a measurement."""
+    machine = this_machine()
+    return {
+        "date": time.strftime("%Y-%m-%d"), "machine": machine.name, "threads": machine.threads,
+        "memory_gib": round(machine.memory), "card_memory_gib": round(machine.card_memory),
+        "processor": _processor(), "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Aligned text, a row a line."""
+    cells = [[str(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(columns))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                     for row in cells)
+
+
+def write(name: str, figures: Any, folder: Path = RESULTS) -> Path:
+    """The figures as JSON, with their circumstances."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({**circumstances(), "figures": figures}, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

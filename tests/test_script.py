@@ -1,0 +1,53 @@
+"""The code of a run: short, whole, and when it is run it makes the same adapter."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+
+from adapters.library import Library
+from training.config import RunConfig
+from training.data import read_data
+from training.run import Runs
+from training.script import script_of
+
+QUICK = {"name": "mine", "max_steps": 12, "eval_steps": 1000, "save_steps": 1000, "r": 4, "lora_dropout": 0.0,
+         "learning_rate": 5e-3, "warmup_steps": 1, "lr_scheduler_type": "constant_with_warmup"}
+
+
+@pytest.mark.parametrize("settings", [{}, {"method": "qlora", "bf16": True}, {"held_out": 0},
+                                      {"target_modules": "qkv_proj, o_proj", "name": "it's \"mine\""[:3]}])
+@pytest.mark.parametrize("data", ["data.parquet", "my chats.jsonl"])
+def test_the_script_is_python_and_holds_both_dictionaries(settings, data):
+    config = RunConfig.from_settings(settings)
+    tree = ast.parse(script_of(config, data))
+    values = {node.targets[0].id: node.value for node in tree.body
+              if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}
+    assert ast.literal_eval(values["training_config"]) == config.training_config()
+    assert ast.literal_eval(values["peft_config"]) == config.peft_config()
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_the_script_outside_the_app_makes_what_the_app_makes(home, chats, small_base, tmp_path, method):
+    from safetensors.torch import load_file
+
+    from training.train import run_lease
+
+    config = RunConfig.from_settings({**QUICK, "base": str(small_base), "method": method})
+    run = Runs(home).create(config, read_data(chats))
+    here = run_lease(run).values
+
+    (tmp_path / "data.parquet").write_bytes((run.folder / "data.parquet").read_bytes())
+    (tmp_path / "script.py").write_text(script_of(run.config, "data.parquet"))
+    ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+                         check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    printed = next(ast.literal_eval(line) for line in ran.stdout.splitlines() if line.startswith("{'eval_loss'"))
+    assert float(printed["eval_loss"]) == pytest.approx(here["loss"], rel=0.02)
+
+    ours = load_file(Library(home).get("mine").folder / "adapter_model.safetensors")
+    theirs = load_file(tmp_path / "mine" / "adapter_model.safetensors")
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
+    assert json.loads((tmp_path / "mine" / "adapter_config.json").read_text())["r"] == 4
