@@ -12,26 +12,26 @@ ROOT = Path(__file__).parent.parent
 
 
 def main() -> int:
-    """The exit status of the first step that failed, or 0; 2 where no browser could be had."""
+    """The exit status of what failed, or 0; 2 where no browser could be had."""
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
     parser.add_argument("--slow", action="store_true", help="run the slow tests as well")
     asked, for_pytest = parser.parse_known_args()
     try:
-        environment = {**os.environ, "CHROMIUM": chromium.find_or_install()}
+        os.environ["CHROMIUM"] = chromium.find_or_install()
     except FileNotFoundError as problem:
         print(problem, file=sys.stderr)
         return 2
+    failed = run("pip", "install", "--quiet", "--disable-pip-version-check", "-r", "tests/requirements.txt")
+    if failed:
+        return failed
+    lint = run("ruff", "check", ".")
     # pyproject.toml leaves the slow tests out; the last -m wins, and an empty one takes all.
-    which = ["-m", ""] if asked.slow else []
-    steps = (["pip", "install", "--quiet", "--disable-pip-version-check", "-r", "tests/requirements.txt"],
-             ["ruff", "check", "."],
-             ["pytest", *which, *for_pytest])
-    for step in steps:
-        command = [sys.executable, "-m", *step]
-        status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-        if status:
-            return status
-    return 0
+    return run("pytest", *(["-m", ""] if asked.slow else []), *for_pytest) or lint
+
+
+def run(*module: str) -> int:
+    """The exit status of `python -m module`, run in the project's folder."""
+    return subprocess.run([sys.executable, "-m", *module], cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":
