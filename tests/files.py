@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LEFT_BEHIND = {"__pycache__", "studio_home", "test-results", "node_modules"}
+LEFT_BEHIND = {"__pycache__", "studio_home"}
 OWN_HIDDEN = {".github", ".ci", ".gitignore"}
 
 
