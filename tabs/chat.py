@@ -113,8 +113,10 @@ def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, asked: list[An
     now = {"talks": panel.talks, **panel.pickers()}
     inputs = {"talks": panel.talks, "system": panel.system, **panel.sampling}
     for event in asked:
-        event.success(plainly(answer), inputs_kwargs=inputs, outputs=panel.outputs(), **ANSWERING) \
-             .then(plainly(rest), inputs_kwargs=now, outputs=panel.outputs(), **AT_ONCE)
+        answered = event.success(plainly(answer), inputs_kwargs=inputs, outputs=panel.outputs(), **ANSWERING)
+        # `then` would do, but in Gradio 6.31 it is only called after a success.
+        for ended in (answered.success, answered.failure):
+            ended(plainly(rest), inputs_kwargs=now, outputs=panel.outputs(), **AT_ONCE)
 
 
 def _connect_tools(panel: ChatPanel, stops: Stops) -> None:

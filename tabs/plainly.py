@@ -38,9 +38,8 @@ def _in_words() -> Iterator[None]:
     except gr.Error:
         raise
     except ValueError as problem:
-        raise gr.Error(str(problem), title=theme.REFUSED, duration=None, print_exception=False) from problem
+        raise gr.Error(str(problem), duration=None, print_exception=False) from problem
     except Exception as problem:
         number = secrets.token_hex(3)
         _log.exception("Log entry %s", number)
-        raise gr.Error(theme.UNEXPECTED.format(number=number), title=theme.BROKE, duration=None,
-                       print_exception=False) from problem
+        raise gr.Error(theme.UNEXPECTED.format(number=number), duration=None, print_exception=False) from problem

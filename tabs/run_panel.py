@@ -16,6 +16,16 @@ ANNOUNCED = "element.setAttribute('role', 'status'); element.setAttribute('aria-
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What of a run is on the page already; the same again needn't be drawn again."""
+
+    run: str
+    state: str
+    events: int
+    asked_to_stop: bool
+
+
+@dataclass(frozen=True)
 class RunPanel:
     """Components that show a run; `run_id` is the one shown and `seen` what of it is on the page already."""
 
@@ -44,10 +54,10 @@ class RunPanel:
                 self.compare, self.said, self.losses, self.loss_table, self.speed, self.keep, self.kept, self.timer,
                 self.run_id, self.seen]
 
-    def show(self, run: Run, seen: Any = None) -> dict[Component, Any]:
+    def show(self, run: Run, seen: Seen | None = None) -> dict[Component, Any]:
         """The run as it is now; nothing where `seen` says that this is on the page."""
         state, events = run.state(), run.events()
-        now = (run.id, state, len(events), run.is_asked_to_stop())
+        now = Seen(run.id, state, len(events), run.is_asked_to_stop())
         if now == seen:
             return {self.seen: seen}
         picture = progress_of(run, events, state)

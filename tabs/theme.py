@@ -16,8 +16,6 @@ TITLE = "Phi-3 LoRA Studio"
 LEAD = "Teach Phi-3 from your own conversations, watch its answers change, then chat with both side by side."
 STEPS = ("Data", "Train", "Compare", "Keep")
 
-REFUSED = "That can't be done"
-BROKE = "Something went wrong"
 UNEXPECTED = ("Something went wrong that should not have. Try again; if it happens again, the log says more under "
               "{number}.")
 

@@ -88,7 +88,7 @@ def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.Button, 
         fields |= form.drawn(form.group("lora"), suited)
     with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
         theme.markup(f'<p class="muted">{theme.CODE_LEAD}</p>')
-        code = gr.Code(language="python", interactive=False, show_label=False, elem_id="code", max_lines=30)
+        code = gr.Code(language="python", interactive=False, show_label=False, elem_id="code", wrap_lines=True)
     return preset, fields, note, start, code
 
 
@@ -116,8 +116,11 @@ def _connect_runs(setup: _Setup, panel: run_panel.RunPanel, past: gr.HTML, studi
     """Start a run, follow it, stop it, open an earlier one, go back for a new one."""
     everything = [setup.column, past, *panel.outputs()]
 
+    def listed() -> str:
+        return run_view.listed(studio.runs.all())
+
     def shown(run: Run) -> dict[Component, Any]:
-        return {setup.column: gr.update(visible=False), past: run_view.listed(studio.runs.all()), **panel.show(run)}
+        return {setup.column: gr.update(visible=False), past: listed(), **panel.show(run)}
 
     def start(source: str, file: str | None, text: str | None, **settings: Any) -> dict[Component, Any]:
         chosen = data.chosen_data(source, file, text)
@@ -128,13 +131,12 @@ def _connect_runs(setup: _Setup, panel: run_panel.RunPanel, past: gr.HTML, studi
     def opened(request: gr.Request) -> dict[Component, Any]:
         named = request.query_params.get("run")
         run = studio.runs.get(named) if named else studio.runs.going()
-        return shown(run) if run else {past: run_view.listed(studio.runs.all())}
+        return shown(run) if run else {panel.run_id: ""}
 
-    def follow(run_id: str, seen: Any) -> dict[Component, Any]:
+    def follow(run_id: str, seen: run_panel.Seen | None) -> dict[Component, Any]:
         changes = panel.show(studio.runs.get(run_id), seen)
-        if panel.timer in changes and not changes[panel.timer].active:
-            changes[past] = run_view.listed(studio.runs.all())
-        return changes
+        is_news = seen is None or changes[panel.seen].state != seen.state
+        return {**changes, past: listed()} if is_news else changes
 
     def stop(run_id: str) -> dict[Component, Any]:
         run = studio.runs.get(run_id)
@@ -143,11 +145,12 @@ def _connect_runs(setup: _Setup, panel: run_panel.RunPanel, past: gr.HTML, studi
 
     def anew() -> dict[Component, Any]:
         return {setup.column: gr.update(visible=True), panel.column: gr.update(visible=False),
-                panel.run_id: "", panel.timer: gr.Timer(active=False), past: run_view.listed(studio.runs.all())}
+                panel.run_id: "", panel.timer: gr.Timer(active=False), past: listed()}
 
     address = {"fn": None, "inputs": panel.run_id, "js": REMEMBER_IN_ADDRESS, "show_progress": "hidden"}
     setup.start.click(plainly(start), outputs=everything, inputs_kwargs={**setup.data.inputs(), **setup.form},
                       **QUIETLY).success(**address)
+    page.load(plainly(listed), outputs=past, **FOLLOWING)
     page.load(plainly(opened), outputs=everything, **FOLLOWING)
     panel.timer.tick(plainly(follow), [panel.run_id, panel.seen], [past, *panel.outputs()], **FOLLOWING)
     panel.stop.click(plainly(stop), panel.run_id, panel.outputs(), **FOLLOWING)

@@ -46,3 +46,40 @@ def terminal():
                               stdin=subprocess.DEVNULL, timeout=300, check=False, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory):
+    """The app, running with a studio folder of its own; started once for all browser tests."""
+    from tests.browser import running_app
+
+    folder = tmp_path_factory.mktemp("app")
+    with running_app(folder / "studio", folder / "app.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium, for all browser tests."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser import launched
+
+    with sync_playwright() as playwright:
+        chromium = launched(playwright)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(app, browser):
+    """Opens pages of the app, `visit("?run=ID", width=390, scheme="dark")`, and closes them afterwards."""
+    pages = []
+
+    def opened(query: str = "", **options):
+        pages.append(app.open(browser, query, **options))
+        return pages[-1]
+
+    yield opened
+    for page in pages:
+        page.close()

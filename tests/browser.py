@@ -1,0 +1,96 @@
+"""The app as a visitor meets it: started as a process of its own, seen through the system's Chromium."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, Playwright
+
+from tests import chromium
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         "--disable-component-update", "--no-first-run"]
+PATIENCE = 60_000  # milliseconds; a busy machine is slow, not broken
+
+
+@dataclass
+class App:
+    """A running app; `asked_elsewhere` collects what its pages wanted from anywhere but the app itself."""
+
+    address: str
+    home: Path
+    process: subprocess.Popen
+    log: Path
+    seconds_to_page: float
+    asked_elsewhere: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+    def open(self, browser: Browser, query: str = "", width: int = 1280, height: int = 900,
+             scheme: str = "light") -> Page:
+        """A page of the app, once its data is read."""
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+        page.set_default_timeout(PATIENCE)
+        page.on("request", lambda request: self._note(request.url))
+        page.on("pageerror", lambda problem: self.wrong.append(str(problem)))
+        page.goto(self.address + query)
+        page.locator("#past-runs p, #past-runs ul").first.wait_for()
+        return page
+
+    def _note(self, url: str) -> None:
+        if not url.startswith((self.address, "data:", "blob:")):
+            self.asked_elsewhere.append(url)
+
+
+@contextmanager
+def running_app(home: Path, log: Path) -> Iterator[App]:
+    """The app on a free port, from its start until the page answers, ended with the context."""
+    port = free_port()
+    environment = {**os.environ, "STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port)}
+    for name in ("STUDIO_BASE", "GRADIO_SERVER_NAME"):
+        environment.pop(name, None)
+    began = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
+                                   stdout=output, stderr=subprocess.STDOUT)
+    try:
+        address = f"http://127.0.0.1:{port}/"
+        _wait_for(address, process, log)
+        yield App(address, home, process, log, time.monotonic() - began)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def launched(playwright: Playwright) -> Browser:
+    """The system's Chromium."""
+    return playwright.chromium.launch(executable_path=chromium.find_or_install(), args=FLAGS)
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_for(address: str, process: subprocess.Popen, log: Path, patience: float = 120) -> None:
+    give_up = time.monotonic() + patience
+    while time.monotonic() < give_up:
+        if process.poll() is not None:
+            raise AssertionError(f"The app ended with code {process.returncode}: {log.read_text()[-2000:]}")
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                answer.read()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.05)
+    raise AssertionError(f"No page after {patience} s: {log.read_text()[-2000:]}")
