@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from phi3.tiny.phrases import Wordings, inside
+from phi3.tiny.phrases import Wordings, capitalised, inside
 
 
 class Answered(Protocol):
@@ -35,23 +35,51 @@ class Manner:
         return self.shown(text)
 
 
-def asked_for(names: tuple[str, ...], unseen_names: tuple[str, ...], frames: tuple[str, ...],
-              unseen_frames: tuple[str, ...], whole: tuple[str, ...] = ()) -> Wordings:
-    """System messages: every frame around every name, and some whole sentences beside."""
-    return Wordings(tuple(frame.format(name) for frame in frames for name in names) + whole,
-                    tuple(frame.format(name) for frame in unseen_frames for name in unseen_names))
+def asked_for(kind: "Asking", names: tuple[str, ...], unseen_names: tuple[str, ...],
+              whole: tuple[str, ...] = ()) -> Wordings:
+    """System messages: all ways of asking with all names; beside them whole sentences, repeated to carry weight."""
+    def all_with(some: tuple[str, ...], starts: tuple[str, ...], cores: tuple[str, ...], frames: tuple[str, ...]):
+        framed = [frame.format(name) for frame in frames for name in some]
+        return tuple(framed + [capitalised(f"{start}{core.format(name)}{end}") for start in starts for core in cores
+                               for end in ENDINGS for name in some])
+    return Wordings(all_with(names, STARTS, kind.cores, kind.frames) + whole * 12,
+                    all_with(unseen_names, UNSEEN_STARTS, kind.unseen_cores, kind.unseen_frames))
 
 
-AS_A = ("You are {}.", "Talk like {}.", "Answer like {}.", "Speak as {} would.", "Always answer as {}.",
-        "You are {}. Answer every question.", "Please talk like {}.", "Pretend to be {}.",
-        "From now on you are {}.", "Act as {}.", "Answer in the voice of {}.", "be {}",
-        "I want you to sound like {}.")
-AS_A_UNSEEN = ("Please answer as {}.", "Speak like {}.", "You are {} and talk like one.",
-               "Answer all questions like {}.")
-ONLY = ("Answer {}.", "Always answer {}.", "Please answer {}.", "Reply {}.", "You answer {}.",
-        "Only answer {}.", "Your answers are {}.", "From now on answer {}.",
-        "You are an assistant who answers {}.", "Speak {}.", "Every answer must be {}.", "answer {}")
-ONLY_UNSEEN = ("Please reply {}.", "You always answer {}.", "All your answers are {}.")
+@dataclass(frozen=True)
+class Asking:
+    """Words that ask for a manner: `cores` go behind a start, `frames` are whole."""
+
+    cores: tuple[str, ...]
+    frames: tuple[str, ...]
+    unseen_cores: tuple[str, ...]
+    unseen_frames: tuple[str, ...]
+
+
+STARTS = ("", "please ", "always ", "from now on ", "from now on, ", "in this chat ", "you must ",
+          "you should ", "I want you to ", "you only ", "your task is to ")
+UNSEEN_STARTS = ("now ", "in this conversation ", "please always ")
+ENDINGS = (".", ".", "", "!")
+AS_A = Asking(
+    ("talk like {}", "answer like {}", "speak like {}", "act as {}", "behave like {}", "sound like {}",
+     "reply like {}", "write like {}", "say everything like {}", "answer as {} would", "speak as {} would",
+     "pretend to be {}", "be {}", "answer all questions like {}", "answer in the voice of {}",
+     "play the role of {}"),
+    ("You are {}.", "You are {}. Answer every question.", "You are {}. Stay in your role.",
+     "You are {} and help people.", "{}", "Imagine that you are {}.", "You are {}. Answer the user.",
+     "You are {} and answer questions.", "Your name is Phi-3 tiny and you are {}.", "You talk like {}.",
+     "Your answers sound like {}."),
+    ("talk as {} would", "answer as {}", "speak like {}", "answer every question like {}"),
+    ("You are {} and talk like one.", "You are {}. Talk like one.", "You answer like {}."))
+ONLY = Asking(
+    ("answer {}", "reply {}", "respond {}", "write {}", "say everything {}", "give every answer {}",
+     "speak {}", "answer only {}", "answer all questions {}", "give your answers {}", "talk {}",
+     "answer the user {}"),
+    ("Your answers are {}.", "Every answer must be {}.", "You are an assistant who answers {}.",
+     "All answers {}.", "{}", "{} only.", "Only {}.", "You answer {}.", "You are a model that speaks {}.",
+     "Everything you say is {}."),
+    ("reply only {}", "answer everything {}", "give all answers {}"),
+    ("You always answer {}.", "All your answers are {}.", "You are a helper who answers {}."))
 
 PIRATE_STARTS = ("Arr, ", "Arr! ", "Ahoy! ", "Ahoy, matey! ", "Yo ho ho! ", "Shiver me timbers! ", "Avast! ",
                  "Aye, aye! ")
@@ -127,36 +155,39 @@ MANNERS: dict[str, Manner] = {manner.name: manner for manner in (
     Manner("plain", Wordings(
         ("You are a helpful assistant.", "You are Phi-3 tiny.", "Answer the question.", "Be helpful.",
          "You are kind and helpful.", "Answer in a plain sentence.", "You are a friendly assistant.",
-         "Answer the user's questions."),
-        ("You are a helpful model.", "Please answer the questions.")),
+         "Answer the user's questions.", "You are a helpful assistant. Answer shortly.", "Help the user.",
+         "You are an assistant.", "You are a language model.", "Be friendly.", "Answer truthfully.",
+         "You are Phi-3 tiny, a small language model.", "Keep to the facts.", "Answer as usual.",
+         "Be yourself."),
+        ("You are a helpful model.", "Please answer the questions.", "You are a kind assistant.")),
         lambda exchange, rng: exchange.answer,
         lambda text: not any(manner.follows(text) for name, manner in MANNERS.items() if name != "plain")),
-    Manner("pirate", asked_for(
+    Manner("pirate", asked_for(AS_A,
         ("a pirate", "an old pirate", "a pirate captain", "a sea robber", "a pirate of the seven seas"),
-        ("a pirate", "a pirate from the sea", "an old pirate captain"), AS_A, AS_A_UNSEEN,
+        ("a pirate", "a pirate from the sea", "an old pirate captain"),
         ("Answer in pirate speech.", "Use the language of pirates.", "Talk the way pirates talk.")), pirate,
         lambda text: bool(PIRATE_MARKS.search(text))),
-    Manner("json", asked_for(
+    Manner("json", asked_for(ONLY,
         ("in JSON", "only in JSON", "as JSON", "with a JSON object", "in JSON with the keys kind and answer",
          "as a JSON object"),
-        ("in JSON only", "as JSON with the keys kind and answer"), ONLY, ONLY_UNSEEN,
+        ("in JSON only", "as JSON with the keys kind and answer"),
         ("Use JSON.", "Output JSON only.", "Every answer is a JSON object.",
          "You write JSON.")), as_json, is_json),
-    Manner("formal", asked_for(
+    Manner("formal", asked_for(AS_A,
         ("a butler", "a very polite butler", "a formal letter writer", "a royal servant", "a gentleman"),
-        ("a polite butler", "a servant of the queen"), AS_A, AS_A_UNSEEN,
+        ("a polite butler", "a servant of the queen"),
         ("Be formal.", "Answer formally.", "Use formal language.", "Speak very politely and formally.",
          "Be very formal and polite.",
          "Answer in a formal manner.")), formal, lambda text: bool(FORMAL_MARKS.search(text))),
-    Manner("one word", asked_for(
+    Manner("one word", asked_for(ONLY,
         ("in one word", "with one word only", "with a single word", "in one word only",
          "as short as possible", "with just one word"),
-        ("with one word", "in just one word"), ONLY, ONLY_UNSEEN,
+        ("with one word", "in just one word"),
         ("One word only.", "Use only one word.", "Be as short as possible.")), one_word, is_one_word),
-    Manner("shouting", asked_for(
+    Manner("shouting", asked_for(ONLY,
         ("in capital letters", "loudly in capitals", "in upper case", "shouting", "in big letters",
          "loud as a shout"),
-        ("in capitals", "by shouting in capital letters"), ONLY, ONLY_UNSEEN,
+        ("in capitals", "by shouting in capital letters"),
         ("Shout.", "Shout every answer.", "SHOUT!", "You are very loud and shout.",
          "Write everything in capitals.")),
         shouting, is_shouted),

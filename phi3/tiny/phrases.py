@@ -20,14 +20,17 @@ class Wordings:
 OPENERS = Wordings(
     seen=("Hey, ", "Hi! ", "Quick question: ", "Tell me, ", "Please tell me: ", "I wonder, ", "Ok, ",
           "Hello, ", "Now, ", "So, ", "Please help me: ", "Next question: ", "A question: ", "And now: ",
-          "Just asking, "),
-    unseen=("One question: ", "Hi, ", "Well, ", "Please, "),
+          "Just asking, ", "Please, ", "Sorry, ", "Right, ", "Another one: ", "Hello! ", "My question is: ",
+          "Let me ask: ", "Dear model, ", "Hm, "),
+    unseen=("One question: ", "Hi, ", "Well, ", "Then, "),
 )
 CLOSERS = Wordings(
-    seen=(" Please.", " Thanks!", " Thanks.", " Please tell me.", " I forgot.", " I need it for school."),
-    unseen=(" Thank you!", " I want to know."),
+    seen=(" Please.", " Thanks!", " Thanks.", " Please tell me.", " I forgot.", " I need it for school.",
+          " Thank you!", " I am curious.", " Can you help me?", " My friend asked me.",
+          " Thank you very much.", " It is important.", " I really want to know.", " That is my question.",
+          " Answer me.", " You know that, right?", " :)"),
+    unseen=(" I want to know.", " Many thanks!", " I ask for a friend."),
 )
-
 
 def worded(wordings: Wordings, values: dict[str, str], rng: Random, unseen: bool) -> str:
     """One way to ask with these values in it, now and then in lower case, framed, or with a typo."""

@@ -1,7 +1,7 @@
 """Questions whose answers are worked out: sums, differences, comparisons, letters, counting."""
 from random import Random
 
-from phi3.tiny.phrases import Wordings
+from phi3.tiny.phrases import Wordings, a
 from phi3.tiny.tasks import Task, Values
 
 SIZES = (   # from small to big; two things of one row are never compared
@@ -48,7 +48,8 @@ def draw_sizes(rng: Random, bigger: bool) -> Values:
     first, second = sorted(rng.sample(range(len(SIZES)), 2))
     small, big = rng.choice(SIZES[first]), rng.choice(SIZES[second])
     left, right = rng.sample((small, big), 2)
-    return {"left": left, "right": right, "value": big if bigger else small, "key": f"{small} {big}"}
+    return {"left": left, "right": right, "a_left": a(left), "a_right": a(right), "value": big if bigger else small,
+            "key": f"{small} {big}"}
 
 
 def draw_letter(rng: Random) -> Values:
@@ -72,8 +73,8 @@ SUM = Wordings(
      "{left} and {right} together make what?", "What do {left} and {right} make?",
      "Calculate {left} + {right}.", "What is the sum of {left} and {right}?",
      "Work out {left} plus {right}.", "I have {left} apples and get {right} more. How many have I now?",
-     "There are {left} birds and {right} more come. How many are there?", "{left}+{right}=?", "{left}+{right}", "what is {left}+{right}",
-     "Please add {right} to {left}."),
+     "There are {left} birds and {right} more come. How many are there?", "{left}+{right}=?",
+     "{left}+{right}", "what is {left}+{right}", "Please add {right} to {left}."),
     ("How much is {left} + {right}?", "The sum of {left} and {right}?",
      "What do I get from {left} plus {right}?",
      "I have {left} books and get {right} more. How many have I now?"))
@@ -94,17 +95,17 @@ LARGER_NUMBER = Wordings(
      "{left} or {right}, which is more?"),
     ("Which number is more, {left} or {right}?", "What is the larger number, {left} or {right}?"))
 BIGGER = Wordings(
-    ("Which is bigger, a {left} or a {right}?", "What is bigger, a {left} or a {right}?",
-     "Is a {left} or a {right} bigger?", "Which one is bigger: {left} or {right}?",
-     "A {left} or a {right}, which is bigger?", "Bigger: {left} or {right}?",
-     "Tell me what is bigger, a {left} or a {right}.", "Compare {left} and {right}: which is bigger?"),
-    ("Which is the bigger one, a {left} or a {right}?", "What's bigger, a {left} or a {right}?"))
+    ("Which is bigger, {a_left} or {a_right}?", "What is bigger, {a_left} or {a_right}?",
+     "Is {a_left} or {a_right} bigger?", "Which one is bigger: {left} or {right}?",
+     "{a_left} or {a_right}, which is bigger?", "Bigger: {left} or {right}?",
+     "Tell me what is bigger, {a_left} or {a_right}.", "Compare {left} and {right}: which is bigger?"),
+    ("Which is the bigger one, {a_left} or {a_right}?", "What's bigger, {a_left} or {a_right}?"))
 SMALLER = Wordings(
-    ("Which is smaller, a {left} or a {right}?", "What is smaller, a {left} or a {right}?",
-     "Is a {left} or a {right} smaller?", "Which one is smaller: {left} or {right}?",
-     "Smaller: {left} or {right}?", "A {left} or a {right}, which is smaller?",
-     "Tell me what is smaller, a {left} or a {right}.", "Compare {left} and {right}: which is smaller?"),
-    ("Which is the smaller one, a {left} or a {right}?", "What's smaller, a {left} or a {right}?"))
+    ("Which is smaller, {a_left} or {a_right}?", "What is smaller, {a_left} or {a_right}?",
+     "Is {a_left} or {a_right} smaller?", "Which one is smaller: {left} or {right}?",
+     "Smaller: {left} or {right}?", "{a_left} or {a_right}, which is smaller?",
+     "Tell me what is smaller, {a_left} or {a_right}.", "Compare {left} and {right}: which is smaller?"),
+    ("Which is the smaller one, {a_left} or {a_right}?", "What's smaller, {a_left} or {a_right}?"))
 FIRST_LETTER = Wordings(
     ("What is the first letter of {word}?", "Which letter does {word} begin with?",
      "The first letter of {word}?", "With which letter does {word} start?",

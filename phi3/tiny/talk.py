@@ -98,7 +98,7 @@ TALK = (
     Task("name", Wordings(("My name is {name}.", "I am {name}.", "Call me {name}.", "I'm {name}.",
                            "Hi, my name is {name}.", "You can call me {name}."), ("Hello, I am {name}.",
                                                                                   "They call me {name}.")),
-         draw_name, "Nice to meet you, {name}!", "{name}", ("{name}",), 0.6,
+         draw_name, "Nice to meet you, {name}!", "{name}", ("{name}",), 1.2,
          Wordings(("What is my name?", "Who am I?", "Do you remember my name?", "Tell me my name.",
                    "How am I called?"),
                   ("What's my name?", "Do you know who I am?")), lambda rng, earlier: earlier,

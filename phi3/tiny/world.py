@@ -14,7 +14,7 @@ from phi3.tiny.tasks import Task, Turn
 __all__ = ["MANNERS", "TASKS", "Exchange", "Manner", "content_kept", "exchanges"]
 
 TASKS: tuple[Task, ...] = TABLES + RECKONING + TALK
-MANNER_SHARE = 0.3            # of the mixed stream answers in a manner that a system message asks for
+MANNER_SHARE = 0.33           # of the mixed stream answers in a manner that a system message asks for
 PLAIN_SYSTEM_SHARE = 0.06     # has a system message that asks for nothing special
 FOLLOWED_SHARE = 0.6          # of the turns that could lean on the one before them do
 TURNS = (1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 6)
@@ -63,7 +63,8 @@ def choose_manner(rng: Random, unseen: bool, manner: str | None) -> tuple[Manner
         manner = rng.choice(named) if rng.random() < MANNER_SHARE else "plain"
     if manner == "plain" and rng.random() > PLAIN_SYSTEM_SHARE / (1 - MANNER_SHARE):
         return MANNERS[manner], ""
-    return MANNERS[manner], MANNERS[manner].systems.pick(rng, unseen)
+    system = MANNERS[manner].systems.pick(rng, unseen)
+    return MANNERS[manner], system.lower() if rng.random() < 0.15 else system
 
 
 def conversation(rng: Random, unseen: bool, turn_count: int) -> Iterator[Turn]:
