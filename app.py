@@ -14,6 +14,8 @@ from typing import Any
 
 # Nothing on this page may ask another machine for anything.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# Gradio would read the port when it is imported, and answer a wrong one with a traceback.
+os.environ["STUDIO_PORT"] = os.environ.pop("GRADIO_SERVER_PORT", "")
 
 from adapters.library import Library
 from phi3.machine import studio_home, this_machine
@@ -30,7 +32,7 @@ def main() -> int:
     """Serve until Ctrl+C; 2 and one sentence where the base or the port can't be used."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        address = free_address(os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT"))
+        address = free_address(os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ["STUDIO_PORT"])
         studio = built()
     except ValueError as problem:
         print(problem, file=sys.stderr)
@@ -72,7 +74,7 @@ def _fill(promised: Future[Any], load: Callable[[], Any]) -> None:
         promised.set_exception(problem)
 
 
-def free_address(host: str, port: str | None) -> tuple[str, int]:
+def free_address(host: str, port: str) -> tuple[str, int]:
     """Host and port to serve on; ValueError where the port is no port or is taken."""
     if port and not (port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f"GRADIO_SERVER_PORT is {port!r}, and must be a number from 1 to 65535.")

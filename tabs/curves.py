@@ -60,13 +60,13 @@ def in_words(curves: Sequence[Curve]) -> str:
 
 
 def nice_marks(highest: float) -> list[float]:
-    """From 0 in three or four even steps of 1, 2 or 5 to at least `highest`."""
-    if not math.isfinite(highest) or highest <= 0:
+    """From 0 in a few even steps of 1, 2 or 5 to at least `highest`; from 0 to 1 where that can't be drawn."""
+    if not 1e-9 <= highest <= 1e12:
         return [0.0, 1.0]
     rough = highest / 4
     size = 10 ** math.floor(math.log10(rough))
     gap = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= rough)
-    return [round(gap * count, 10) for count in range(math.ceil(highest / gap - 1e-9) + 1)]
+    return [float(f"{gap * count:.10g}") for count in range(math.ceil(highest / gap - 1e-9) + 1)]
 
 
 def _line(curve: Curve, right: int, top: float) -> str:
@@ -81,7 +81,7 @@ def _line(curve: Curve, right: int, top: float) -> str:
 
 
 def _y(value: float, top: float) -> float:
-    return round(100 - 100 * min(value, top) / top, 2)
+    return round(100 - 100 * min(max(value, 0.0), top) / top, 2)
 
 
 def _thinned(points: Points, most: int) -> Points:

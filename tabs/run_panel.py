@@ -11,6 +11,7 @@ from gradio.components import Component
 from tabs import run_view, theme
 from tabs.progress import progress_of
 from training.run import Run
+from training.script import script_of
 
 ANNOUNCED = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 
@@ -42,6 +43,7 @@ class RunPanel:
     losses: gr.HTML
     loss_table: gr.HTML
     speed: gr.HTML
+    code: gr.Code
     keep: gr.Group
     kept: gr.HTML
     timer: gr.Timer
@@ -50,9 +52,7 @@ class RunPanel:
 
     def outputs(self) -> list[Component]:
         """Everything that `show` may change."""
-        return [self.column, self.steps, self.heading, self.announced, self.bar, self.stop, self.new, self.ending,
-                self.compare, self.said, self.losses, self.loss_table, self.speed, self.keep, self.kept, self.timer,
-                self.run_id, self.seen]
+        return list(vars(self).values())
 
     def show(self, run: Run, seen: Seen | None = None) -> dict[Component, Any]:
         """The run as it is now; nothing where `seen` says that this is on the page."""
@@ -76,6 +76,7 @@ class RunPanel:
             self.losses: run_view.losses(picture),
             self.loss_table: run_view.loss_table(picture),
             self.speed: run_view.speed(picture),
+            **({} if seen else {self.code: script_of(run.config, str(run.folder / "data.parquet"))}),
             self.keep: gr.update(visible=over and usable),
             self.kept: run_view.kept(picture, str(run.home)),
             self.timer: gr.Timer(active=not over),
@@ -99,22 +100,36 @@ def build() -> RunPanel:
             compare = gr.Button(theme.COMPARE, variant="primary", size="lg", visible=False, elem_id="compare",
                                 elem_classes="fit")
         with gr.Row(elem_classes="split"):
-            with gr.Column(scale=7, min_width=320, elem_classes="card", elem_id="says-now"):
-                theme.markup(f'<h3 class="large">{theme.SAYS_NOW}</h3>')
-                said = theme.markup()
-            with gr.Column(scale=4, min_width=300):
+            with gr.Column(scale=7, min_width=320):
                 with gr.Column(elem_classes="card"):
-                    theme.markup(f'<h3>{theme.LOSS_TITLE}</h3><p class="muted">{theme.LOSS_LEAD}</p>')
-                    losses = theme.markup(elem_id="losses")
-                    with gr.Accordion(theme.LOSS_TABLE, open=False, elem_classes="fold"):
-                        loss_table = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
-                    with gr.Accordion(theme.SPEED, open=False, elem_classes="fold"):
-                        speed = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
+                    theme.markup(f'<h3 class="large">{theme.SAYS_NOW}</h3>')
+                    said = theme.markup(elem_id="says-now")
                 with gr.Column(elem_classes="card", visible=False) as keep:
-                    theme.markup(f'<h3>{theme.STEPS[3]}</h3>')
+                    theme.markup(f"<h3>{theme.STEPS[3]}</h3>")
                     kept = theme.markup()
+            with gr.Column(scale=4, min_width=300, elem_classes="card"):
+                losses, loss_table, speed, code = _numbers()
     return RunPanel(column, steps, heading, announced, bar, stop, new, ending, compare, said, losses, loss_table,
-                    speed, keep, kept, gr.Timer(0.5, active=False), gr.State(""), gr.State(None))
+                    speed, code, keep, kept, gr.Timer(0.5, active=False), gr.State(""), gr.State(None))
+
+
+def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Code]:
+    theme.markup(f'<h3>{theme.LOSS_TITLE}</h3><p class="muted">{theme.LOSS_LEAD}</p>')
+    losses = theme.markup(elem_id="losses")
+    with gr.Accordion(theme.LOSS_TABLE, open=False, elem_classes="fold"):
+        loss_table = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
+    with gr.Accordion(theme.SPEED, open=False, elem_classes="fold"):
+        speed = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
+    with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
+        theme.markup(f'<p class="muted">{theme.RUN_CODE_LEAD}</p>')
+        code = code_shown("run-code")
+    return losses, loss_table, speed, code
+
+
+def code_shown(elem_id: str) -> gr.Code:
+    """A script to read and copy; whole, since a part that scrolls by itself couldn't be reached by keyboard."""
+    return gr.Code(language="python", interactive=False, show_label=False, elem_id=elem_id, elem_classes="code",
+                   wrap_lines=True)
 
 
 # A part that scrolls by itself must be reachable by keyboard.

@@ -51,6 +51,7 @@ RECIPE_WORD = ("The recipe's own numbers are made for large datasets: at a learn
 MORE_TRAINING = "More training settings"
 MORE_LORA = "More LoRA settings"
 CODE = "See the code"
+RUN_CODE_LEAD = "This run as a script of its own, with TRL and PEFT, on the very rows that it learned from."
 CODE_LEAD = "The same run as a script of its own, with TRL and PEFT. It changes with the settings."
 START = "Start training"
 BASE_INFO = "Chosen at the start of the app, by STUDIO_BASE."

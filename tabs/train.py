@@ -88,7 +88,7 @@ def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.Button, 
         fields |= form.drawn(form.group("lora"), suited)
     with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
         theme.markup(f'<p class="muted">{theme.CODE_LEAD}</p>')
-        code = gr.Code(language="python", interactive=False, show_label=False, elem_id="code", wrap_lines=True)
+        code = run_panel.code_shown("code")
     return preset, fields, note, start, code
 
 

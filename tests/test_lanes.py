@@ -1,0 +1,115 @@
+"""Conversations side by side, answered by a stand-in that answers at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from adapters.library import Library
+from phi3.generate import Answer, Lane, Sampling
+from tabs import lane_view, lanes, theme
+from tabs.lanes import Talk
+
+
+class Echo:
+    """Answers every lane with its last question, word by word; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Lane] = []
+
+    def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
+        self.asked = list(lanes)
+        for words in (1, 99):
+            said = [" ".join(lane.messages[-1]["content"].split()[:words]) for lane in lanes]
+            yield [Answer(one, words, 0.5, "stop" if words > 1 else "") for one in said]
+
+
+@pytest.fixture
+def library(home):
+    return Library(home)
+
+
+def after(talks, echo, library, system=""):
+    *_, last = lanes.answered(talks, echo, library, system, Sampling(), lambda: False)
+    return last
+
+
+def test_a_fresh_studio_shows_the_base_and_whatever_ships(library):
+    talks = lanes.first_lanes(library)
+    assert talks[0].adapter == theme.BASE_NAME
+    assert len(talks) == min(2, 1 + len(library.all()))
+
+
+def test_every_lane_gets_the_question_and_keeps_its_own_answers(library):
+    echo = Echo()
+    talks = after(lanes.with_question((Talk(), Talk()), "Who are you?"), echo, library)
+    talks = after(lanes.with_question(talks, "And now?"), echo, library, system="Be brief.")
+    assert [turn.answer.text for turn in talks[1].turns] == ["Who are you?", "And now?"]
+    assert [message["content"] for message in echo.asked[0].messages] == ["Be brief.", "Who are you?", "Who are you?",
+                                                                          "And now?"]
+
+
+def test_another_adapter_keeps_the_conversation_and_is_named_from_then_on(library):
+    talks = after(lanes.with_question((Talk(),), "One"), Echo(), library)
+    talks = lanes.with_question(lanes.picked(talks, ["nobody"]), "Two")
+    assert [turn.by for turn in talks[0].turns] == [theme.BASE_NAME, "nobody"]
+
+
+def test_an_unknown_adapter_is_a_sentence_in_its_lane_and_the_others_answer(library):
+    talks = after(lanes.with_question((Talk(), Talk("nobody")), "Hello"), Echo(), library)
+    assert talks[0].turns[-1].answer.text == "Hello"
+    assert "There is no adapter named nobody" in lane_view.newest(talks[1])
+
+
+def test_a_failed_answer_is_not_told_to_the_model(library):
+    echo = Echo()
+    talks = after(lanes.with_question((Talk("nobody"),), "First"), echo, library)
+    after(lanes.with_question(lanes.picked(talks, [theme.BASE_NAME]), "Second"), echo, library)
+    assert [message["content"] for message in echo.asked[0].messages] == ["Second"]
+
+
+def test_trying_again_asks_the_last_message_only_of_lanes_that_had_it(library):
+    talks = (*after(lanes.with_question((Talk(),), "One"), Echo(), library), Talk())
+    again = lanes.asked_again(talks)
+    assert not again[0].turns[-1].answer.done and again[0].turns[-1].question == "One"
+    assert again[1].turns == ()
+
+
+def test_undo_gives_the_message_back_and_clear_leaves_nothing(library):
+    talks = after(lanes.with_question((Talk(), Talk()), "One"), Echo(), library)
+    before, question = lanes.undone(lanes.with_question(talks, "Two"))
+    assert question == "Two" and before == talks
+    assert not lanes.has_answers(lanes.cleared(talks))
+
+
+def test_lanes_are_one_to_four(library):
+    talks = (Talk(),)
+    for _ in range(6):
+        talks = lanes.added(talks, library)
+    assert len(talks) == 4
+    for _ in range(6):
+        talks = lanes.removed(talks, 0)
+    assert len(talks) == 1
+
+
+def test_what_still_waits_when_answering_broke_says_so():
+    given_up = lanes.given_up(lanes.with_question((Talk(),), "One"))
+    assert theme.NO_ANSWER in lane_view.newest(given_up[0])
+
+
+def test_an_answer_shows_who_gave_it_how_long_it_is_and_how_fast(library):
+    talks = after(lanes.with_question((Talk(),), "One"), Echo(), library)
+    shown = lane_view.newest(talks[0])
+    assert "<b>base</b>" in shown and "99 tokens" in shown and "198 tokens per second" in shown
+    assert lane_view.announcement(talks) == "1 lane has answered."
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", -1), ("top_p", 0), ("top_k", 2.5), ("max_new_tokens", 0)])
+def test_a_sampling_value_out_of_its_range_is_named(name, value):
+    with pytest.raises(ValueError, match=theme.SAMPLING_LABELS[name][0].split(" (")[0]):
+        lanes.sampling_of({name: value})
+
+
+def test_emptied_sampling_fields_take_the_defaults_and_whole_numbers_stay_whole():
+    sampling = lanes.sampling_of({"temperature": 0.7, "seed": 3.0, "top_k": None})
+    assert sampling == Sampling(temperature=0.7, seed=3)
+    assert isinstance(sampling.seed, int)

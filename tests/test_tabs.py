@@ -1,0 +1,200 @@
+"""What the tabs say, without a browser: a run's picture, curves, datasets, and text made safe."""
+
+import math
+
+import gradio as gr
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from tabs import curves, data_view, run_view, text, theme
+from tabs.plainly import plainly
+from tabs.progress import progress_of
+from tabs.stopping import Stops
+from tests.staged import PIRATE_ANSWERS, PROMPTS, StagedRun, few_conversations
+from training.data import DroppedRow
+
+
+@pytest.fixture
+def staged(home):
+    return StagedRun(home)
+
+
+def seen(staged: StagedRun, state: str = ""):
+    return progress_of(staged.run, staged.run.events(), state or staged.run.state())
+
+
+# ---- A run ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_has_not_begun_says_that_the_base_is_loading(staged):
+    picture = seen(staged)
+    assert picture.state == "preparing"
+    assert "Loading the base" in run_view.bar(picture)
+    assert theme.SAYS_WAITING in run_view.said(picture)
+
+
+def test_a_run_that_goes_on_says_how_far_it_is_and_what_the_model_says(staged):
+    with staged.held():
+        staged.begin()
+        staged.train(1, 40)
+        picture = seen(staged, "running")
+    assert run_view.standing(picture) == "Step 40 of 60, about 6 s left"
+    assert PIRATE_ANSWERS[0].split("'")[0] in run_view.said(picture)
+    assert run_view.announcement(picture) == "sums-1 is training, 50 % done."
+    assert [step for step, _ in picture.held_out] == [0, 20, 40]
+
+
+def test_before_the_first_change_the_base_stands_alone(staged):
+    staged.begin()
+    shown = run_view.said(seen(staged, "running"))
+    assert "The first words come soon" in shown
+    assert shown.count("<article") == len(PROMPTS)
+
+
+def test_a_finished_run_says_what_it_gained_and_where_it_is(staged):
+    staged.begin()
+    staged.train(1, 60)
+    staged.end("finished")
+    picture = seen(staged)
+    assert "fell from 2.80 to 0.39" in run_view.outcome(picture)
+    assert "adapters/sums-1" in run_view.kept(picture, "studio_home")
+    assert picture.over
+
+
+def test_a_run_that_learned_nothing_says_so(staged):
+    staged.begin()
+    staged.run.append("finished", 60, adapter="sums-1", base_loss=0.5, loss=0.6, seconds=3, steps=60, folder="x")
+    assert "no better than the base" in run_view.outcome(seen(staged))
+
+
+def test_a_stopped_run_keeps_what_it_learned(staged):
+    staged.begin()
+    staged.train(1, 6)
+    staged.end("stopped", step=6)
+    assert "stopped after step 6" in run_view.outcome(seen(staged))
+
+
+def test_a_failed_run_gives_its_reason_and_advice(staged):
+    staged.fail()
+    assert run_view.outcome(seen(staged)) == "The machine ran out of memory. Use a smaller batch size."
+    assert run_view.kept(seen(staged), "studio_home") == ""
+
+
+def test_what_a_model_said_can_not_become_markup(staged):
+    staged.run.append("started", steps=9, device="cpu", trainable_parameters=1, base="b", method="lora", pid=1)
+    staged.run.append("sampled", 0, prompts=["<b>?"], answers=["<script>alert(1)</script>"])
+    shown = run_view.said(seen(staged))
+    assert "<script" not in shown and "<b>" not in shown
+
+
+def test_every_run_is_listed_with_its_state(staged):
+    staged.begin()
+    listed = run_view.listed([staged.run])
+    assert f"?run={staged.run.id}" in listed and "interrupted" in listed
+    assert run_view.listed([]) == f'<p class="empty">{theme.NO_RUNS}</p>'
+
+
+# ---- Curves ---------------------------------------------------------------------------------------------------------
+
+
+@given(some.floats(min_value=1e-6, max_value=1e6))
+def test_marks_reach_the_highest_value_in_few_even_steps(highest):
+    marks = curves.nice_marks(highest)
+    assert marks[0] == 0 and marks[-1] >= highest * (1 - 1e-6)
+    assert 2 <= len(marks) <= 6
+
+
+@given(some.lists(some.tuples(some.integers(0, 5000), some.floats(allow_nan=True, allow_infinity=True)), max_size=30))
+def test_any_values_can_be_drawn(points):
+    line = curves.Curve("learned", "loss", points)
+    drawn = curves.drawing([line], 100, "Loss") + curves.table([line])
+    assert "Traceback" not in drawn and "nan" not in drawn.partition("</svg>")[0].partition("<svg")[2]
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_ends():
+    line = curves.Curve("learned", "loss", [(step, math.exp(-step / 1000)) for step in range(5000)])
+    rows = curves.table([line])
+    assert rows.count("<tr>") == curves.LISTED_ROWS + 1
+    assert '<th scope="row">0</th>' in rows and '<th scope="row">4999</th>' in rows
+
+
+def test_a_drawing_says_in_words_what_it_shows():
+    line = curves.Curve("learned", "loss", [(1, 2.5), (9, 0.25)])
+    assert "loss: 2.5 at step 1, 0.25 at step 9." in curves.drawing([line], 10, "Loss")
+
+
+# ---- Data -----------------------------------------------------------------------------------------------------------
+
+
+def test_learned_text_is_marked_and_control_tokens_are_set_apart():
+    shown = data_view.conversation(3, [("<|user|>Hi<|end|>", False), ("Ahoy<|end|>", True)])
+    assert '<mark class="trained">Ahoy<span class="control">&lt;|end|&gt;</span></mark>' in shown
+    assert "Row 3" in shown
+
+
+def test_a_very_long_conversation_is_cut_on_the_page_and_says_so():
+    assert "and 500 characters more" in data_view.conversation(1, [("x" * 2000, False)])
+
+
+def test_rows_that_were_left_out_have_number_and_reason():
+    shown = data_view.left_out([DroppedRow(7, "no answer by the assistant")], 1)
+    assert ">7<" in shown and "no answer by the assistant" in shown
+
+
+def test_few_conversations_are_data():
+    assert len(few_conversations().conversations) == 24
+
+
+# ---- Text -----------------------------------------------------------------------------------------------------------
+
+
+def test_markdown_keeps_lists_and_code_and_nothing_that_reaches_out():
+    shown = text.as_markdown("- a\n- `b`\n\n![x](http://example.org/x.png) <img src=x> [go](http://example.org)")
+    assert "<li>a</li>" in shown and "<code>b</code>" in shown
+    assert "<img" not in shown and "<a " not in shown
+
+
+@given(some.text())
+def test_any_text_is_safe_inside_an_attribute(anything):
+    assert not set('<>"') & set(text.escaped(anything))
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(-1, "0 s"), (8.4, "8 s"), (100, "2 min"), (7500, "2 h 5 min")])
+def test_durations_are_read_as_people_say_them(seconds, words):
+    assert text.duration(seconds) == words
+
+
+# ---- Whatever goes wrong --------------------------------------------------------------------------------------------
+
+
+def test_a_value_error_reaches_the_visitor_in_its_own_words():
+    def refuse() -> None:
+        raise ValueError("r is 0, and must be between 1 and 512.")
+
+    with pytest.raises(gr.Error, match="r is 0, and must be between"):
+        plainly(refuse)()
+
+
+def test_anything_else_reaches_the_visitor_as_a_number_of_the_log(caplog):
+    def stream():
+        yield 1
+        raise KeyError("/a/secret/path")
+
+    with pytest.raises(gr.Error) as raised:
+        list(plainly(stream)())
+    assert "secret" not in raised.value.message
+    number = raised.value.message.rstrip(".").split()[-1]
+    assert number in caplog.text and "secret" in caplog.text
+
+
+def test_a_stop_reaches_the_answers_of_its_own_tab_only():
+    stops = Stops()
+    stops.begin("one")
+    stops.begin("two")
+    first = stops.of("one")
+    stops.ask("one")
+    assert first.is_set() and not stops.of("two").is_set()
+    stops.begin("one")
+    assert not stops.of("one").is_set()
+    stops.forget("two")
