@@ -36,7 +36,8 @@ def visit(rng: Random, unseen: bool) -> Exchange:
     *earlier, last = shop.turns(rng, unseen, rng.choice((1, 1, 1, 2, 2, 3)))
     said = [message for turn in earlier for message in
             ({"role": "user", "content": turn.question}, {"role": "assistant", "content": turn.answer})]
-    return Exchange(last.kind, (*said, {"role": "user", "content": last.question}), last.answer, last.content, last.short)
+    return Exchange(last.kind, (*said, {"role": "user",
+                                        "content": last.question}), last.answer, last.content, last.short)
 
 
 def manner_shown(name: str, text: str) -> bool:
