@@ -52,7 +52,8 @@ def serve(studio: Studio, host: str, port: int) -> None:
     """The page first, the base behind it: the page needn't wait for torch."""
     demo = page.build(studio).queue(max_size=64)
     demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme.studio_theme(),
-                css_paths=[theme.STYLESHEET], footer_links=[], run_history=False, ssr_mode=False, quiet=True)
+                css_paths=[theme.STYLESHEET], favicon_path=theme.FAVICON, footer_links=[], run_history=False,
+                ssr_mode=False, quiet=True)
     print(f"{theme.TITLE} is open at http://{host}:{port}  (Ctrl+C ends it)", flush=True)
     threading.Thread(target=load_behind, args=(studio,), daemon=True).start()
     demo.block_thread()

@@ -101,7 +101,7 @@ def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, compare: gr
 def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, asked: list[Any]) -> None:
     def answer(talks: Talks, system: str | None, request: gr.Request, **sampling: float | None) -> Iterator[Changes]:
         if not studio.answerer.done():
-            yield {panel.announced: theme.LOADING_BASE}
+            yield panel.stream(talks, theme.LOADING_BASE)
         how, stop = lanes.sampling_of(sampling), stops.of(request.session_hash)
         answerer = studio.answerer.result()
         for snapshot in lanes.answered(talks, answerer, studio.library, system or "", how, stop.is_set):

@@ -84,10 +84,10 @@ class ChatPanel:
                       lane.before: lane_view.said_before(talk), lane.newest: lane_view.newest(talk)}
         return shown
 
-    def stream(self, talks: Talks) -> dict[Component, Any]:
-        """Only what changes while answers come in."""
-        newest = {self.lanes[place].newest: lane_view.newest(talk) for place, talk in enumerate(talks)}
-        return {self.talks: talks, self.announced: lane_view.announcement(talks), **newest}
+    def stream(self, talks: Talks, why_waiting: str = "") -> dict[Component, Any]:
+        """Only what changes while answers come in, or what they wait for."""
+        newest = {self.lanes[place].newest: lane_view.newest(talk, why_waiting) for place, talk in enumerate(talks)}
+        return {self.talks: talks, self.announced: why_waiting or lane_view.announcement(talks), **newest}
 
 
 def build(talks: Talks, choices: list[str]) -> ChatPanel:

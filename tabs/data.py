@@ -22,7 +22,7 @@ class DataStep:
     """The components of this step. `source` is an example's name, or OWN_DATA for `file` and `text`."""
 
     source: gr.Radio
-    own: gr.Group
+    own: gr.Column
     file: gr.File
     text: gr.Textbox
     summary: gr.HTML
@@ -56,13 +56,13 @@ def build() -> DataStep:
     theme.markup(f'<h2 class="step-title"><span aria-hidden="true">1</span>{theme.STEPS[0]}</h2>')
     source = gr.Radio(choices, value=choices[0][1],
                       label=theme.DATA_QUESTION, elem_id="source", elem_classes="cards")
-    with gr.Group(visible=False, elem_classes="own-data") as own:
+    with gr.Column(visible=False, elem_classes="own-data") as own:
         file = gr.File(label=theme.UPLOAD, file_types=[".jsonl", ".json"], type="filepath", height=120,
                        elem_id="upload")
         text = gr.Textbox(label=theme.PASTE, info=theme.OWN_HINT, placeholder=theme.PASTE_HINT, lines=3, max_lines=8,
                           elem_id="paste")
     summary = theme.markup(f'<p class="empty">{theme.READING}</p>', elem_id="data-summary")
-    with gr.Accordion("", open=False, visible=False) as left_out:
+    with gr.Accordion("", open=False, visible=False, elem_classes="fold") as left_out:
         reasons = theme.markup()
     seen_title = theme.markup(f'<h3 class="seen-title">{theme.SEEN_TITLE}</h3>{data_view.legend()}')
     seen = theme.markup(elem_id="seen")

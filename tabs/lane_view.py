@@ -14,13 +14,13 @@ def said_before(talk: Talk) -> str:
     return f'<div class="talk {"with-base" if is_base else "with-adapter"}">{said if talk.turns else empty}</div>'
 
 
-def newest(talk: Talk) -> str:
+def newest(talk: Talk, why_waiting: str = "") -> str:
     """The newest turn, which is the only one that changes while an answer streams."""
-    return turn_html(talk.turns[-1]) if talk.turns else ""
+    return turn_html(talk.turns[-1], why_waiting) if talk.turns else ""
 
 
-def turn_html(turn: Turn) -> str:
-    """One question with its answer."""
+def turn_html(turn: Turn, why_waiting: str = "") -> str:
+    """One question with its answer, or with what the answer waits for."""
     answer = turn.answer
     if answer.text:
         words = as_markdown(answer.text)
@@ -29,7 +29,7 @@ def turn_html(turn: Turn) -> str:
     elif answer.done:
         words = '<p class="muted">An empty answer.</p>'
     else:
-        words = '<p class="typing" aria-label="answering"><i></i><i></i><i></i></p>'
+        words = f'<p class="typing"><i></i><i></i><i></i> {escaped(why_waiting)}</p>'
     note = f'<p class="note">{escaped(answer.note)}</p>' if answer.note and answer.end != "error" else ""
     return (f'<div class="turn"><div class="question">{as_written(turn.question)}</div>'
             f'<div class="answer">{words}{note}<p class="by">{_by(turn.by, answer)}</p></div></div>')

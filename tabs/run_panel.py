@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from tabs import run_view, theme
+from tabs import code_view, run_view, theme
 from tabs.progress import progress_of
 from training.run import Run
 from training.script import script_of
@@ -43,7 +43,7 @@ class RunPanel:
     losses: gr.HTML
     loss_table: gr.HTML
     speed: gr.HTML
-    code: gr.Code
+    code: gr.HTML
     keep: gr.Group
     kept: gr.HTML
     timer: gr.Timer
@@ -76,7 +76,7 @@ class RunPanel:
             self.losses: run_view.losses(picture),
             self.loss_table: run_view.loss_table(picture),
             self.speed: run_view.speed(picture),
-            **({} if seen else {self.code: script_of(run.config, str(run.folder / "data.parquet"))}),
+            **({} if seen else {self.code: code_view.script(script_of(run.config, str(run.folder / "data.parquet")))}),
             self.keep: gr.update(visible=over and usable),
             self.kept: run_view.kept(picture, str(run.home)),
             self.timer: gr.Timer(active=not over),
@@ -113,7 +113,7 @@ def build() -> RunPanel:
                     speed, code, keep, kept, gr.Timer(0.5, active=False), gr.State(""), gr.State(None))
 
 
-def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Code]:
+def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
     theme.markup(f'<h3>{theme.LOSS_TITLE}</h3><p class="muted">{theme.LOSS_LEAD}</p>')
     losses = theme.markup(elem_id="losses")
     with gr.Accordion(theme.LOSS_TABLE, open=False, elem_classes="fold"):
@@ -122,14 +122,8 @@ def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.Code]:
         speed = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
     with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
         theme.markup(f'<p class="muted">{theme.RUN_CODE_LEAD}</p>')
-        code = code_shown("run-code")
+        code = theme.markup(js_on_load=code_view.COPY)
     return losses, loss_table, speed, code
-
-
-def code_shown(elem_id: str) -> gr.Code:
-    """A script to read and copy; whole, since a part that scrolls by itself couldn't be reached by keyboard."""
-    return gr.Code(language="python", interactive=False, show_label=False, elem_id=elem_id, elem_classes="code",
-                   wrap_lines=True)
 
 
 # A part that scrolls by itself must be reachable by keyboard.

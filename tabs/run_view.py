@@ -37,7 +37,7 @@ def announcement(run: Progress) -> str:
     if run.state == "running" and run.steps:
         quarter = 4 * run.step // run.steps * 25
         return f"{escaped(run.name)} is training{f', {quarter} % done' if quarter else ''}."
-    return outcome(run)
+    return f"{escaped(run.name)}: {theme.STATES[run.state]}. {outcome(run)}"
 
 
 def bar(run: Progress) -> str:

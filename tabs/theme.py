@@ -7,6 +7,7 @@ import gradio as gr
 from gradio.themes.utils.colors import Color
 
 STYLESHEET = Path(__file__).parent / "studio.css"
+FAVICON = Path(__file__).parent / "favicon.svg"
 # HTML that takes its looks from the stylesheet alone.
 markup = partial(gr.HTML, apply_default_css=False)
 
@@ -42,7 +43,7 @@ SHOW_ANOTHER = "Show others"
 METHOD_LABEL = "Method"
 METHODS = {
     "lora": "LoRA\nThe base stays as it is",
-    "qlora": "QLoRA\nThe base in 4 bits: a quarter of the memory",
+    "qlora": "QLoRA\nThe base is held in 4 bits",
 }
 PRESET_LABEL = "Settings"
 PRESETS = {"recommended": "Recommended for this base", "recipe": "The published recipe's"}
@@ -53,6 +54,8 @@ MORE_LORA = "More LoRA settings"
 CODE = "See the code"
 RUN_CODE_LEAD = "This run as a script of its own, with TRL and PEFT, on the very rows that it learned from."
 CODE_LEAD = "The same run as a script of its own, with TRL and PEFT. It changes with the settings."
+COPY = "Copy"
+SCRIPT = "Script"
 START = "Start training"
 BASE_INFO = "Chosen at the start of the app, by STUDIO_BASE."
 

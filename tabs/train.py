@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from tabs import data, form, run_panel, run_view, theme
+from tabs import code_view, data, form, run_panel, run_view, theme
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from training import lease
@@ -44,7 +44,7 @@ class _Setup:
     form: form.Form
     note: gr.HTML
     start: gr.Button
-    code: gr.Code
+    code: gr.HTML
 
 
 def build(studio: Studio, page: gr.Blocks) -> TrainTab:
@@ -71,7 +71,7 @@ def _setup(studio: Studio) -> _Setup:
     return _Setup(column, step, preset, fields, note, start, code)
 
 
-def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.Button, gr.Code]:
+def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.Button, gr.HTML]:
     theme.markup(f'<h2 class="step-title"><span aria-hidden="true">2</span>{theme.STEPS[1]}</h2>')
     suited = {**studio.suited, "base": studio.facts.id}
     fields = form.drawn(["method"], suited)
@@ -79,16 +79,17 @@ def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.Button, 
                       label=theme.PRESET_LABEL, elem_id="preset")
     with gr.Row(elem_classes="numbers-row"):
         fields |= form.drawn(form.group("main"), suited)
-    fields |= form.drawn(["name"], suited)
     note = theme.markup(elem_id="settings-note", js_on_load=run_panel.ANNOUNCED)
-    start = gr.Button(theme.START, variant="primary", size="lg", elem_id="start")
+    with gr.Row(elem_classes="start-row"):
+        fields |= form.drawn(["name"], suited)
+        start = gr.Button(theme.START, variant="primary", size="lg", elem_id="start", elem_classes="fit")
     with gr.Accordion(theme.MORE_TRAINING, open=False, elem_classes="fold"):
         fields |= form.drawn([*form.group("training"), "base"], suited)
     with gr.Accordion(theme.MORE_LORA, open=False, elem_classes="fold"):
         fields |= form.drawn(form.group("lora"), suited)
     with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
         theme.markup(f'<p class="muted">{theme.CODE_LEAD}</p>')
-        code = run_panel.code_shown("code")
+        code = theme.markup(elem_id="code", js_on_load=code_view.COPY)
     return preset, fields, note, start, code
 
 
@@ -104,7 +105,7 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
             config = _asked(studio, settings)
         except ValueError as problem:
             return {setup.note: f'<p class="problem">{problem}</p>'}
-        return {setup.note: word, setup.code: script_of(config, source)}
+        return {setup.note: word, setup.code: code_view.script(script_of(config, _file_of(source)))}
 
     setup.preset.change(plainly(fill), setup.preset, list(setup.form.values()), **QUIETLY)
     changes = [setup.preset.change, setup.data.source.change, *(field.change for field in setup.form.values())]
@@ -155,6 +156,11 @@ def _connect_runs(setup: _Setup, panel: run_panel.RunPanel, past: gr.HTML, studi
     panel.timer.tick(plainly(follow), [panel.run_id, panel.seen], [past, *panel.outputs()], **FOLLOWING)
     panel.stop.click(plainly(stop), panel.run_id, panel.outputs(), **FOLLOWING)
     panel.new.click(plainly(anew), outputs=everything, **FOLLOWING).success(**address)
+
+
+def _file_of(source: str) -> str:
+    """What the script reads: the example's file, or one of one's own."""
+    return "conversations.jsonl" if source == theme.OWN_DATA else f"training/examples/{source}.jsonl"
 
 
 def _asked(studio: Studio, settings: dict[str, Any]) -> RunConfig:

@@ -34,10 +34,9 @@ class App:
     asked_elsewhere: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
-    def open(self, browser: Browser, query: str = "", width: int = 1280, height: int = 900,
-             scheme: str = "light") -> Page:
+    def open(self, browser: Browser, query: str = "", width: int = 1280, scheme: str = "light") -> Page:
         """A page of the app, once its data is read."""
-        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.set_default_timeout(PATIENCE)
         page.on("request", lambda request: self._note(request.url))
         page.on("pageerror", lambda problem: self.wrong.append(str(problem)))

@@ -1,12 +1,24 @@
 """The page in a real browser, with runs that are staged: fast, so that every state can be seen."""
 
 import itertools
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from adapters.library import Library
+from phi3.generate import Answer, Lane
+from phi3.machine import this_machine
+from phi3.models import base_facts, load_tokenizer
+from tabs.page import build as build_page
+from tabs.studio import Studio
+from tests.browser import free_port
 from tests.staged import BASE_ANSWERS, PIRATE_ANSWERS, PROMPTS, StagedRun
+from training.config import recommended
+from training.run import Runs
 
 names = (f"staged-{number}" for number in itertools.count(1))
 PATIENCE = 30_000
@@ -27,6 +39,34 @@ def patient():
 def staged(app):
     """A run in the app's studio, trained by the test."""
     return StagedRun(app.home, name=next(names))
+
+
+class Endless:
+    """An answerer that goes on until it is asked to stop."""
+
+    def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
+        for count in itertools.count(1):
+            time.sleep(0.02)  # as long as a token takes
+            yield [Answer("It goes " + "and on " * count, count, count / 50, "asked" if stop() else "") for _ in lanes]
+            if stop():
+                return
+
+
+@pytest.fixture
+def endless_page(home, browser):
+    """A page of the app's own parts, with the endless answerer instead of a base."""
+    facts, machine = base_facts("phi3/tiny"), this_machine()
+    studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home))
+    studio.tokenizer.set_result(load_tokenizer(facts))
+    studio.answerer.set_result(Endless())
+    blocks = build_page(studio)
+    _, address, _ = blocks.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True,
+                                  quiet=True)
+    page = browser.new_page()
+    page.goto(address)
+    yield page
+    page.close()
+    blocks.close()
 
 
 def to_chat(page: Page) -> None:
@@ -150,7 +190,7 @@ def test_pasted_conversations_are_counted_and_the_rest_is_explained(visit):
 
 
 def test_the_code_follows_the_settings(visit):
-    page = visit(height=3000)  # the code's component draws only the lines on the screen
+    page = visit()
     page.get_by_role("button", name="See the code").click()
     expect(page.locator("#code")).to_contain_text("peft_config")
     page.locator("#setting-r input").fill("24")
@@ -322,3 +362,30 @@ def test_an_empty_message_is_answered_with_a_sentence(visit):
     to_chat(page)
     page.locator("#send").click()
     expect(page.locator(".toast-body")).to_contain_text("Write a message first")
+
+
+def test_stop_ends_the_answers_and_keeps_what_was_said(endless_page):
+    page = endless_page
+    to_chat(page)
+    ask(page, "Tell me everything.")
+    expect(page.locator("#newest-A .answer")).to_contain_text("and on and on")
+    page.locator("#stop-answer").click()
+    expect(page.locator("#newest-A .by")).to_contain_text("stopped")
+    expect(page.locator("#send")).to_be_visible()
+    page.locator("#undo").click()
+    expect(page.locator("#message textarea")).to_have_value("Tell me everything.")
+
+
+def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
+    page = visit()
+    to_chat(page)
+    folder = app.home / "adapters" / "arrived"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "phi3/tiny"}', encoding="utf-8")
+    page.locator("#picker-A input").click()
+    expect(page.get_by_role("option", name="arrived")).to_be_visible()
+    # A folder without weights is an adapter in name only; its lane says what is missing.
+    page.get_by_role("option", name="arrived").click()
+    ask(page, "Hello")
+    expect(page.locator("#newest-A .problem")).to_contain_text("adapter_model.safetensors is missing")
+    shutil.rmtree(folder)

@@ -1,18 +1,22 @@
 """What the tabs say, without a browser: a run's picture, curves, datasets, and text made safe."""
 
+import html
 import math
+import re
 
 import gradio as gr
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tabs import curves, data_view, run_view, text, theme
+from tabs import code_view, curves, data_view, run_view, text, theme
 from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.stopping import Stops
 from tests.staged import PIRATE_ANSWERS, PROMPTS, StagedRun, few_conversations
+from training.config import RunConfig
 from training.data import DroppedRow
+from training.script import script_of
 
 
 @pytest.fixture
@@ -77,6 +81,7 @@ def test_a_stopped_run_keeps_what_it_learned(staged):
 
 def test_a_failed_run_gives_its_reason_and_advice(staged):
     staged.fail()
+    assert run_view.announcement(seen(staged)).startswith("sums-1: failed. The machine")
     assert run_view.outcome(seen(staged)) == "The machine ran out of memory. Use a smaller batch size."
     assert run_view.kept(seen(staged), "studio_home") == ""
 
@@ -198,3 +203,13 @@ def test_a_stop_reaches_the_answers_of_its_own_tab_only():
     stops.begin("one")
     assert not stops.of("one").is_set()
     stops.forget("two")
+
+
+# ---- Code -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_script_is_coloured_and_its_text_unchanged():
+    code = script_of(RunConfig(), "training/examples/pirate.jsonl")
+    shown = code_view.coloured(code)
+    assert '<span class="keyword">import</span> torch' in shown
+    assert html.unescape(re.sub(r"</?span[^>]*>", "", shown)) == code
