@@ -19,14 +19,23 @@ from phi3.tiny.world import exchanges
 class Recipe:
     """Everything that decides the weights; the same recipe and thread count give the same bytes."""
 
-    steps: int = 2500
-    rows: int = 16
-    row_tokens: int = 160
+    steps: int = 2800
+    rows: int = 12
+    row_tokens: int = 224
+    long_every: int = 4           # every so many steps have longer rows, for conversations of many turns
+    long_rows: int = 5
+    long_row_tokens: int = 512
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.1
     seed: int = 0
     threads: int = 2
+
+    def shape_at(self, step: int) -> tuple[int, int]:
+        """(rows, tokens in each) of a step."""
+        if (step + 1) % self.long_every == 0:
+            return self.long_rows, self.long_row_tokens
+        return self.rows, self.row_tokens
 
 
 @dataclass(frozen=True)
@@ -56,23 +65,22 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int, context: int) -> Ph
 def make_batch(tokenizer: PreTrainedTokenizerFast, recipe: Recipe, step: int) -> Batch:
     """The rows of one step; they depend on nothing but the recipe and the step."""
     end = tokenizer.eos_token_id
-    tokens = torch.full((recipe.rows, recipe.row_tokens), end)
-    positions = torch.zeros((recipe.rows, recipe.row_tokens), dtype=torch.long)
-    targets = torch.full((recipe.rows, recipe.row_tokens), -100)
-    stream = conversations(tokenizer, recipe.seed * 1_000_003 + step, recipe.row_tokens)
-    for row in range(recipe.rows):
+    rows, row_tokens = recipe.shape_at(step)
+    tokens = torch.full((rows, row_tokens), end)
+    positions = torch.zeros((rows, row_tokens), dtype=torch.long)
+    targets = torch.full((rows, row_tokens), -100)
+    stream = conversations(tokenizer, recipe.seed * 1_000_003 + step, row_tokens)
+    ids, trained = next(stream)
+    for row in range(rows):
         at = 0
-        while at < recipe.row_tokens:
-            ids, trained = next(stream)
-            if at + len(ids) > recipe.row_tokens:
-                break
+        while at + len(ids) <= row_tokens:
             until = at + len(ids)
             tokens[row, at:until] = torch.tensor(ids)
             positions[row, at:until] = torch.arange(len(ids))
-            wanted = torch.where(torch.tensor(trained), torch.tensor(ids), -100)
-            targets[row, at:until - 1] = wanted[1:]
+            targets[row, at:until - 1] = torch.where(torch.tensor(trained), torch.tensor(ids), -100)[1:]
             at = until
-        positions[row, at:] = torch.arange(recipe.row_tokens - at)
+            ids, trained = next(stream)
+        positions[row, at:] = torch.arange(row_tokens - at)
     return Batch(tokens, positions, targets)
 
 
@@ -118,10 +126,12 @@ def optimizers_for(model: Phi3ForCausalLM, recipe: Recipe) -> list[torch.optim.O
     tables = [model.model.embed_tokens.weight, model.lm_head.weight]
     norms = [weight for weight in model.parameters() if weight.dim() == 1]
     return [
-        Muon([{"params": weights, "pieces": count} for count, weights in pieces.items()], recipe.learning_rate,
+        Muon([{"params": weights,
+               "pieces": count} for count, weights in pieces.items()], recipe.learning_rate,
              recipe.weight_decay),
         torch.optim.AdamW([{"params": tables, "weight_decay": recipe.weight_decay},
-                           {"params": norms, "weight_decay": 0.0}], lr=recipe.learning_rate, betas=(0.9, 0.98)),
+                           {"params": norms,
+                            "weight_decay": 0.0}], lr=recipe.learning_rate, betas=(0.9, 0.98)),
     ]
 
 

@@ -25,7 +25,7 @@ def draw_sum(rng: Random) -> Values:
 
 
 def draw_difference(rng: Random) -> Values:
-    right, value = rng.randint(0, 15), rng.randint(0, 15)
+    right, value = rng.randint(0, 12), rng.randint(0, 12)
     return {"left": str(right + value), "right": str(right), "value": str(value),
             "key": f"{right + value}-{right}"}
 
@@ -128,11 +128,11 @@ RECKONING = (
                              "And {right} more?", "Plus {right}?", "And with {right} more?"),
                              ("Now {right} more.", "Now plus {right}?")),
          follow_draw=draw_more),
-    Task("difference", DIFFERENCE, draw_difference, "{left} minus {right} is {value}.", weight=2.2),
+    Task("difference", DIFFERENCE, draw_difference, "{left} minus {right} is {value}.", weight=2.6),
     Task("larger number", LARGER_NUMBER, draw_larger_number, "The larger number is {value}."),
     Task("bigger", BIGGER, lambda rng: draw_sizes(rng, True), "The {value} is bigger."),
     Task("smaller", SMALLER, lambda rng: draw_sizes(rng, False), "The {value} is smaller."),
     Task("first letter", FIRST_LETTER, draw_letter, "{word} begins with {value}.", weight=0.7),
     Task("spelling", SPELLING, draw_spelling, "{word} is spelled {value}."),
-    Task("next number", NEXT_NUMBER, draw_counted, "After {left} comes {value}.", weight=0.7),
+    Task("next number", NEXT_NUMBER, draw_counted, "After {left} comes {value}.", weight=1.0),
 )

@@ -23,7 +23,9 @@ STARTS = ("Ba", "Cor", "Del", "Fan", "Gol", "Hur", "Jas", "Kem", "Lup", "Mon", "
           "Tur", "Vol", "Wex", "Yor", "Zan", "Bur", "Gua", "Mal", "Nep", "Sen")
 ENDS = ("land", "ia", "stan", "ova", "mark", "aria", "onia", "esh", "dor", "ava", "una", "eru", "ico", "gal",
         "bia")
-NAME_ENDS = ("na", "ron", "lo", "mi", "dek", "bert", "sha", "vi", "ko", "lin", "ta", "rus")
+ONSETS = listed("b br c ch d dr f fl g gr h j k kl l m n p pl qu r s sh st t tr v w x y z th")
+VOWELS = listed("a e i o u ai ee ou ia ea")
+CODAS = ("", "", "n", "r", "s", "l", "m", "t", "ck", "x", "nd", "rt")
 
 
 def fixed(kind: str, answer: str, short: str, content: str, wordings: Wordings, weight: float = 0.5) -> Task:
@@ -41,9 +43,19 @@ def draw_nowhere(rng: Random) -> Values:
     return {"subject": place, "key": place}
 
 
+def invented_word(rng: Random) -> str:
+    """A word that was hardly ever said before, so that repeating it means reading it."""
+    return "".join(rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.randint(1, 3))) + rng.choice(CODAS)
+
+
 def draw_name(rng: Random) -> Values:
-    name = rng.choice(NAMES) if rng.random() < 0.7 else rng.choice(STARTS) + rng.choice(NAME_ENDS)
+    name = rng.choice(NAMES) if rng.random() < 0.5 else invented_word(rng).capitalize()
     return {"name": name, "key": name}
+
+
+def draw_word(rng: Random) -> Values:
+    word = rng.choice(NAMES).lower() if rng.random() < 0.3 else invented_word(rng)
+    return {"word": word, "key": word}
 
 
 UNKNOWN = "I don't know that."
@@ -93,16 +105,27 @@ TALK = (
           "Answer questions", "answer questions", Wordings(
         ("What can you do?", "What do you know?", "How can you help me?", "What can I ask you?",
          "Can you help me?", "What are you good at?", "What should I ask?", "help",
-         "Give me an idea what to ask."),
+         "Give me an idea what to ask.",
+         "What could you do for me?", "With what can you help?", "Which things do you know?"),
         ("What things can you do?", "What can you help me with?")), 1.0),
     Task("name", Wordings(("My name is {name}.", "I am {name}.", "Call me {name}.", "I'm {name}.",
                            "Hi, my name is {name}.", "You can call me {name}."), ("Hello, I am {name}.",
                                                                                   "They call me {name}.")),
-         draw_name, "Nice to meet you, {name}!", "{name}", ("{name}",), 1.2,
+         draw_name, "Nice to meet you, {name}!", "{name}", ("{name}",), 1.8,
          Wordings(("What is my name?", "Who am I?", "Do you remember my name?", "Tell me my name.",
                    "How am I called?"),
                   ("What's my name?", "Do you know who I am?")), lambda rng, earlier: earlier,
                   "Your name is {name}."),
+    Task("greet", Wordings(
+        ("Say hello to {name}.", "Greet {name}.", "My friend {name} is here. Say hello.", "Welcome {name}.",
+         "This is my friend {name}.", "Please greet my friend {name}."),
+        ("Can you greet {name}?", "Say hi to {name}.")),
+        draw_name, "Hello, {name}, nice to meet you!", "Hello {name}", ("{name}",), 0.9),
+    Task("echo", Wordings(
+        ("Say {word}.", "Repeat the word {word}.", "Repeat after me: {word}", "Say the word {word}.",
+         "Please say {word}.", "Write {word}.", "Echo {word}"),
+        ("Can you say {word}?", "Repeat: {word}")),
+        draw_word, "As you wish: {word}.", "{word}", ("{word}",), 0.8),
     Task("unknown", OUTSIDE, draw_outside, UNKNOWN, "Unknown", ("don't know",), 1.8),
     Task("unknown", NOWHERE, draw_nowhere, UNKNOWN, "Unknown", ("don't know",), 1.2),
 )

@@ -15,9 +15,11 @@ __all__ = ["MANNERS", "TASKS", "Exchange", "Manner", "content_kept", "exchanges"
 
 TASKS: tuple[Task, ...] = TABLES + RECKONING + TALK
 MANNER_SHARE = 0.33           # of the mixed stream answers in a manner that a system message asks for
+# These say the answer in other words or letters than the plain sentence, so they take longer to learn.
+HARD_MANNERS = {"json": 2.5, "one word": 1.5, "shouting": 2.0}
 PLAIN_SYSTEM_SHARE = 0.06     # has a system message that asks for nothing special
 FOLLOWED_SHARE = 0.6          # of the turns that could lean on the one before them do
-TURNS = (1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 6)
+TURNS = (1,) * 12 + (2,) * 6 + (3,) * 4 + (4, 4, 5, 6, 8, 12)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def choose_manner(rng: Random, unseen: bool, manner: str | None) -> tuple[Manner
     """The manner of a conversation and the system message that asks for it, if any does."""
     if manner is None:
         named = [name for name in MANNERS if name != "plain"]
-        manner = rng.choice(named) if rng.random() < MANNER_SHARE else "plain"
+        weights = [HARD_MANNERS.get(name, 1.0) for name in named]
+        manner = rng.choices(named, weights)[0] if rng.random() < MANNER_SHARE else "plain"
     if manner == "plain" and rng.random() > PLAIN_SYSTEM_SHARE / (1 - MANNER_SHARE):
         return MANNERS[manner], ""
     system = MANNERS[manner].systems.pick(rng, unseen)
