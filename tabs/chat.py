@@ -41,10 +41,10 @@ def build(studio: Studio, page: gr.Blocks, compare: gr.Button, run_id: gr.State,
 def _connect_lanes(panel: ChatPanel, studio: Studio) -> None:
     """Add and remove lanes, switch their adapters, and offer new adapters without a reload."""
     def add(talks: Talks, **picked: str) -> Changes:
-        return panel.show(lanes.added(lanes.picked(talks, picked.values()), studio.library))
+        return panel.place(lanes.added(lanes.picked(talks, picked.values()), studio.library))
 
     def remove_at(place: int) -> Callable[..., Changes]:
-        return lambda talks, **picked: panel.show(lanes.removed(lanes.picked(talks, picked.values()), place))
+        return lambda talks, **picked: panel.place(lanes.removed(lanes.picked(talks, picked.values()), place))
 
     def pick(talks: Talks, **picked: str) -> Changes:
         # The conversations stay as they are: they may be streaming, and take the new adapter at the next message.
@@ -83,7 +83,7 @@ def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, compare: gr
         if not ending.get("adapter"):
             raise ValueError(theme.NOTHING_TO_COMPARE)
         asked = lanes.with_question((Talk(), Talk(ending["adapter"])), ending["example"])
-        return {tabs: gr.Tabs(selected="chat"), **_begun(panel, stops, request, asked)}
+        return {tabs: gr.Tabs(selected="chat"), **panel.place(asked), **_begun(panel, stops, request, asked)}
 
     now = {"talks": panel.talks, **panel.pickers()}
     outputs = [*panel.outputs(), tabs]
@@ -100,15 +100,17 @@ def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, compare: gr
 
 def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, asked: list[Any]) -> None:
     def answer(talks: Talks, system: str | None, request: gr.Request, **sampling: float | None) -> Iterator[Changes]:
-        if not studio.answerer.done():
-            yield panel.stream(talks, theme.LOADING_BASE)
+        # A generator that yields nothing would empty every output.
+        yield panel.stream(talks, "" if studio.answerer.done() else theme.LOADING_BASE)
         how, stop = lanes.sampling_of(sampling), stops.of(request.session_hash)
         answerer = studio.answerer.result()
         for snapshot in lanes.answered(talks, answerer, studio.library, system or "", how, stop.is_set):
+            if stops.of(request.session_hash) is not stop:
+                return  # undone, cleared or asked anew meanwhile: these answers are nobody's any more
             yield panel.stream(snapshot)
 
     def rest(talks: Talks, **picked: str) -> Changes:
-        return panel.show(lanes.picked(lanes.given_up(talks), picked.values()))
+        return panel.show(lanes.given_up(lanes.picked(talks, picked.values())))
 
     now = {"talks": panel.talks, **panel.pickers()}
     inputs = {"talks": panel.talks, "system": panel.system, **panel.sampling}
@@ -121,13 +123,15 @@ def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, asked: list[An
 
 def _connect_tools(panel: ChatPanel, stops: Stops) -> None:
     """Stop, undo, clear."""
-    def undo(talks: Talks, **picked: str) -> Changes:
+    def undo(talks: Talks, request: gr.Request, **picked: str) -> Changes:
         if not lanes.has_answers(talks):
             raise ValueError(theme.NOTHING_TO_UNDO)
+        stops.begin(request.session_hash)
         before, question = lanes.undone(lanes.picked(talks, picked.values()))
         return {panel.message: question, **panel.show(before)}
 
-    def clear(talks: Talks, **picked: str) -> Changes:
+    def clear(talks: Talks, request: gr.Request, **picked: str) -> Changes:
+        stops.begin(request.session_hash)
         return panel.show(lanes.cleared(lanes.picked(talks, picked.values())))
 
     def stop(request: gr.Request) -> None:

@@ -67,7 +67,10 @@ class ChatPanel:
         return {self.known: choices, **{lane.picker: gr.update(choices=choices) for lane in self.lanes}}
 
     def show(self, talks: Talks, answering: bool = False) -> dict[Component, Any]:
-        """All lanes as they are. While they answer, Send is Stop, and whatever would change the lanes rests."""
+        """All lanes as they are. While they answer, Send is Stop, and whatever would change the lanes rests.
+
+        Pickers stay as they are: the visitor may be choosing another adapter this very moment.
+        """
         resting = gr.update(interactive=not answering)
         shown: dict[Component, Any] = {
             self.talks: talks, self.announced: lane_view.announcement(talks),
@@ -79,10 +82,14 @@ class ChatPanel:
         for place, lane in enumerate(self.lanes):
             talk = talks[place] if place < len(talks) else Talk()
             shown |= {lane.column: gr.update(visible=place < len(talks)),
-                      lane.picker: talk.adapter,
                       lane.remove: gr.update(visible=len(talks) > 1, interactive=not answering),
                       lane.before: lane_view.said_before(talk), lane.newest: lane_view.newest(talk)}
         return shown
+
+    def place(self, talks: Talks) -> dict[Component, Any]:
+        """The lanes where their number or order changed: as `show`, and the pickers follow."""
+        pickers = {lane.picker: talk.adapter for lane, talk in zip(self.lanes, talks, strict=False)}
+        return {**self.show(talks), **pickers}
 
     def stream(self, talks: Talks, why_waiting: str = "") -> dict[Component, Any]:
         """Only what changes while answers come in, or what they wait for."""

@@ -30,7 +30,7 @@ def turn_html(turn: Turn, why_waiting: str = "") -> str:
         words = '<p class="muted">An empty answer.</p>'
     else:
         words = f'<p class="typing"><i></i><i></i><i></i> {escaped(why_waiting)}</p>'
-    note = f'<p class="note">{escaped(answer.note)}</p>' if answer.note and answer.end != "error" else ""
+    note = f'<p class="note">{escaped(answer.note)}</p>' if answer.note and answer.text else ""
     return (f'<div class="turn"><div class="question">{as_written(turn.question)}</div>'
             f'<div class="answer">{words}{note}<p class="by">{_by(turn.by, answer)}</p></div></div>')
 
@@ -41,7 +41,7 @@ def _by(by: str, answer: Answer) -> str:
         facts.append(count(answer.tokens, "token"))
     if answer.tokens and answer.seconds > 0:
         facts.append(count(round(answer.tokens / answer.seconds), "token") + " per second")
-    if answer.end in theme.ENDS and answer.end != "error":
+    if answer.end in theme.ENDS:
         facts.append(theme.ENDS[answer.end])
     return " · ".join(facts)
 

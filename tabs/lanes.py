@@ -116,11 +116,10 @@ def answered(talks: Talks, answerer: Answerer, library: Library, system: str, sa
 
 
 def given_up(talks: Talks) -> Talks:
-    """Whatever still waits will get no answer: the base could not be asked."""
-    missing = Answer(end="error", note=theme.NO_ANSWER)
+    """Whatever still waits will get no more of an answer: asking the base broke off."""
     for place, talk in enumerate(talks):
         if talk.turns and not talk.turns[-1].answer.done:
-            talks = _with_answer(talks, place, missing)
+            talks = _with_answer(talks, place, replace(talk.turns[-1].answer, end="error", note=theme.NO_ANSWER))
     return talks
 
 

@@ -113,9 +113,7 @@ NOTHING_TO_SEND = "Write a message first; then every lane answers it."
 NOTHING_TO_RETRY = "There is no answer yet that could be tried again."
 NOTHING_TO_UNDO = "There is nothing to undo yet."
 NOTHING_TO_COMPARE = "This run made no adapter that could be compared."
-ENDS = {
-    "length": "cut at the longest answer allowed", "asked": "stopped", "error": "no answer",
-}
+ENDS = {"length": "cut at the longest answer allowed", "asked": "stopped"}
 
 # ---- Colours and type ----------------------------------------------------------------------------------------------
 
