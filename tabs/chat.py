@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,7 @@ from gradio.components import Component
 
 from tabs import chat_panel, lane_view, lanes, theme
 from tabs.chat_panel import ChatPanel
-from tabs.lanes import Talk, Talks
+from tabs.lanes import Asking, Talk, Talks
 from tabs.plainly import plainly
 from tabs.stopping import Stops
 from tabs.studio import Studio
@@ -24,12 +25,21 @@ SECONDS_BETWEEN_LOOKS = 3
 TO_THE_TOP = "(run) => { window.scrollTo(0, 0); return run; }"
 
 
-def build(studio: Studio, page: gr.Blocks, compare: gr.Button, run_id: gr.State, tabs: gr.Tabs) -> None:
-    """Draw the tab where this is called, and connect it; `compare` opens it with the run `run_id`."""
+@dataclass(frozen=True)
+class Entrance:
+    """How the Train tab leads here: the click on `compare` turns `tabs` to this one, with the run `run_id`."""
+
+    compare: gr.Button
+    run_id: gr.State
+    tabs: gr.Tabs
+
+
+def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
+    """Draw the tab where this is called, and connect it."""
     panel = chat_panel.build(lanes.first_lanes(studio.library), _choices(studio))
     stops = Stops()
     _connect_lanes(panel, studio)
-    _connect_answers(panel, studio, stops, compare, run_id, tabs)
+    _connect_answers(panel, studio, stops, entrance)
     _connect_tools(panel, stops)
 
     def leave(request: gr.Request) -> None:
@@ -64,8 +74,7 @@ def _connect_lanes(panel: ChatPanel, studio: Studio) -> None:
     gr.Timer(SECONDS_BETWEEN_LOOKS).tick(plainly(look), panel.known, outputs, **AT_ONCE)
 
 
-def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, compare: gr.Button, run_id: gr.State,
-                     tabs: gr.Tabs) -> None:
+def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, entrance: Entrance) -> None:
     """Three ways to ask, one way to answer: first the question shows, then every lane streams its answer."""
     def ask(message: str | None, talks: Talks, request: gr.Request, **picked: str) -> Changes:
         if not message or not message.strip():
@@ -83,16 +92,16 @@ def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, compare: gr
         if not ending.get("adapter"):
             raise ValueError(theme.NOTHING_TO_COMPARE)
         asked = lanes.with_question((Talk(), Talk(ending["adapter"])), ending["example"])
-        return {tabs: gr.Tabs(selected="chat"), **panel.place(asked), **_begun(panel, stops, request, asked)}
+        return {entrance.tabs: gr.Tabs(selected="chat"), **panel.place(asked), **_begun(panel, stops, request, asked)}
 
     now = {"talks": panel.talks, **panel.pickers()}
-    outputs = [*panel.outputs(), tabs]
+    outputs = [*panel.outputs(), entrance.tabs]
     with_message = {"message": panel.message, **now}
     _answer_after(panel, studio, stops, [
         gr.on([panel.message.submit, panel.send.click], plainly(ask), inputs_kwargs=with_message, outputs=outputs,
               **AT_ONCE),
         panel.retry.click(plainly(retry), inputs_kwargs=now, outputs=outputs, **AT_ONCE),
-        compare.click(plainly(side_by_side), run_id, outputs, js=TO_THE_TOP, **AT_ONCE),
+        entrance.compare.click(plainly(side_by_side), entrance.run_id, outputs, js=TO_THE_TOP, **AT_ONCE),
         *(button.click(plainly(ask), inputs_kwargs={**now, "message": button}, outputs=outputs, **AT_ONCE)
           for button in panel.suggested),
     ])
@@ -102,9 +111,8 @@ def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, asked: list[An
     def answer(talks: Talks, system: str | None, request: gr.Request, **sampling: float | None) -> Iterator[Changes]:
         # A generator that yields nothing would empty every output.
         yield panel.stream(talks, "" if studio.answerer.done() else theme.LOADING_BASE)
-        how, stop = lanes.sampling_of(sampling), stops.of(request.session_hash)
-        answerer = studio.answerer.result()
-        for snapshot in lanes.answered(talks, answerer, studio.library, system or "", how, stop.is_set):
+        asking, stop = Asking(system or "", lanes.sampling_of(sampling)), stops.of(request.session_hash)
+        for snapshot in lanes.answered(talks, studio.answerer.result(), studio.library, asking, stop.is_set):
             if stops.of(request.session_hash) is not stop:
                 return  # undone, cleared or asked anew meanwhile: these answers are nobody's any more
             yield panel.stream(snapshot)

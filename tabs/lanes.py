@@ -43,6 +43,14 @@ class Talk:
         return tuple(said)
 
 
+@dataclass(frozen=True)
+class Asking:
+    """What holds for all lanes of one message."""
+
+    system: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+
+
 def first_lanes(library: Library) -> Talks:
     """The base, beside the first adapter that ships (or any, or the base alone)."""
     adapters = library.all()
@@ -94,7 +102,7 @@ def picked(talks: Talks, adapters: Sequence[str]) -> Talks:
                  for talk, adapter in zip(talks, adapters, strict=False))
 
 
-def answered(talks: Talks, answerer: Answerer, library: Library, system: str, sampling: Sampling,
+def answered(talks: Talks, answerer: Answerer, library: Library, asking: Asking,
              stop: Callable[[], bool]) -> Iterator[Talks]:
     """Snapshots of all lanes while those whose last question waits are answered in one batch."""
     waiting: dict[int, Lane] = {}
@@ -105,7 +113,7 @@ def answered(talks: Talks, answerer: Answerer, library: Library, system: str, sa
             except ValueError as problem:
                 talks = _with_answer(talks, place, Answer(end="error", note=str(problem)))
             else:
-                waiting[place] = Lane(talk.messages(system), folder, sampling)
+                waiting[place] = Lane(talk.messages(asking.system), folder, asking.sampling)
     yield talks
     if not waiting:
         return

@@ -15,7 +15,7 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("Train", id="train"):
                 trained = train.build(studio, page)
             with gr.Tab("Chat", id="chat"):
-                chat.build(studio, page, trained.compare, trained.run_id, tabs)
+                chat.build(studio, page, chat.Entrance(trained.compare, trained.run_id, tabs))
     return page
 
 

@@ -16,6 +16,7 @@ from training.config import RunConfig
 from training.run import Run
 from training.script import script_of
 
+Changes = dict[Component, Any]
 QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
 # Following costs little and must never wait for anything else on the page.
 FOLLOWING = {**QUIETLY, "concurrency_limit": None}
@@ -56,7 +57,9 @@ def build(studio: Studio, page: gr.Blocks) -> TrainTab:
         past = theme.markup(elem_id="past-runs")
     data.connect(setup.data, studio, setup.form["max_length"], page)
     _connect_settings(setup, studio, page)
-    _connect_runs(setup, panel, past, studio, page)
+    runs = _Runs(setup, panel, past, studio)
+    _connect_openings(runs, page)
+    _connect_following(runs)
     return TrainTab(panel.compare, panel.run_id)
 
 
@@ -95,11 +98,11 @@ def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.Button, 
 
 def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
     """The code and the note follow the form; a preset fills it."""
-    def fill(preset: str) -> dict[Component, Any]:
+    def fill(preset: str) -> Changes:
         values = form.preset_values(preset, studio.suited)
         return {setup.form[name]: value for name, value in values.items()}
 
-    def read(preset: str, source: str, **settings: Any) -> dict[Component, Any]:
+    def read(preset: str, source: str, **settings: Any) -> Changes:
         word = f'<p class="warning">{theme.RECIPE_WORD}</p>' if preset == "recipe" else ""
         try:
             config = _asked(studio, settings)
@@ -113,49 +116,69 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
           inputs_kwargs={**setup.form, "preset": setup.preset, "source": setup.data.source}, **QUIETLY)
 
 
-def _connect_runs(setup: _Setup, panel: run_panel.RunPanel, past: gr.HTML, studio: Studio, page: gr.Blocks) -> None:
-    """Start a run, follow it, stop it, open an earlier one, go back for a new one."""
-    everything = [setup.column, past, *panel.outputs()]
+@dataclass(frozen=True)
+class _Runs:
+    """The parts that show runs, and what they show when another one is opened."""
 
-    def listed() -> str:
-        return run_view.listed(studio.runs.all())
+    setup: _Setup
+    panel: run_panel.RunPanel
+    past: gr.HTML
+    studio: Studio
 
-    def shown(run: Run) -> dict[Component, Any]:
-        return {setup.column: gr.update(visible=False), past: listed(), **panel.show(run)}
+    def outputs(self) -> list[Component]:
+        return [self.setup.column, self.past, *self.panel.outputs()]
 
-    def start(source: str, file: str | None, text: str | None, **settings: Any) -> dict[Component, Any]:
+    def listed(self) -> str:
+        return run_view.listed(self.studio.runs.all())
+
+    def shown(self, run: Run) -> Changes:
+        return {self.setup.column: gr.update(visible=False), self.past: self.listed(), **self.panel.show(run)}
+
+
+def _connect_openings(runs: _Runs, page: gr.Blocks) -> None:
+    """Start a run, open the one that the address names or that goes on, go back for a new one."""
+    setup, panel, studio = runs.setup, runs.panel, runs.studio
+
+    def start(source: str, file: str | None, text: str | None, **settings: Any) -> Changes:
         chosen = data.chosen_data(source, file, text)
         run = studio.runs.create(_asked(studio, settings), chosen)
         lease.start(run)
-        return shown(run)
+        return runs.shown(run)
 
-    def opened(request: gr.Request) -> dict[Component, Any]:
+    def opened(request: gr.Request) -> Changes:
         named = request.query_params.get("run")
         run = studio.runs.get(named) if named else studio.runs.going()
-        return shown(run) if run else {panel.run_id: ""}
+        return runs.shown(run) if run else {panel.run_id: ""}
 
-    def follow(run_id: str, seen: run_panel.Seen | None) -> dict[Component, Any]:
+    def anew() -> Changes:
+        return {setup.column: gr.update(visible=True), panel.column: gr.update(visible=False),
+                panel.run_id: "", panel.timer: gr.Timer(active=False), runs.past: runs.listed()}
+
+    address = {"fn": None, "inputs": panel.run_id, "js": REMEMBER_IN_ADDRESS, "show_progress": "hidden"}
+    everything = runs.outputs()
+    setup.start.click(plainly(start), outputs=everything, inputs_kwargs={**setup.data.inputs(), **setup.form},
+                      **QUIETLY).success(**address)
+    panel.new.click(plainly(anew), outputs=everything, **FOLLOWING).success(**address)
+    page.load(plainly(runs.listed), outputs=runs.past, **FOLLOWING)
+    page.load(plainly(opened), outputs=everything, **FOLLOWING)
+
+
+def _connect_following(runs: _Runs) -> None:
+    """Show what is new in the run, and stop it."""
+    panel, studio = runs.panel, runs.studio
+
+    def follow(run_id: str, seen: run_panel.Seen | None) -> Changes:
         changes = panel.show(studio.runs.get(run_id), seen)
         is_news = seen is None or changes[panel.seen].state != seen.state
-        return {**changes, past: listed()} if is_news else changes
+        return {**changes, runs.past: runs.listed()} if is_news else changes
 
-    def stop(run_id: str) -> dict[Component, Any]:
+    def stop(run_id: str) -> Changes:
         run = studio.runs.get(run_id)
         run.ask_to_stop()
         return panel.show(run)
 
-    def anew() -> dict[Component, Any]:
-        return {setup.column: gr.update(visible=True), panel.column: gr.update(visible=False),
-                panel.run_id: "", panel.timer: gr.Timer(active=False), past: listed()}
-
-    address = {"fn": None, "inputs": panel.run_id, "js": REMEMBER_IN_ADDRESS, "show_progress": "hidden"}
-    setup.start.click(plainly(start), outputs=everything, inputs_kwargs={**setup.data.inputs(), **setup.form},
-                      **QUIETLY).success(**address)
-    page.load(plainly(listed), outputs=past, **FOLLOWING)
-    page.load(plainly(opened), outputs=everything, **FOLLOWING)
-    panel.timer.tick(plainly(follow), [panel.run_id, panel.seen], [past, *panel.outputs()], **FOLLOWING)
+    panel.timer.tick(plainly(follow), [panel.run_id, panel.seen], [runs.past, *panel.outputs()], **FOLLOWING)
     panel.stop.click(plainly(stop), panel.run_id, panel.outputs(), **FOLLOWING)
-    panel.new.click(plainly(anew), outputs=everything, **FOLLOWING).success(**address)
 
 
 def _file_of(source: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, Page, Playwright, expect
 
 from tests import chromium
 
@@ -70,8 +70,33 @@ def running_app(home: Path, log: Path) -> Iterator[App]:
 
 
 def launched(playwright: Playwright) -> Browser:
-    """The system's Chromium."""
+    """The system's Chromium, and patience with it."""
+    expect.set_options(timeout=PATIENCE)
     return playwright.chromium.launch(executable_path=chromium.find_or_install(), args=FLAGS)
+
+
+def to_chat(page: Page) -> None:
+    """Turn to the Chat tab."""
+    page.get_by_role("tab", name="Chat").click()
+    expect(page.locator("#message textarea")).to_be_visible()
+
+
+def ask(page: Page, question: str) -> None:
+    """Send a message to every lane."""
+    page.locator("#message textarea").fill(question)
+    page.locator("#message textarea").press("Enter")
+
+
+def pick(page: Page, letter: str, adapter: str) -> None:
+    """Let a lane answer with another adapter."""
+    page.locator(f"#picker-{letter} input").fill(adapter)
+    page.locator(f"#picker-{letter} input").press("Enter")
+
+
+def answered(page: Page, letter: str) -> None:
+    """Wait until the lane says who answered and how fast, and nothing streams any more."""
+    expect(page.locator(f"#newest-{letter} .by")).to_contain_text("per second")
+    expect(page.locator("#send")).to_be_visible()
 
 
 def free_port() -> int:

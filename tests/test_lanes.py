@@ -7,7 +7,7 @@ import pytest
 from adapters.library import Library
 from phi3.generate import Answer, Lane, Sampling
 from tabs import lane_view, lanes, theme
-from tabs.lanes import Talk
+from tabs.lanes import Asking, Talk
 
 
 class Echo:
@@ -29,7 +29,7 @@ def library(home):
 
 
 def after(talks, echo, library, system=""):
-    *_, last = lanes.answered(talks, echo, library, system, Sampling(), lambda: False)
+    *_, last = lanes.answered(talks, echo, library, Asking(system), lambda: False)
     return last
 
 

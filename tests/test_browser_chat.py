@@ -1,0 +1,149 @@
+"""The Chat tab in a real browser: lanes, tools, and what happens when something is wrong."""
+
+import itertools
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+from playwright.sync_api import expect
+
+from adapters.library import Library
+from phi3.generate import Answer, Lane
+from phi3.machine import this_machine
+from phi3.models import base_facts, load_tokenizer
+from tabs.page import build as build_page
+from tabs.studio import Studio
+from tests.browser import answered, ask, free_port, pick, to_chat
+from tests.staged import PROMPTS, StagedRun
+from training.config import recommended
+from training.run import Runs
+
+
+class Endless:
+    """An answerer that goes on until it is asked to stop."""
+
+    def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
+        for count in itertools.count(1):
+            time.sleep(0.02)  # as long as a token takes
+            asked = stop()
+            yield [Answer("It goes " + "and on " * count, count, count / 50, "asked" if asked else "") for _ in lanes]
+            if asked:
+                return
+
+
+@pytest.fixture
+def endless_page(home, browser):
+    """A page of the app's own parts, with the endless answerer instead of a base."""
+    facts, machine = base_facts("phi3/tiny"), this_machine()
+    studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home))
+    studio.tokenizer.set_result(load_tokenizer(facts))
+    studio.answerer.set_result(Endless())
+    blocks = build_page(studio)
+    _, address, _ = blocks.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True,
+                                  quiet=True)
+    page = browser.new_page()
+    page.goto(address)
+    yield page
+    page.close()
+    blocks.close()
+
+
+def test_compare_asks_base_and_adapter_the_runs_own_question(visit, app):
+    staged = StagedRun(app.home, name="compared")
+    staged.begin()
+    staged.train(1, 60)
+    staged.end("finished")
+    page = visit(f"?run={staged.run.id}")
+    page.locator("#compare").click()
+    answered(page, "A")
+    expect(page.locator("#newest-A .question")).to_have_text(PROMPTS[0])
+    # The staged run has no adapter on the disk: its lane says so, and the other one answers all the same.
+    expect(page.locator("#newest-B .problem")).to_contain_text(f"There is no adapter named {staged.run.config.name}")
+
+
+def test_lanes_come_and_go_and_keep_their_conversations(visit):
+    page = visit()
+    to_chat(page)
+    before = page.locator(".lane:visible").count()
+    ask(page, "What day comes after Monday?")
+    answered(page, "A")
+    said = page.locator("#newest-A .answer .text").inner_text()
+    for _ in range(4 - before):
+        page.locator("#add-lane").click()
+        before += 1
+        expect(page.locator(".lane:visible")).to_have_count(before)
+    expect(page.locator("#add-lane")).to_be_hidden()
+    page.locator("#remove-D").click()
+    expect(page.locator(".lane:visible")).to_have_count(3)
+    expect(page.locator("#newest-A .answer .text")).to_have_text(said)
+    pick(page, "A", "nobody")
+    ask(page, "And after that?")
+    expect(page.locator("#newest-A .problem")).to_contain_text("There is no adapter named nobody")
+    expect(page.locator("#before-A .answer .text")).to_have_text(said)
+    answered(page, "C")
+
+
+def test_retry_undo_and_clear(visit):
+    page = visit()
+    to_chat(page)
+    page.locator("#retry").click()
+    expect(page.locator(".toast-body")).to_contain_text("no answer yet")
+    ask(page, "What day comes after Monday?")
+    answered(page, "A")
+    pick(page, "A", "nobody")  # so that the second answer differs from the first
+    page.locator("#retry").click()
+    expect(page.locator("#newest-A .problem")).to_contain_text("There is no adapter named nobody")
+    expect(page.locator("#newest-A .question")).to_have_count(1)
+    pick(page, "A", "base")
+    page.locator("#undo").click()
+    expect(page.locator("#message textarea")).to_have_value("What day comes after Monday?")
+    expect(page.locator("#newest-A .question")).to_have_count(0)
+    page.locator("#send").click()
+    answered(page, "A")
+    page.locator("#clear").click()
+    expect(page.locator("#newest-A .question")).to_have_count(0)
+
+
+def test_a_sampling_value_out_of_its_range_is_named_and_nothing_hangs(visit):
+    page = visit()
+    to_chat(page)
+    page.locator(".composer .fold > button").click()
+    page.locator("#sampling-temperature input").fill("-3")
+    ask(page, "Hello")
+    expect(page.locator(".toast-body")).to_contain_text("Temperature is -3, and must be between 0 and 5")
+    expect(page.locator("#send")).to_be_visible()
+
+
+def test_an_empty_message_is_answered_with_a_sentence(visit):
+    page = visit()
+    to_chat(page)
+    page.locator("#send").click()
+    expect(page.locator(".toast-body")).to_contain_text("Write a message first")
+
+
+def test_stop_ends_the_answers_and_keeps_what_was_said(endless_page):
+    page = endless_page
+    to_chat(page)
+    ask(page, "Tell me everything.")
+    expect(page.locator("#newest-A .answer")).to_contain_text("and on and on")
+    page.locator("#stop-answer").click()
+    expect(page.locator("#newest-A .by")).to_contain_text("stopped")
+    expect(page.locator("#send")).to_be_visible()
+    page.locator("#undo").click()
+    expect(page.locator("#message textarea")).to_have_value("Tell me everything.")
+
+
+def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
+    page = visit()
+    to_chat(page)
+    folder = app.home / "adapters" / "arrived"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "phi3/tiny"}', encoding="utf-8")
+    page.locator("#picker-A input").click()
+    expect(page.get_by_role("option", name="arrived")).to_be_visible()
+    # A folder without weights is an adapter in name only; its lane says what is missing.
+    page.get_by_role("option", name="arrived").click()
+    ask(page, "Hello")
+    expect(page.locator("#newest-A .problem")).to_contain_text("adapter_model.safetensors is missing")
+    shutil.rmtree(folder)
