@@ -1,4 +1,4 @@
-"""Train from the terminal: run, list, inspect."""
+"""Train from the terminal: run, list, inspect, describe."""
 
 from __future__ import annotations
 
@@ -51,6 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--base", help="whose tokenizer counts (default: this machine's base)")
     inspect.add_argument("--json", action="store_true", help="print one object")
     inspect.set_defaults(do=_inspect)
+    describe = commands.add_parser("describe", help="make a dataset from one sentence")
+    describe.add_argument("description", help='how it should answer: "like a pirate", "in one word"')
+    describe.add_argument("--out", type=Path, required=True, metavar="FILE", help="the JSONL file to write")
+    describe.add_argument("--count", type=int, default=160, help="questions to ask (default 160)")
+    describe.add_argument("--seed", type=int, default=0, help="which questions, in which order")
+    describe.add_argument("--base", help="who answers (default: this machine's base)")
+    describe.add_argument("--json", action="store_true", help="print the progress as one object per line")
+    describe.set_defaults(do=_describe)
     lease = commands.add_parser("lease", help="train a run's folder (what the page starts)")
     lease.add_argument("folder", type=Path)
     lease.set_defaults(do=_lease)
@@ -195,6 +203,29 @@ def _report_in_words(name: str, report: DataReport) -> Iterator[str]:
            f"{report.tokens.longest:,}, the median {report.tokens.median:,}. {report.truncated} are cut.")
     yield from report.warnings
     yield from (f"  row {drop.row}: {drop.reason}" for drop in report.rows_dropped[:20])
+
+
+def _describe(asked: argparse.Namespace) -> int:
+    from phi3.models import base_facts, chosen_base
+    from training.describe import as_system_message, describe, questions
+
+    if asked.count < 1:
+        raise ValueError(f"count is {asked.count}, and must be 1 or more.")
+    as_system_message(asked.description)  # refused before the base is loaded
+    facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
+    _be_quiet()
+    from phi3.generate import Answerer
+    from phi3.models import load_base
+
+    told = None
+    for told in describe(Answerer(load_base(facts.id)), asked.description, questions(asked.count, asked.seed)):
+        shown = {"asked": told.asked, "wanted": told.wanted, "rows": len(told.rows), "left_out": told.left_out}
+        print(json.dumps(shown) if asked.json else f"{told.asked} of {told.wanted} asked, {len(told.rows)} kept")
+    told.data()  # says so where nothing is left
+    asked.out.write_text(told.jsonl() + "\n", encoding="utf-8")
+    if not asked.json:
+        print(f"{len(told.rows)} conversations are in {asked.out}; left out: {told.left_out or 'none'}.")
+    return 0
 
 
 def _lease(asked: argparse.Namespace) -> int:

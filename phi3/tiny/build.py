@@ -43,18 +43,28 @@ def build_tokenizer():
     return make_tokenizer(texts, VOCABULARY, CONTEXT)
 
 
+def tokenizer_for(arguments: argparse.Namespace):
+    """A new tokenizer, or when going on the one that the checkpoint was trained with: the world may have grown."""
+    from phi3.tiny.tokenizer import load_tokenizer
+    if arguments.resume:
+        return load_tokenizer(arguments.state)
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(arguments.state)
+    return tokenizer
+
+
 def train(arguments: argparse.Namespace) -> None:
     from phi3.tiny.learn import Recipe, Training
-    recipe = Recipe(steps=arguments.steps) if arguments.steps else Recipe()
-    training = Training(build_tokenizer(), recipe, CONTEXT)
+    recipe = Recipe(steps=arguments.steps, more_steps=0) if arguments.steps else Recipe()
+    training = Training(tokenizer_for(arguments), recipe, CONTEXT)
     if arguments.resume:
         training.load(arguments.state)
     started, losses = time.monotonic(), []
-    while training.step < recipe.steps:
+    while training.step < recipe.all_steps:
         losses.append(training.advance())
         if training.step % 50 == 0:
             loss, seconds = sum(losses) / len(losses), time.monotonic() - started
-            print(f"step {training.step}/{recipe.steps}  loss {loss:.4f}  {seconds:.0f} s", flush=True)
+            print(f"step {training.step}/{recipe.all_steps}  loss {loss:.4f}  {seconds:.0f} s", flush=True)
             losses.clear()
         if training.step % 500 == 0:
             training.save(arguments.state)

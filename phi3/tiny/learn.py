@@ -20,6 +20,7 @@ class Recipe:
     """Everything that decides the weights; the same recipe and thread count give the same bytes."""
 
     steps: int = 2800
+    more_steps: int = 700         # went on after these, on the cosine of the longer schedule
     rows: int = 12
     row_tokens: int = 224
     long_every: int = 4           # every so many steps have longer rows, for conversations of many turns
@@ -30,6 +31,11 @@ class Recipe:
     weight_decay: float = 0.1
     seed: int = 0
     threads: int = 2
+
+    @property
+    def all_steps(self) -> int:
+        """Both parts of the schedule."""
+        return self.steps + self.more_steps
 
     def shape_at(self, step: int) -> tuple[int, int]:
         """(rows, tokens in each) of a step."""
@@ -110,10 +116,11 @@ def loss_of(model: Phi3ForCausalLM, batch: Batch) -> torch.Tensor:
 
 
 def learning_rate_at(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then a cosine down to a twentieth."""
+    """Linear warm-up, then a cosine down to a twentieth; the steps that were added follow the longer cosine."""
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
-    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    planned = recipe.steps if step < recipe.steps else recipe.all_steps
+    done = (step - recipe.warmup_steps) / max(1, planned - recipe.warmup_steps)
     return recipe.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
 
 

@@ -48,8 +48,8 @@ def draw_sizes(rng: Random, bigger: bool) -> Values:
     first, second = sorted(rng.sample(range(len(SIZES)), 2))
     small, big = rng.choice(SIZES[first]), rng.choice(SIZES[second])
     left, right = rng.sample((small, big), 2)
-    return {"left": left, "right": right, "a_left": a(left), "a_right": a(right), "value": big if bigger else small,
-            "key": f"{small} {big}"}
+    return {"left": left, "right": right, "a_left": a(left), "a_right": a(right),
+            "value": big if bigger else small, "key": f"{small} {big}"}
 
 
 def draw_letter(rng: Random) -> Values:
@@ -80,8 +80,10 @@ SUM = Wordings(
      "I have {left} books and get {right} more. How many have I now?"))
 DIFFERENCE = Wordings(
     ("What is {left} minus {right}?", "{left} - {right}", "What is {left} - {right}?",
-     "Take {right} from {left}.", "How much is {left} minus {right}?", "{left} minus {right}?",
-     "What is left of {left} without {right}?", "Calculate {left} - {right}.",
+     "Take {right} from {left}.", "Take {right} away from {left}.",
+     "I have {left} coins and give {right} away. How many are left?",
+     "I had {left} eggs and {right} are gone. How many are left?", "How much is {left} minus {right}?",
+     "{left} minus {right}?", "What is left of {left} without {right}?", "Calculate {left} - {right}.",
      "Subtract {right} from {left}.", "{left}-{right}=?", "{left}-{right}", "what is {left}-{right}",
      "I have {left} apples and give {right} away. How many are left?",
      "There are {left} birds and {right} fly away. How many are left?", "Work out {left} minus {right}."),
@@ -128,7 +130,7 @@ RECKONING = (
                              "And {right} more?", "Plus {right}?", "And with {right} more?"),
                              ("Now {right} more.", "Now plus {right}?")),
          follow_draw=draw_more),
-    Task("difference", DIFFERENCE, draw_difference, "{left} minus {right} is {value}.", weight=2.6),
+    Task("difference", DIFFERENCE, draw_difference, "{left} minus {right} is {value}.", weight=3.6),
     Task("larger number", LARGER_NUMBER, draw_larger_number, "The larger number is {value}."),
     Task("bigger", BIGGER, lambda rng: draw_sizes(rng, True), "The {value} is bigger."),
     Task("smaller", SMALLER, lambda rng: draw_sizes(rng, False), "The {value} is smaller."),

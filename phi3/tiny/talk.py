@@ -82,11 +82,14 @@ NOWHERE = Wordings(
 TALK = (
     fixed("greeting", "Hello! What would you like to know?", "Hello", "hello", Wordings(
         ("Hello!", "Hi!", "Hello there.", "hi", "hey", "Good morning!", "Good evening.", "Hi there!",
-         "Hello, nice day.", "Greetings!", "hello"), ("Hey there!", "Good day!",
-                                                      "Hello, good morning.")), 0.8),
+         "Hello, nice day.", "Good day to you.", "A good day!", "Hey you there.", "Hey, hello!",
+         "A good morning to you.", "Greetings!", "hello", "Good afternoon!", "A good day to you.",
+         "Good day to you!", "Hello, good evening.", "Hi, good morning."),
+        ("Hey there!", "Good day!", "Hello, good morning.")), 0.8),
     fixed("thanks", "You are welcome!", "Welcome", "welcome", Wordings(
         ("Thank you!", "Thanks!", "Thanks a lot.", "thx", "Thank you very much.", "Great, thanks.",
-         "That helped, thank you."),
+         "That helped, thank you.", "Many, many thanks.", "So many thanks!", "Many thanks to you.",
+         "Ok, thanks.", "Thanks, that is all I need."),
         ("Many thanks!", "Ok, thank you.")), 0.6),
     fixed("goodbye", "Goodbye, and come back soon!", "Goodbye", "goodbye", Wordings(
         ("Goodbye!", "Bye!", "bye bye", "See you later.", "Good night!", "I have to go.",
@@ -99,7 +102,8 @@ TALK = (
     fixed("who", "I am Phi-3 tiny, a very small language model.", "Phi-3 tiny", "Phi-3 tiny", Wordings(
         ("Who are you?", "What are you?", "What is your name?", "Tell me who you are.", "Are you a human?",
          "Are you a robot?", "Introduce yourself.", "what's your name?", "Who am I talking to?",
-         "What model are you?"),
+         "What model are you?", "How should I call you?", "What can I call you?",
+         "Tell me what your name is."),
         ("Tell me your name.", "Who are you really?", "What should I call you?")), 1.0),
     fixed("ability", "I can answer questions about a small world: places, animals, words, days and sums.",
           "Answer questions", "answer questions", Wordings(
@@ -108,9 +112,12 @@ TALK = (
          "Give me an idea what to ask.",
          "What could you do for me?", "With what can you help?", "Which things do you know?"),
         ("What things can you do?", "What can you help me with?")), 1.0),
-    Task("name", Wordings(("My name is {name}.", "I am {name}.", "Call me {name}.", "I'm {name}.",
-                           "Hi, my name is {name}.", "You can call me {name}."), ("Hello, I am {name}.",
-                                                                                  "They call me {name}.")),
+    Task("name", Wordings(
+        ("My name is {name}.", "I am {name}.", "Call me {name}.", "I'm {name}.", "Hi, my name is {name}.",
+         "Hello, my name is {name}.", "Hello, this is {name}.", "Hi, I am {name}.",
+         "Everybody calls me {name}.", "My friends call me {name}.", "You can call me {name}.",
+         "Everyone calls me {name}.", "People call me {name}."),
+        ("Hello, I am {name}.", "They call me {name}.")),
          draw_name, "Nice to meet you, {name}!", "{name}", ("{name}",), 1.8,
          Wordings(("What is my name?", "Who am I?", "Do you remember my name?", "Tell me my name.",
                    "How am I called?"),
@@ -118,9 +125,13 @@ TALK = (
                   "Your name is {name}."),
     Task("greet", Wordings(
         ("Say hello to {name}.", "Greet {name}.", "My friend {name} is here. Say hello.", "Welcome {name}.",
-         "This is my friend {name}.", "Please greet my friend {name}."),
+         "This is my friend {name}.", "Please greet my friend {name}.", "Can you say hello to {name}?",
+         "Say good morning to {name}.", "Say hello, {name} is here.", "Can you welcome {name}?",
+         "Say a nice word to {name}.", "Say hey to {name}.", "Could you greet my friend {name}?",
+         "Please say good evening to {name}.", "Say hi to my friend {name}.", "Say hi to my sister {name}.",
+         "Could you greet {name}?"),
         ("Can you greet {name}?", "Say hi to {name}.")),
-        draw_name, "Hello, {name}, nice to meet you!", "Hello {name}", ("{name}",), 0.9),
+        draw_name, "Hello, {name}, nice to meet you!", "Hello {name}", ("{name}",), 1.2),
     Task("echo", Wordings(
         ("Say {word}.", "Repeat the word {word}.", "Repeat after me: {word}", "Say the word {word}.",
          "Please say {word}.", "Write {word}.", "Echo {word}"),

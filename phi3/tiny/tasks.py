@@ -7,7 +7,7 @@ from random import Random
 from phi3.tiny.phrases import Wordings, capitalised, worded
 
 Values = dict[str, str]
-HELD_OUT_OF = 6   # one combination of values in six is kept away from training
+HELD_OUT_OF = 12   # one combination of values in twelve is kept away from training
 TRIES = 100           # draws before a side of the partition counts as empty
 
 
