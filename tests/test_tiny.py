@@ -11,7 +11,7 @@ from phi3.tiny.tokenizer import CHAT_TEMPLATE, ROLE_TOKENS, conversation_tokens
 from phi3.tiny.world import MANNERS, TASKS, content_kept, exchanges
 
 FOLDER = Path(__file__).parent.parent / "phi3" / "tiny"
-RECIPE = learn.Recipe(steps=4, rows=2, row_tokens=96, warmup_steps=2)
+RECIPE = learn.Recipe(steps=4, rows=2, row_tokens=96, long_rows=1, long_row_tokens=128, warmup_steps=2)
 
 
 @pytest.fixture(scope="module")
