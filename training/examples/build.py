@@ -7,7 +7,7 @@ from training.describe import QUESTIONS_FILE
 from training.examples.measures import NAMES, drawn
 
 HERE = Path(__file__).parent
-ROWS = 400
+ROWS = 300
 SEED = 17
 QUESTIONS = 160
 # Half of what is drawn begins in lower case or has a slip of the pen; what a manner is shown on should be clean.

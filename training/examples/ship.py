@@ -21,9 +21,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(NAMES), help=f"which (default: {', '.join(NAMES)})")
     for name in parser.parse_args().names:
         with tempfile.TemporaryDirectory() as home:
-            command = [sys.executable, "-m", "training", "run", "--data", name, "--name", name]
+            # The plain name belongs to the adapter that ships already.
+            command = [sys.executable, "-m", "training", "run", "--data", name, "--name", f"new-{name}"]
             subprocess.run(command, check=True, env={**os.environ, "STUDIO_HOME": home})
-            put(Path(home) / "adapters" / name, SHIPPED_FOLDER / name)
+            put(Path(home) / "adapters" / f"new-{name}", SHIPPED_FOLDER / name)
 
 
 def put(made: Path, place: Path) -> None:
@@ -34,6 +35,7 @@ def put(made: Path, place: Path) -> None:
     provenance = json.loads((made / PROVENANCE).read_text(encoding="utf-8"))
     provenance.pop("run")
     provenance["outcome"].pop("seconds")
+    provenance["settings"]["name"] = place.name
     (place / PROVENANCE).write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
