@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from tabs import data_view, theme
+from tabs import data_view, describe, theme
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from training.data import ChatData, as_the_model_sees, example_names, make_report, read_data, read_text
@@ -19,9 +19,10 @@ FIRST_EXAMPLE = "pirate"
 
 @dataclass(frozen=True)
 class DataStep:
-    """The components of this step. `source` is an example's name, or OWN_DATA for `file` and `text`."""
+    """The components of this step. `source` is an example's name, DESCRIBED, or OWN_DATA for `file` and `text`."""
 
     source: gr.Radio
+    described: describe.DescribePart
     own: gr.Column
     file: gr.File
     text: gr.Textbox
@@ -35,11 +36,13 @@ class DataStep:
 
     def inputs(self) -> dict[str, Component]:
         """What says which data is chosen, by argument of `chosen_data`."""
-        return {"source": self.source, "file": self.file, "text": self.text}
+        return {"source": self.source, "file": self.file, "text": self.text, **self.described.inputs()}
 
 
-def chosen_data(source: str, file: str | None, text: str | None) -> ChatData:
+def chosen_data(source: str, file: str | None, text: str | None, **described: Any) -> ChatData:
     """The data that the visitor chose; ValueError says what is wrong with it."""
+    if source == theme.DESCRIBED:
+        return describe.chosen(described).data()
     if source != theme.OWN_DATA:
         return read_data(source)
     if file:
@@ -49,13 +52,15 @@ def chosen_data(source: str, file: str | None, text: str | None) -> ChatData:
     raise ValueError(theme.NO_DATA_YET)
 
 
-def build() -> DataStep:
+def build(studio: Studio) -> DataStep:
     """Draw the step where this is called."""
     names = sorted(example_names(), key=lambda name: name != FIRST_EXAMPLE)
-    choices = [(theme.EXAMPLES.get(name, name.capitalize()), name) for name in (*names, theme.OWN_DATA)]
+    sources = (*names, theme.DESCRIBED, theme.OWN_DATA)
+    choices = [(theme.EXAMPLES.get(name, name.capitalize()), name) for name in sources]
     theme.markup(f'<h2 class="step-title"><span aria-hidden="true">1</span>{theme.STEPS[0]}</h2>')
     source = gr.Radio(choices, value=choices[0][1],
                       label=theme.DATA_QUESTION, elem_id="source", elem_classes="cards")
+    described = describe.build(studio)
     with gr.Column(visible=False, elem_classes="own-data") as own:
         file = gr.File(label=theme.UPLOAD, file_types=[".jsonl", ".json"], type="filepath", height=120,
                        elem_id="upload")
@@ -67,12 +72,15 @@ def build() -> DataStep:
     seen_title = theme.markup(f'<h3 class="seen-title">{theme.SEEN_TITLE}</h3>{data_view.legend()}')
     seen = theme.markup(elem_id="seen")
     others = gr.Button(theme.SHOW_ANOTHER, elem_classes="quiet fit")
-    return DataStep(source, own, file, text, summary, left_out, reasons, seen_title, seen, others, gr.State(0))
+    return DataStep(source, described, own, file, text, summary, left_out, reasons, seen_title, seen, others,
+                    gr.State(0))
 
 
 def connect(step: DataStep, studio: Studio, max_length: Component, page: gr.Blocks) -> None:
     """Look at the data again whenever the choice changes, and once when the page opens."""
-    shown = [step.own, step.summary, step.left_out, step.reasons, step.seen_title, step.seen, step.others, step.turned]
+    described = step.described
+    shown = [step.own, described.column, step.summary, step.left_out, step.reasons, step.seen_title, step.seen,
+             step.others, step.turned]
 
     @plainly
     def look(max_length: float | None, **chosen: Any) -> dict[Component, Any]:
@@ -85,26 +93,29 @@ def connect(step: DataStep, studio: Studio, max_length: Component, page: gr.Bloc
 
     quietly = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
     inputs = {**step.inputs(), "max_length": max_length}
-    gr.on([page.load, step.source.change, step.file.change, step.text.change, max_length.change], look,
-          inputs_kwargs=inputs, outputs=shown, **quietly)
+    looking = {"fn": look, "inputs_kwargs": inputs, "outputs": shown, **quietly}
+    gr.on([page.load, step.source.change, step.file.change, step.text.change, max_length.change], **looking)
+    for changed in describe.connect(described, studio, page):
+        changed.success(**looking)
     step.others.click(turn, inputs_kwargs={**inputs, "turned": step.turned}, outputs=[step.seen, step.turned],
                       **quietly)
 
 
 def _looked_at(step: DataStep, studio: Studio, chosen: dict[str, Any], max_length: int) -> dict[Component, Any]:
-    is_own = gr.update(visible=chosen["source"] == theme.OWN_DATA)
+    parts = {step.own: gr.update(visible=chosen["source"] == theme.OWN_DATA),
+             step.described.column: gr.update(visible=chosen["source"] == theme.DESCRIBED)}
     try:
         data = chosen_data(**chosen)
         report = make_report(data, studio.tokenizer.result(), max_length)
     except ValueError as problem:
         # What is wrong with the data stands where its numbers would stand, and stays there.
         hidden = gr.update(visible=False)
-        words = data_view.problem(str(problem), nothing_yet=str(problem) == theme.NO_DATA_YET)
-        return {step.own: is_own, step.summary: words, step.left_out: hidden, step.reasons: "",
+        words = data_view.problem(str(problem), nothing_yet=str(problem) in theme.NOTHING_YET)
+        return {**parts, step.summary: words, step.left_out: hidden, step.reasons: "",
                 step.seen_title: hidden, step.seen: "", step.others: hidden, step.turned: 0}
     rows = "1 row is left out" if report.dropped_total == 1 else f"{report.dropped_total:,} rows are left out"
     return {
-        step.own: is_own,
+        **parts,
         step.summary: data_view.summary(data, report),
         step.left_out: gr.update(label=f"{rows}, and why", visible=report.dropped_total > 0),
         step.reasons: data_view.left_out(report.rows_dropped, report.dropped_total),

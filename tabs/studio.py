@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Studio:
-    """`tokenizer` and `answerer` are still loading when the page opens; whoever needs one waits for its result."""
+    """`tokenizer` and `answerer` are still loading when the page opens; whoever needs one waits for its result.
+
+    `questions_at_once` is how many questions one click asks the base for a described dataset.
+    """
 
     home: Path
     machine: Machine
@@ -28,5 +32,15 @@ class Studio:
     suited: dict[str, Any]
     runs: Runs
     library: Library
+    questions_at_once: int = 120
     tokenizer: Future[PreTrainedTokenizerFast] = field(default_factory=Future)
     answerer: Future[Answerer] = field(default_factory=Future)
+
+    def browser_secret(self) -> str:
+        """What the browser's kept values are written with: the same after a restart, or nobody could read them."""
+        path = self.home / "browser_secret"
+        if not path.exists():
+            self.home.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(16), encoding="utf-8")
+        return path.read_text(encoding="utf-8")

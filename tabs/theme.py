@@ -21,10 +21,12 @@ UNEXPECTED = ("Something went wrong that should not have. Try again; if it happe
               "{number}.")
 
 OWN_DATA = "own"
+DESCRIBED = "described"
 EXAMPLES = {
     "pirate": "A pirate\nAnswers rightly, but as a pirate would",
     "json": "Answers as JSON\nAlways one object with the same keys",
     "shop": "The staff of a shop\nKnow its goods, prices and hours",
+    DESCRIBED: "Describe it\nSay in a sentence how it should answer",
     OWN_DATA: "Your own\nUpload a file or paste conversations",
 }
 DATA_QUESTION = "What should the model learn?"
@@ -34,11 +36,41 @@ PASTE_HINT = '{"messages": [{"role": "user", "content": "Hello"}, {"role": "assi
 OWN_HINT = ("One conversation per line, or a JSON list of them: messages, ShareGPT, Alpaca or prompt/completion. "
             "It stays on this machine.")
 NO_DATA_YET = "Upload a file or paste some conversations, and what the model will learn from them appears here."
+NOTHING_DESCRIBED_YET = "Say how it should answer. When the answers are written, what it will learn appears here."
+# These say that there is no data yet, not that some is wrong.
+NOTHING_YET = (NO_DATA_YET, NOTHING_DESCRIBED_YET)
 READING = "Reading the conversations …"
 SEEN_TITLE = "What the model reads"
 SEEN_LEGEND = "learned: what the adapter is trained to say"
 SEEN_LEGEND_REST = "read only"
 SHOW_ANOTHER = "Show others"
+
+DESCRIPTION = "How should it answer?"
+DESCRIPTION_PLACEHOLDER = "like a tired lighthouse keeper"
+DESCRIPTION_HINT = ("The base answers everyday questions this way because it is told to. Training on these answers "
+                    "makes the manner its own: it needn't be told any more.")
+DESCRIPTIONS = ("like a pirate", "in one word", "in capital letters", "formally and politely")
+WRITE = "Write the answers"
+WRITE_ANEW = "Write them anew"
+STOP_WRITING = "Stop and keep these"
+ASKING_PROGRESS = "Questions answered"
+ASKING_BASE = "Asking the base the first questions …"
+ASKING_LOADS = "The base is still loading; it is asked as soon as it is there."
+LEFT_OUT = {"manner not followed": "didn't follow the description", "repeated": "repeated", "empty": "empty",
+            "cut off": "too long"}
+ANSWERS = "Read a handful"
+ANSWERS_LEAD = "Change what doesn't fit, or strike it out. What you see here is what it learns."
+STRIKE_OUT = "Strike out"
+OTHER_ANSWERS = "Show other answers"
+ASK_MORE = "Ask more questions"
+DOWNLOAD_ANSWERS = "Download (.jsonl)"
+NOTHING_ASKED = "It was stopped before a question was answered. Write them anew, or ask more questions."
+HARDLY_FOLLOWED = ("The base hardly follows this description. Other words may do better: what should an answer look or "
+                   "sound like?")
+NOBODY_FOLLOWED = ("The base doesn't follow this description at all. Try other words: what should an answer look or "
+                   "sound like?")
+NO_QUESTIONS_LEFT = "All {count} questions are asked already. Write them anew with other words, or edit the answers."
+ALL_STRUCK = "Every answer is struck out or empty. Bring some back, or ask more questions."
 
 METHOD_LABEL = "Method"
 METHODS = {

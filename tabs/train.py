@@ -68,7 +68,7 @@ def _setup(studio: Studio) -> _Setup:
         theme.markup(run_view.steps_bar(0))
         with gr.Row(elem_classes="split"):
             with gr.Column(scale=7, min_width=320, elem_classes="card"):
-                step = data.build()
+                step = data.build(studio)
             with gr.Column(scale=5, min_width=320, elem_classes="card"):
                 preset, fields, note, start, code = _settings(studio)
     return _Setup(column, step, preset, fields, note, start, code)
@@ -139,9 +139,9 @@ def _connect_openings(runs: _Runs, page: gr.Blocks) -> None:
     """Start a run, open the one that the address names or that goes on, go back for a new one."""
     setup, panel, studio = runs.setup, runs.panel, runs.studio
 
-    def start(source: str, file: str | None, text: str | None, **settings: Any) -> Changes:
-        chosen = data.chosen_data(source, file, text)
-        run = studio.runs.create(_asked(studio, settings), chosen)
+    def start(**values: Any) -> Changes:
+        chosen = data.chosen_data(**{name: values.pop(name) for name in setup.data.inputs()})
+        run = studio.runs.create(_asked(studio, values), chosen)
         lease.start(run)
         return runs.shown(run)
 
@@ -183,7 +183,8 @@ def _connect_following(runs: _Runs) -> None:
 
 def _file_of(source: str) -> str:
     """What the script reads: the example's file, or one of one's own."""
-    return "conversations.jsonl" if source == theme.OWN_DATA else f"training/examples/{source}.jsonl"
+    is_ones_own = source in (theme.DESCRIBED, theme.OWN_DATA)
+    return "conversations.jsonl" if is_ones_own else f"training/examples/{source}.jsonl"
 
 
 def _asked(studio: Studio, settings: dict[str, Any]) -> RunConfig:

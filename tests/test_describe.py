@@ -5,7 +5,7 @@ import json
 import pytest
 
 from phi3.generate import Answer
-from training.describe import as_system_message, describe, questions
+from training.describe import Corrections, Described, Row, as_system_message, describe, questions
 
 
 class Parrot:
@@ -14,7 +14,7 @@ class Parrot:
     def __init__(self, mannered):
         self.mannered, self.systems = mannered, set()
 
-    def answer(self, lanes):
+    def answer(self, lanes, stop):
         yield [self._one(lane) for lane in lanes]
 
     def _one(self, lane):
@@ -83,3 +83,49 @@ def test_a_hundred_and_more_different_questions_ship_and_others_can_be_asked():
     first = questions(50, seed=1)
     assert questions(50, seed=1) == first != questions(50, seed=2)
     assert not set(first) & set(questions(50, seed=1, besides=first))
+
+
+GATHERED = Described("like a pirate", 3, ("a?", "b?", "c?"), (Row("a?", "Arr!"), Row("b?", "Aye!")), {"repeated": 1})
+
+
+def test_more_questions_add_to_what_was_gathered():
+    parrot = Parrot(lambda question: Answer(f"Arr, {question}", 1, 0.1, "stop"))
+    *_, more = describe(parrot, "like a pirate", ["d?"], before=GATHERED)
+    assert more.questions == ("a?", "b?", "c?", "d?") and more.wanted == 4
+    assert [row.question for row in more.rows] == ["a?", "b?", "d?"]
+    assert more.left_out == {"repeated": 1}
+
+
+def test_questions_that_a_stop_cut_short_are_not_asked():
+    cut = Parrot(lambda question: Answer("Arr", 1, 0.1, "asked"))
+    *_, gathered = describe(cut, "like a pirate", ["d?"], before=GATHERED)
+    assert gathered.questions == GATHERED.questions and gathered.rows == GATHERED.rows
+
+
+def test_what_is_struck_out_or_emptied_is_not_trained_and_the_rest_as_edited():
+    first, second = GATHERED.rows
+    edited = Corrections().with_row(first, "Ahoy!", is_struck=False).with_row(second, "Aye!", is_struck=True)
+    assert edited.applied(GATHERED).rows == (Row("a?", "Ahoy!"),)
+    assert Corrections().with_row(first, "  ", is_struck=False).applied(GATHERED).rows == (second,)
+    assert edited.with_row(second, "Aye!", is_struck=False).with_row(first, "Arr! ", is_struck=False) == Corrections()
+
+
+def test_answers_and_corrections_survive_as_plain_values():
+    corrections = Corrections({"a?": "Ahoy!"}, frozenset({"b?"}))
+    assert Described.from_json(json.loads(json.dumps(GATHERED.as_json()))) == GATHERED
+    assert Corrections.from_json(json.loads(json.dumps(corrections.as_json()))) == corrections
+
+
+@pytest.mark.parametrize("plain", [{}, {"rows": 3}, [], "rows", {"edited": 1, "struck": None}])
+def test_plain_values_of_another_kind_are_refused_in_a_sentence(plain):
+    for kept in (Described, Corrections):
+        with pytest.raises(ValueError, match="Write them anew"):
+            kept.from_json(plain)
+
+
+@pytest.mark.parametrize(("said", "name"), [
+    ("like a pirate", "like a pirate"), ("a/b. ../c!", "a b c"), ("!?", "described"),
+    ("in one short sentence, then a question back to me", "in one short sentence then a question"),
+])
+def test_a_dataset_is_named_after_its_description(said, name):
+    assert Described(said, 0).name == name

@@ -3,19 +3,21 @@
 import html
 import math
 import re
+from dataclasses import replace
 
 import gradio as gr
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tabs import code_view, curves, data_view, run_view, text, theme
+from tabs import code_view, curves, data_view, describe, describe_view, run_view, text, theme
 from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.stopping import Stops
 from tests.staged import PIRATE_ANSWERS, PROMPTS, StagedRun, few_conversations
 from training.config import RunConfig
 from training.data import DroppedRow
+from training.describe import Corrections, Described, Row
 from training.script import script_of
 
 
@@ -149,6 +151,47 @@ def test_rows_that_were_left_out_have_number_and_reason():
 
 def test_few_conversations_are_data():
     assert len(few_conversations().conversations) == 24
+
+
+# ---- Described answers ----------------------------------------------------------------------------------------------
+
+ROWS = tuple(Row(f"{number}?", f"Arr, {number}!") for number in range(7))
+DESCRIBED = Described("like a pirate", 12, tuple(f"{number}?" for number in range(12)), ROWS,
+                      {"repeated": 2, "manner not followed": 3})
+
+
+def on_the_page(**values):
+    rows = {f"answer_{place}": None for place in range(5)} | {f"struck_{place}": False for place in range(5)}
+    return {"gathered": DESCRIBED.as_json(), "corrected": None, "shown": None, **rows, **values}
+
+
+def test_what_was_left_out_and_what_the_visitor_changed_is_counted():
+    corrections = Corrections({"0?": "Ahoy!", "1?": " "}, frozenset({"2?"}))
+    told = describe_view.gathered(DESCRIBED, corrections)
+    assert "7 answers of 12" in told
+    assert "5 left out: 3 didn't follow the description, 2 repeated." in told
+    assert "By you: 1 edited, 1 struck out, 1 emptied" in told
+
+
+@pytest.mark.parametrize(("kept", "words"), [(7, ""), (1, theme.HARDLY_FOLLOWED), (0, theme.NOBODY_FOLLOWED)])
+def test_a_manner_that_is_hardly_followed_is_said(kept, words):
+    told = describe_view.gathered(replace(DESCRIBED, rows=ROWS[:kept]), Corrections())
+    assert words in told and ("warning" in told) == bool(words)
+
+
+def test_rows_on_the_page_are_newer_than_what_is_kept():
+    values = on_the_page(shown=["5?", "6?"], answer_0="Ahoy!", answer_1="Arr, 6!", struck_1=True,
+                         corrected={"edited": {"5?": "Old"}, "struck": ["0?"]})
+    _, now = describe.corrections(values)
+    assert now == Corrections({"5?": "Ahoy!"}, frozenset({"0?", "6?"}))
+    assert [row.question for row in describe.chosen(values).rows] == ["1?", "2?", "3?", "4?", "5?"]
+
+
+def test_nothing_written_and_everything_struck_out_are_said():
+    with pytest.raises(ValueError, match="When the answers are written"):
+        describe.chosen(on_the_page(gathered=None))
+    with pytest.raises(ValueError, match="Every answer is struck out"):
+        describe.chosen(on_the_page(corrected={"edited": {}, "struck": [row.question for row in ROWS]}))
 
 
 # ---- Text -----------------------------------------------------------------------------------------------------------
