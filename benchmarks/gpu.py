@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -50,6 +52,7 @@ def main() -> int:
     if not asked.rehearse and not torch.cuda.is_available():
         print("There is no CUDA card here. --rehearse does the same at a hundredth of the size.", file=sys.stderr)
         return 2
+    _quietly()
     steps = min(asked.steps, 3) if asked.rehearse else asked.steps
     with tempfile.TemporaryDirectory() as folder:
         os.environ["STUDIO_HOME"] = str(Path(folder) / "studio")
@@ -59,6 +62,16 @@ def main() -> int:
     where = {"folder": asked.out} if asked.out else {}
     write("gpu-rehearsal" if asked.rehearse else "gpu", [asdict(part) for part in parts], **where)
     return 0
+
+
+def _quietly() -> None:
+    """Only the figures are of interest here, not what the libraries say of their versions."""
+    from transformers.utils import logging as transformers_logging
+
+    warnings.filterwarnings("ignore")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def make_base(folder: Path, shape: dict[str, Any]) -> Path:
