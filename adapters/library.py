@@ -66,20 +66,28 @@ class Library:
         return name in self.names()
 
     def put(self, name: str, made: Path, provenance: dict[str, Any]) -> Adapter:
-        """Copy an adapter's files in under a free name, whole or not at all."""
+        """Copy an adapter's files in under a free name, whole or not at all.
+
+        What the same run made under that name before, when it was stopped, makes room.
+        """
         checked_name(name)
-        if self.has(name):
+        older = self.get(name) if self.has(name) else None
+        if older and (older.shipped or not provenance.get("run") or older.provenance.get("run") != provenance["run"]):
             raise ValueError(f"There is already an adapter named {name}. Choose another name.")
         self.folder.mkdir(parents=True, exist_ok=True)
         arriving = self.folder / f".{name}.{time.time_ns()}"
+        leaving = arriving.with_suffix(".leaving")
         try:
             shutil.copytree(made, arriving)
             written = json.dumps(provenance, indent=2, ensure_ascii=False)
             (arriving / PROVENANCE).write_text(written, encoding="utf-8")
+            if older:
+                older.folder.rename(leaving)
             arriving.rename(self.folder / name)
         except BaseException:
             shutil.rmtree(arriving, ignore_errors=True)
             raise
+        shutil.rmtree(leaving, ignore_errors=True)
         return self.get(name)
 
     def remove(self, name: str) -> None:

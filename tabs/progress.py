@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.run import ENDED, Event, Run
+from training.run import RESTING, Event, Run
 
 Points = list[tuple[int, float]]
 
@@ -32,12 +32,18 @@ class Progress:
     said: tuple[str, ...] = ()
     said_at: int = 0
     stopping: bool = False
+    skipped: tuple[str, ...] = ()
     ending: dict[str, Any] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.state in ENDED
+        """Whether nothing more will happen by itself."""
+        return self.state in RESTING
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether a resume has something to do."""
+        return self.state in ("interrupted", "paused", "stopped", "failed")
 
     @property
     def adapter(self) -> str:
@@ -56,8 +62,9 @@ def progress_of(run: Run, events: list[Event], state: str) -> Progress:
 
 def _note(seen: dict[str, Any], event: Event) -> None:
     values = event.values
-    if event.type == "started":
-        seen |= {"steps": values["steps"], "device": values["device"], "trainable": values["trainable_parameters"]}
+    if event.type in ("started", "resumed"):
+        seen |= {"steps": values["steps"], "device": values["device"], "trainable": values["trainable_parameters"],
+                 "skipped": tuple(values.get("skipped", ())), "ending": {}}
     elif event.type == "step":
         seen["losses"].append((event.step, values["loss"]))
         seen["speeds"].append((event.step, values["tokens_per_second"]))

@@ -36,6 +36,7 @@ class RunPanel:
     announced: gr.HTML
     bar: gr.HTML
     stop: gr.Button
+    resume: gr.Button
     new: gr.Button
     ending: gr.HTML
     compare: gr.Button
@@ -56,7 +57,7 @@ class RunPanel:
 
     def show(self, run: Run, seen: Seen | None = None) -> dict[Component, Any]:
         """The run as it is now; nothing where `seen` says that this is on the page."""
-        state, events = run.state(), run.events()
+        state, events = run.state(), run.course()
         now = Seen(run.id, state, len(events), run.is_asked_to_stop())
         if now == seen:
             return {self.seen: seen}
@@ -69,6 +70,7 @@ class RunPanel:
             self.announced: run_view.announcement(picture),
             self.bar: run_view.bar(picture),
             self.stop: gr.update(visible=not over, interactive=not picture.stopping),
+            self.resume: gr.update(visible=picture.can_go_on),
             self.new: gr.update(visible=over),
             self.ending: gr.update(value=f'<p class="outcome {state}">{run_view.outcome(picture)}</p>', visible=over),
             self.compare: gr.update(visible=over and usable),
@@ -92,6 +94,8 @@ def build() -> RunPanel:
         with gr.Row(elem_classes="run-top"):
             heading = theme.markup(elem_classes="grow")
             stop = gr.Button(theme.STOP_RUN, elem_id="stop-run", elem_classes="fit")
+            resume = gr.Button(theme.RESUME_RUN, variant="primary", visible=False, elem_id="resume-run",
+                               elem_classes="fit")
             new = gr.Button(theme.NEW_RUN, visible=False, elem_id="new-run", elem_classes="fit")
         announced = theme.markup(js_on_load=ANNOUNCED, elem_classes="heard", elem_id="run-state")
         bar = theme.markup(elem_id="run-bar")
@@ -109,7 +113,8 @@ def build() -> RunPanel:
                     kept = theme.markup()
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, speed, code = _numbers()
-    return RunPanel(column, steps, heading, announced, bar, stop, new, ending, compare, said, losses, loss_table,
+    return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, compare, said, losses,
+        loss_table,
                     speed, code, keep, kept, gr.Timer(0.5, active=False), gr.State(""), gr.State(None))
 
 

@@ -53,6 +53,8 @@ def standing(run: Progress) -> str:
     """Where the run is, in one line."""
     if run.stopping:
         return "Stopping after this step; what was learned is kept."
+    if run.state == "running" and run.skipped and run.step:
+        return f"Step {run.step:,} of {run.steps:,}. A damaged checkpoint was skipped ({'; '.join(run.skipped)})."
     if run.state == "running" and run.step:
         left = f", about {duration(run.seconds_left)} left" if run.seconds_left else ""
         return f"Step {run.step:,} of {run.steps:,}{left}"
@@ -71,9 +73,9 @@ def outcome(run: Progress) -> str:
         return escaped(f"{ending.get('message', 'The training failed.')} {ending.get('advice', '')}".strip())
     if run.state == "interrupted":
         return (f"The training was interrupted after step {run.step:,}: its process ended before the run did. "
-                "Start a new run to train again; everything that was trained before is still there.")
+                "Resume it, and it goes on from its newest checkpoint as if nothing had happened.")
     if run.state == "paused":
-        return "The training is paused."
+        return f"The training is paused after step {run.step:,}. Resume it, and it goes on where it stopped."
     if run.state not in ("finished", "stopped"):
         return ""
     stopped = f"was stopped after step {run.step:,}, and what it learned is kept"

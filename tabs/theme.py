@@ -93,6 +93,7 @@ BASE_INFO = "Chosen at the start of the app, by STUDIO_BASE."
 
 NEW_RUN = "New run"
 STOP_RUN = "Stop and keep what was learned"
+RESUME_RUN = "Resume"
 COMPARE = "Compare with the base"
 SAYS_NOW = "What the model says now"
 SAYS_WAITING = "The base answers first, then you see how the answers change."

@@ -164,7 +164,7 @@ def _connect_openings(runs: _Runs, page: gr.Blocks) -> None:
 
 
 def _connect_following(runs: _Runs) -> None:
-    """Show what is new in the run, and stop it."""
+    """Show what is new in the run, stop it, and go on with it."""
     panel, studio = runs.panel, runs.studio
 
     def follow(run_id: str, seen: run_panel.Seen | None) -> Changes:
@@ -177,8 +177,15 @@ def _connect_following(runs: _Runs) -> None:
         run.ask_to_stop()
         return panel.show(run)
 
+    def resume(run_id: str) -> Changes:
+        run = studio.runs.get(run_id)
+        studio.runs.resume(run)
+        lease.start(run)
+        return runs.shown(run)
+
     panel.timer.tick(plainly(follow), [panel.run_id, panel.seen], [runs.past, *panel.outputs()], **FOLLOWING)
     panel.stop.click(plainly(stop), panel.run_id, panel.outputs(), **FOLLOWING)
+    panel.resume.click(plainly(resume), panel.run_id, runs.outputs(), **QUIETLY)
 
 
 def _file_of(source: str) -> str:

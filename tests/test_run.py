@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import ROOT
 from training.config import RunConfig
 from training.data import read_data
-from training.run import Event, Run, Runs
+from training.run import SECONDS_TO_BEGIN, Event, Run, Runs
 
 HOLDER = """
 import sys, pathlib
@@ -128,3 +128,29 @@ def test_a_run_that_can_not_be_written_leaves_nothing_behind(home, chats, monkey
     with pytest.raises(OSError, match="No space left"):
         Runs(home).create(RunConfig(name="mine"), data)
     assert list(Runs(home).folder.iterdir()) == []
+
+
+def test_a_run_whose_trainer_never_began_is_interrupted_after_a_while(run):
+    line = Event("created", run.id, run.events()[0].time - SECONDS_TO_BEGIN - 1).to_json()
+    (run.folder / "events.jsonl").write_text(line + "\n")
+    assert run.state() == "interrupted"
+
+
+def test_a_resume_undoes_what_came_after_its_checkpoint(run):
+    for step in (1, 2, 3):
+        run.append("step", step, loss=1.0)
+    run.append("resumed", 2, checkpoint="step-2", skipped=[])
+    run.append("step", 3, loss=0.5)
+    assert [(event.step, event.values["loss"]) for event in run.course() if event.type == "step"] == [
+        (1, 1.0), (2, 1.0), (3, 0.5)]
+    run.append("resumed", 0, checkpoint=None, skipped=[])
+    assert [event.type for event in run.course()] == ["created", "resumed", "resumed"]
+
+
+def test_a_resume_is_announced_before_its_trainer_begins(run, home):
+    run.append("stopped", 2, adapter="mine")
+    run.ask_to_stop()
+    assert Runs(home).resume(run)
+    assert run.state() == "preparing" and not run.is_asked_to_stop()
+    with pytest.raises(ValueError, match="being trained already"):
+        Runs(home).resume(run)

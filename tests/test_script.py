@@ -29,6 +29,7 @@ def test_the_script_is_python_and_holds_both_dictionaries(settings, data):
     assert ast.literal_eval(values["peft_config"]) == config.peft_config()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_the_script_outside_the_app_makes_what_the_app_makes(home, chats, small_base, tmp_path, method):
     from safetensors.torch import load_file

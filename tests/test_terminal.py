@@ -1,6 +1,7 @@
 """The same from a terminal: train, list, inspect, ask; quick help; one sentence where something is wrong."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -86,3 +87,32 @@ def test_help_answers_in_under_a_second(module):
         subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         fastest = min(fastest, time.monotonic() - start)
     assert fastest < 1.0
+
+
+def test_ctrl_c_stops_after_the_step_and_the_run_can_go_on(terminal, home, chats, small_base):
+    command = [sys.executable, "-m", "training", "run", "--data", str(chats), "--base", str(small_base),
+               "--name", "mine", *QUICK, "--max_steps", "100000", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        started = next(event for event in map(json.loads, training.stdout) if event["type"] == "step")
+        training.send_signal(signal.SIGINT)
+        *_, last = map(json.loads, training.stdout)
+        assert "Ctrl-C again stops at once" in training.stderr.read()
+    assert training.returncode == 0 and last["type"] == "stopped"
+    run = started["run"]
+    again = terminal("training", "stop", run)
+    assert again.returncode == 2 and "is not being trained: it is stopped" in again.stderr
+
+    refused = terminal("training", "resume", run, "--max_steps", "none")
+    assert refused.returncode == 2 and "max_steps is 'none'" in refused.stderr
+    longer = terminal("training", "resume", run, "--max_steps", str(last["step"] + 2), "--json")
+    assert longer.returncode == 0, longer.stderr
+    events = [json.loads(line) for line in longer.stdout.splitlines()]
+    resumed = next(event for event in events if event["type"] == "resumed")
+    assert resumed["step"] == last["step"] and events[-1]["type"] == "finished"
+
+    same = terminal("training", "resume", run, "--json")
+    assert same.returncode == 0 and json.loads(same.stdout) == events[-1]
+    shown = json.loads(terminal("training", "show", run, "--json").stdout)
+    assert shown["state"] == "finished" and shown["events"][-1] == events[-1]
+    steps = [event["step"] for event in shown["events"] if event["type"] == "step"]
+    assert steps == list(range(1, last["step"] + 3))

@@ -145,6 +145,7 @@ def test_answers_that_the_length_limit_cuts_away_are_said_and_nothing_is_trained
     assert run.state() == "failed"
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_a_checkpoint_ends_in_a_sentence_and_keeps_what_was_there(make_run, home):
     first = make_run(name="before", save_steps=1000)
     lease.start(first)

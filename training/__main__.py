@@ -1,4 +1,4 @@
-"""Train from the terminal: run, list, inspect, describe."""
+"""Train from the terminal: run, resume, stop, show, list, inspect, describe."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     for setting in SETTINGS.values():
         run.add_argument(f"--{setting.name}", metavar=_placeholder(setting), help=_help(setting))
     run.set_defaults(do=_run)
+    _add_run_commands(commands)
     listing = commands.add_parser("list", help="runs and their states")
     listing.add_argument("--json", action="store_true", help="one object per line")
     listing.set_defaults(do=_list)
@@ -63,6 +65,24 @@ def _parser() -> argparse.ArgumentParser:
     lease.add_argument("folder", type=Path)
     lease.set_defaults(do=_lease)
     return parser
+
+
+def _add_run_commands(commands: Any) -> None:
+    """What is done with a run that is there already."""
+    resume = commands.add_parser("resume", help="go on with a run from its newest whole checkpoint")
+    resume.add_argument("run", metavar="RUN", help="its id, as `list` shows it")
+    resume.add_argument("--num_train_epochs", help="train for so many epochs in all")
+    resume.add_argument("--max_steps", help="train for so many steps in all")
+    resume.add_argument("--json", action="store_true", help="print the events, one per line")
+    resume.set_defaults(do=_resume)
+    stop = commands.add_parser("stop", help="stop a run after its step, with a checkpoint")
+    stop.add_argument("run", metavar="RUN")
+    stop.add_argument("--json", action="store_true", help="print one object")
+    stop.set_defaults(do=_stop)
+    show = commands.add_parser("show", help="what a run is, and what became of it")
+    show.add_argument("run", metavar="RUN")
+    show.add_argument("--json", action="store_true", help="print one object")
+    show.set_defaults(do=_show)
 
 
 def _placeholder(setting: Setting) -> str:
@@ -111,15 +131,61 @@ def _config(given: dict[str, Any]) -> RunConfig:
     return RunConfig.from_settings({**recommended(facts.hidden_size, machine), **given, "base": facts.id})
 
 
-def _train_here(run: Run, as_json: bool) -> int:
-    """The terminal's lease runs in this process."""
+def _train_here(run: Run, as_json: bool, told_before: bool = False) -> int:
+    """The terminal's lease runs in this process. Ctrl-C stops after the step, a second one at once."""
     _be_quiet()
     told = _ToldRun(run.folder, as_json)
-    for event in run.events():
+    for event in [] if told_before else run.events():
         told.tell(event)
     from training.train import run_lease
 
-    run_lease(told)
+    usual = signal.signal(signal.SIGINT, lambda number, frame: _stop_after_this_step(run))
+    try:
+        run_lease(told)
+    except KeyboardInterrupt:
+        print(f"Interrupted. To go on: python -m training resume {run.id}", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    return 0
+
+
+def _stop_after_this_step(run: Run) -> None:
+    run.ask_to_stop()
+    print("Stopping after this step; what was learned is kept. Ctrl-C again stops at once.", file=sys.stderr)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _resume(asked: argparse.Namespace) -> int:
+    runs = Runs(studio_home())
+    run = runs.get(asked.run)
+    if runs.resume(run, num_train_epochs=asked.num_train_epochs, max_steps=asked.max_steps):
+        return _train_here(run, asked.json, told_before=True)
+    _ToldRun(run.folder, asked.json).tell(run.events()[-1])
+    return 0
+
+
+def _stop(asked: argparse.Namespace) -> int:
+    run = Runs(studio_home()).get(asked.run)
+    state = run.state()
+    if state not in ("queued", "preparing", "running"):
+        raise ValueError(f"{run.id} is not being trained: it is {state}.")
+    run.ask_to_stop()
+    print(json.dumps({"run": run.id, "state": state, "asked_to_stop": True}) if asked.json
+          else f"{run.id} stops after its step; what was learned is kept.")
+    return 0
+
+
+def _show(asked: argparse.Namespace) -> int:
+    run = Runs(studio_home()).get(asked.run)
+    course = run.course()
+    if asked.json:
+        whole = {**_summary(run), "settings": run.config.settings(), "about_data": run.about_data,
+                 "events": [json.loads(event.to_json()) for event in course]}
+        print(json.dumps(whole, ensure_ascii=False))
+        return 0
+    print(f"{run.id}: {run.state()}\n{run.folder}\n\n{run.config.to_yaml()}")
+    print("\n".join(filter(None, map(in_words, course))))
     return 0
 
 
@@ -150,6 +216,11 @@ def in_words(event: Event) -> str:
             return f"{event.run}: {told['rows']} conversations to train on, {told['held_out']} held out."
         case "started":
             return f"Training {told['base']} with {told['method']} on {told['device']}: {told['steps']} steps."
+        case "resumed":
+            skipped = f" Skipped {'; '.join(told['skipped'])}." if told["skipped"] else ""
+            return f"Going on after step {event.step} of {told['steps']}.{skipped}"
+        case "lease_ended":
+            return f"Paused after step {event.step}. To go on: python -m training resume {event.run}"
         case "step":
             return f"step {event.step}  loss {told['loss']:.4f}  about {told['seconds_left']:.0f} s left"
         case "evaluated":
@@ -176,7 +247,7 @@ def _list(asked: argparse.Namespace) -> int:
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    losses = [event.values["loss"] for event in run.events() if event.type == "evaluated"]
+    losses = [event.values["loss"] for event in run.course() if event.type == "evaluated"]
     return {"run": run.id, "name": run.config.name, "state": run.state(), "method": run.config.method,
             "data": run.about_data["name"], "loss": losses[-1] if losses else None, "folder": str(run.folder)}
 

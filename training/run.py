@@ -22,10 +22,16 @@ from training.data import ChatData, Conversation, split
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _STATE_BY_EVENT = {
-    "queued": "queued", "created": "preparing", "lease_ended": "paused", "stopped": "stopped",
+    "queued": "queued", "created": "preparing", "resuming": "preparing", "lease_ended": "paused", "stopped": "stopped",
     "finished": "finished", "failed": "failed",
 }
 ENDED = ("stopped", "finished", "failed", "interrupted")
+# A trainer that has not taken the run's lock by then never began: its app was ended in between.
+SECONDS_TO_BEGIN = 300
+# Nothing more happens by itself; a paused run is one that its next lease goes on with.
+RESTING = (*ENDED, "paused")
+# What a trainer says step by step: undone where a resume began before it.
+_STEPWISE = ("step", "evaluated", "sampled")
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,16 @@ class Run:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         return [Event.from_json(line) for line in text.split("\n")[:-1] if line]
 
+    def course(self) -> list[Event]:
+        """The events without what a resume has undone: what came after the checkpoint that it went on from."""
+        kept: list[Event] = []
+        for event in self.events():
+            if event.type == "resumed":
+                kept = [one for one in kept if one.type not in _STEPWISE
+                        or (event.values["checkpoint"] and one.step <= event.step)]
+            kept.append(event)
+        return kept
+
     def append(self, kind: str, step: int | None = None, **values: Any) -> Event:
         """Write one event, flushed to the disk."""
         event = Event(kind, self.id, time.time(), step, values)
@@ -105,7 +121,9 @@ class Run:
         """
         events = self.events()
         named = _STATE_BY_EVENT.get(events[-1].type) if events else "preparing"
-        return named or ("running" if self._is_held() else "interrupted")
+        if named == "preparing" and events and time.time() - events[-1].time > SECONDS_TO_BEGIN:
+            named = None
+        return named or ("running" if self.is_held() else "interrupted")
 
     def follow(self, pause: float = 0.2) -> Iterator[Event]:
         """Events as they come, until the run has ended (or nobody is training it any more)."""
@@ -115,7 +133,7 @@ class Run:
             events = self.events()
             yield from events[seen:]
             seen = len(events)
-            if state in ENDED or state == "paused":
+            if state in RESTING:
                 return
             time.sleep(pause)
 
@@ -127,9 +145,17 @@ class Run:
         kept = [(row["held_out"], Conversation(row["row"], tuple(row["messages"]))) for row in rows]
         return [one for held, one in kept if not held], [one for held, one in kept if held]
 
+    def began(self) -> bool:
+        """Whether a trainer ever got as far as its first event."""
+        return any(event.type in ("started", "resumed") for event in self.events())
+
     def ask_to_stop(self) -> None:
         """Please stop after this step; what was learned is kept."""
         (self.folder / "stop").touch()
+
+    def ask_to_go_on(self) -> None:
+        """Take back what was asked by `ask_to_stop`."""
+        (self.folder / "stop").unlink(missing_ok=True)
 
     def is_asked_to_stop(self) -> bool:
         """Whether somebody asked."""
@@ -148,7 +174,8 @@ class Run:
                 raise ValueError(f"The run {self.id} is being trained already.") from None
             yield
 
-    def _is_held(self) -> bool:
+    def is_held(self) -> bool:
+        """Whether somebody is training it now."""
         with (self.folder / "lock").open("a") as lock:
             try:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,6 +215,26 @@ class Runs:
         run.append("created", rows=len(train), held_out=len(held), data=data.name)
         return run
 
+    def resume(self, run: Run, **more: Any) -> bool:
+        """Make a run ready to go on, with more epochs or steps where these are given; whether there is more to do.
+
+        False for a finished run that nothing was added to. ValueError where it is being trained, another one is, or
+        `more` asks for what would make it another run.
+        """
+        if run.state() in ("preparing", "running") or run.is_held():
+            raise ValueError(f"{run.id} is being trained already.")
+        going = self.going()
+        if going is not None:
+            raise ValueError(f"{going.id} is still training. Wait for it, or stop it first.")
+        given = {name: value for name, value in more.items() if value is not None}
+        if run.state() == "finished" and not given:
+            return False
+        if given:
+            _extend(run, given)
+        run.ask_to_go_on()
+        run.append("resuming")
+        return True
+
     def get(self, run_id: str) -> Run:
         """The run of that id; ValueError where there is none."""
         if _RUN_ID.fullmatch(run_id) and (self.folder / run_id / "config.yaml").is_file():
@@ -215,6 +262,19 @@ class Runs:
         taken = {*library.names(), *(run.config.name for run in self.all())}
         number = next(n for n in range(1, 100_000) if f"{stem}-{n}" not in taken)
         return RunConfig.from_settings({**config.settings(), "name": f"{stem}-{number}"})
+
+
+def _extend(run: Run, more: dict[str, Any]) -> None:
+    """Write longer training into the run's config; nothing else may change, or it would be another run."""
+    other = set(more) - {"num_train_epochs", "max_steps"}
+    if other:
+        raise ValueError(f"{', '.join(sorted(other))} can't change when a run goes on, only num_train_epochs and "
+                         "max_steps. Start a new run for that.")
+    config = RunConfig.from_settings({**run.config.settings(), **more})
+    arriving = run.folder / ".config.yaml"
+    arriving.write_text(config.to_yaml(), encoding="utf-8")
+    arriving.replace(run.folder / "config.yaml")
+    run.__dict__.pop("config", None)
 
 
 def _fill(folder: Path, config: RunConfig, data: ChatData, train: Sequence[Conversation],

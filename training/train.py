@@ -9,64 +9,104 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
+from trl import SFTTrainer
 
-from adapters.library import Library
+from adapters.library import WEIGHTS, Library
 from phi3.generate import Lane, Sampling, answer_all
 from phi3.models import Base, load_base, shell_of
 from phi3.template import Message, encode_conversation
+from training import checkpoint
 from training.config import RunConfig
 from training.data import Conversation
 from training.run import Event, Run
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
-    from trl import SFTTrainer
 
+CHECKPOINTS = "checkpoints"
 SHOWN_PROMPTS = 3
 SHOWN_TOKENS = 64
+# A checkpoint by the clock as well, however long a step takes; fewer are written where writing one takes long.
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+CHECKPOINT_SHARE = 0.05
+# What is left of a lease when it is given back, besides what a step and a checkpoint have taken at most.
+LEASE_MARGIN_SECONDS = 2.0
 
 
-def run_lease(run: Run) -> Event:
-    """Train the run to its end, or until it is asked to stop; returns the last event.
+@dataclass(frozen=True)
+class Lease:
+    """How long a trainer may work: `seconds` from its making, or without end."""
+
+    seconds: float | None = None
+    checkpoint_every: float = SECONDS_BETWEEN_CHECKPOINTS
+    began: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float:
+        """Seconds until it ends."""
+        return float("inf") if self.seconds is None else self.began + self.seconds - time.monotonic()
+
+
+def run_lease(run: Run, lease: Lease | None = None) -> Event:
+    """Train the run from its newest whole checkpoint to its end, until it is asked to stop, or until the lease is
+    nearly over; returns the last event.
 
     Whatever goes wrong is written as a `failed` event with a sentence and advice, and raised again: as a ValueError
-    with that sentence where the user can mend it (memory, disk, data), else as it was.
+    with that sentence where the user can mend it (memory, disk, data), else as it was. An interruption from the
+    keyboard is no failure: the run is seen as interrupted and can go on.
     """
     with run.held():
         try:
-            return _train(run)
+            return _train(run, lease or Lease())
+        except KeyboardInterrupt:
+            raise
         except BaseException as problem:
             failure = _explained(problem)
-            _remove_half_checkpoints(run)
+            checkpoint.remove_unsealed(run.folder / CHECKPOINTS)
             _write_failure(run, failure)
             if failure.mendable:
                 raise ValueError(failure.sentence) from problem
             raise
 
 
-def _train(run: Run) -> Event:
-    import torch
+def _train(run: Run, lease: Lease) -> Event:
     from transformers import set_seed
 
-    began = time.monotonic()
+    checkpoint.remove_unsealed(run.folder / CHECKPOINTS)
     base = load_base(run.config.base, "nf4" if run.config.method == "qlora" else _precision(run.config),
                      attention=run.config.attn_implementation)
     train, held = run.conversations()
     set_seed(run.config.seed)  # the adapter's own random start; TRL seeds only after it was made
     trainer = _trainer(run, base, train, held)
-    writer = _Writer(run, base, _prompts(held or train), began, trainer)
+    found, skipped = checkpoint.newest(run.folder / CHECKPOINTS)
+    _announce(run, base, trainer, found, skipped)
+    writer = _Writer(run, base, _prompts(held or train), trainer, lease)
     trainer.add_callback(writer)
-    run.append("started", base=base.facts.id, method=run.config.method, device=str(base.model.device),
-               threads=torch.get_num_threads(), steps=_planned_steps(trainer), pid=os.getpid(),
-               trainable_parameters=trainer.model.num_parameters(only_trainable=True))
-    _speak(trainer, writer, step=0)
-    trainer.train()
+    if found is None:
+        _speak(trainer, writer, step=0)
+    trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
+    if writer.out_of_time and trainer.state.global_step < trainer.state.max_steps:
+        return run.append("lease_ended", trainer.state.global_step, reason="time")
     return _finish(run, base, trainer, writer)
+
+
+def _announce(run: Run, base: Base, trainer: SFTTrainer, found: checkpoint.Checkpoint | None,
+              skipped: Sequence[str]) -> None:
+    """`started` for a run's first trainer, `resumed` for every later one."""
+    import torch
+
+    about = {"base": base.facts.id, "method": run.config.method, "device": str(base.model.device),
+             "threads": torch.get_num_threads(), "steps": _planned_steps(trainer), "pid": os.getpid(),
+             "trainable_parameters": trainer.model.num_parameters(only_trainable=True)}
+    if run.began():
+        run.append("resumed", found.step if found else 0, checkpoint=found.folder.name if found else None,
+                   skipped=list(skipped), **about)
+    else:
+        run.append("started", **about)
 
 
 def _precision(config: RunConfig) -> Any:
@@ -80,24 +120,40 @@ def _trainer(run: Run, base: Base, train: Sequence[Conversation], held: Sequence
     import torch
     from peft import LoraConfig
     from transformers.trainer_callback import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
     asked = run.config.training_config()
     on_card = torch.cuda.is_available()
     # The labels mark the answers already (`encode_conversation`), so TRL has nothing left to prepare.
     ours = {"assistant_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True},
             "use_cpu": not on_card, "bf16": asked["bf16"] and on_card,
-            "eval_strategy": asked["eval_strategy"] if held else "no", "save_total_limit": 2,
+            "eval_strategy": asked["eval_strategy"] if held else "no",
             "per_device_eval_batch_size": asked["per_device_train_batch_size"], "disable_tqdm": True,
             "dataloader_pin_memory": on_card, "logging_first_step": True}
-    arguments = SFTConfig(output_dir=str(run.folder / "checkpoints"), **{**asked, **ours})
+    arguments = SFTConfig(output_dir=str(run.folder / CHECKPOINTS), **{**asked, **ours})
     rows = [_dataset(base, part, run.config.max_length) for part in (train, held)]
     if not rows[0]:
         raise ValueError("No conversation has an answer within max_length, so there is nothing to train. Raise it.")
-    trainer = SFTTrainer(model=shell_of(base), args=arguments, train_dataset=rows[0], eval_dataset=rows[1] or None,
+    trainer = _Resumable(model=shell_of(base), args=arguments, train_dataset=rows[0], eval_dataset=rows[1] or None,
                          processing_class=base.tokenizer, peft_config=LoraConfig(**run.config.peft_config()))
     trainer.remove_callback(PrinterCallback)  # the events say what it would print
     return trainer
+
+
+class _Resumable(SFTTrainer):
+    """TRL's trainer; its resume leaves the adapter's weights in the dtype that they are trained in."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Copy the weights in place. PEFT's `load_adapter`, which is called otherwise, makes them anew in float32,
+        and a QLoRA run that TRL trains in bf16 would go on as another one.
+        """
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        set_peft_model_state_dict(self.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None at each checkpoint: the run's folder says more, and its owner decides what becomes public."""
 
 
 def _dataset(base: Base, rows: Sequence[Conversation], max_length: int) -> Any:
@@ -135,20 +191,25 @@ def _speak(trainer: SFTTrainer, writer: _Writer, step: int) -> None:
 
 
 class _Writer(TrainerCallback):
-    """Turns what the trainer does into events, and a request to stop into a stop."""
+    """Turns what the trainer does into events and sealed checkpoints, and a request to stop into a stop."""
 
-    def __init__(self, run: Run, base: Base, prompts: list[list[Message]], began: float, trainer: SFTTrainer) -> None:
-        self.run, self.base, self.prompts, self.began, self.trainer = run, base, prompts, began, trainer
-        self.held_out_losses: list[tuple[int, float]] = []
-        self.asked_to_stop = False
+    def __init__(self, run: Run, base: Base, prompts: list[list[Message]], trainer: SFTTrainer, lease: Lease) -> None:
+        self.run, self.base, self.prompts, self.trainer, self.lease = run, base, prompts, trainer, lease
+        course = run.course()
+        self.held_out_losses = [(one.step, one.values["loss"]) for one in course if one.type == "evaluated"]
+        self.seconds_before = max((one.values["seconds"] for one in course if one.type == "step"), default=0.0)
+        self.asked_to_stop = self.out_of_time = False
         self._paused = 0.0  # seconds spent on evaluation and speaking, which are no part of a step
         self._first: tuple[float, int, float] | None = None
-        self._sampled_at = -1
+        self._sampled_at = max((one.step for one in course if one.type == "sampled"), default=-1)
+        self._saved_at = self._step_began = time.monotonic()
+        self._longest_step = self._longest_save = 0.0
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Steps are timed from the first one's beginning."""
+        self._step_began = time.monotonic()
         if self._first is None:
-            self._first = (time.monotonic(), state.global_step, self._paused)
+            self._first = (self._step_began, state.global_step, self._paused)
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict | None = None,
                **kwargs: Any) -> None:
@@ -160,15 +221,21 @@ class _Writer(TrainerCallback):
         done = max(1, state.global_step - first_step)
         self.run.append("step", state.global_step, loss=round(logs["loss"], 5),
                         learning_rate=logs.get("learning_rate"), epoch=round(state.epoch or 0.0, 3),
-                        seconds=round(seconds, 2),
+                        seconds=round(self.seconds_before + seconds, 2),
                         seconds_left=round(seconds / done * (state.max_steps - state.global_step), 1),
                         tokens_per_second=round(logs.get("num_tokens", 0) / max(seconds, 1e-9)))
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-        """Stop after this step where somebody asked; what was learned is saved as a checkpoint."""
+        """Stop after this step where somebody asked or the lease is nearly over; what was learned is saved."""
+        now = time.monotonic()
+        self._longest_step = max(self._longest_step, now - self._step_began)
         if self.run.is_asked_to_stop():
             self.asked_to_stop = True
+        self.out_of_time = self.lease.left() < self._longest_step + self._longest_save + LEASE_MARGIN_SECONDS
+        if self.asked_to_stop or self.out_of_time:
             control.should_training_stop = control.should_save = True
+        elif now - self._saved_at > max(self.lease.checkpoint_every, self._longest_save / CHECKPOINT_SHARE):
+            control.should_save = True
         if self.trainer.eval_dataset is None and state.global_step % args.eval_steps == 0:
             self.sample(state.global_step, self.trainer.model)
         return control
@@ -184,8 +251,16 @@ class _Writer(TrainerCallback):
         self.sample(state.global_step, self.trainer.model)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """A `checkpointed` event."""
-        self.run.append("checkpointed", state.global_step, folder=f"checkpoints/checkpoint-{state.global_step}")
+        """Seal what the trainer wrote, and a `checkpointed` event."""
+        folder = self.run.folder / CHECKPOINTS
+        began = time.monotonic()
+        sealed = checkpoint.seal(folder / f"checkpoint-{state.global_step}", state.global_step)
+        checkpoint.prune(folder)
+        self._saved_at = time.monotonic()
+        # Written before this is called, in about the time that the hashes take.
+        self._longest_save = max(self._longest_save, 2 * (self._saved_at - began))
+        self._paused += self._saved_at - began
+        self.run.append("checkpointed", state.global_step, folder=f"{CHECKPOINTS}/{sealed.folder.name}")
 
     def sample(self, step: int, model: Any) -> None:
         """What the model says to the fixed prompts, once per step."""
@@ -208,7 +283,7 @@ def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer) -> Event
     writer.sample(step, trainer.model)
     _save_adapter(trainer.model, base, run.folder / "adapter")
     losses = writer.held_out_losses
-    outcome = {"steps": step, "seconds": round(time.monotonic() - writer.began, 1),
+    outcome = {"steps": step, "seconds": round(writer.seconds_before + time.monotonic() - writer.lease.began, 1),
                "base_loss": round(losses[0][1], 5) if losses else None,
                "loss": round(losses[-1][1], 5) if losses else None}
     library = Library(run.home)
@@ -266,14 +341,6 @@ class _Failure:
         return f"{self.message} {self.advice}".strip()
 
 
-def _remove_half_checkpoints(run: Run) -> None:
-    """A checkpoint that was never reported is half written: it helps nobody, and fills the disk."""
-    whole = {event.values["folder"] for event in run.events() if event.type == "checkpointed"}
-    for folder in (run.folder / "checkpoints").glob("checkpoint-*"):
-        if f"checkpoints/{folder.name}" not in whole:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
 def _write_failure(run: Run, failure: _Failure) -> None:
     """The `failed` event. A disk that is too full even for that keeps the events that there were."""
     try:
@@ -285,8 +352,6 @@ def _write_failure(run: Run, failure: _Failure) -> None:
 def _explained(problem: BaseException) -> _Failure:
     import torch
 
-    if isinstance(problem, KeyboardInterrupt):
-        return _Failure("The training was interrupted from the keyboard.", "Start it again to train anew.", False)
     if isinstance(problem, ValueError):
         return _Failure(str(problem), "")
     if isinstance(problem, (torch.OutOfMemoryError, MemoryError)):

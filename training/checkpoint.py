@@ -1,0 +1,103 @@
+"""Checkpoints of a run: sealed with sizes and hashes of their files, so that a resume never trusts a damaged one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+KEPT = 2
+_NAME = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A sealed checkpoint: `step` optimizer steps were made when it was written."""
+
+    folder: Path
+    step: int
+
+    def damage(self) -> str:
+        """What is wrong with it, in a few words; empty where every file is as it was sealed."""
+        try:
+            sealed = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        except (OSError, ValueError, KeyError):
+            return "its manifest can't be read"
+        for name, file in sealed.items():
+            path = self.folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != file["bytes"] or _hash(path) != file["sha256"]:
+                return f"{name} is damaged"
+        return ""
+
+
+def seal(written: Path, step: int) -> Checkpoint:
+    """Flush every file of a written checkpoint, note sizes and hashes, and give it the name that makes it exist.
+
+    Whatever happens in between, either the whole checkpoint is there under its name or none is; OSError where the disk
+    can't take it.
+    """
+    sealed = Checkpoint(written.with_name(f"step-{step}"), step)
+    if sealed.folder.exists():
+        if not sealed.damage():
+            shutil.rmtree(written)  # the same step again: the one that is there is as good
+            return sealed
+        shutil.rmtree(sealed.folder)
+    files = {}
+    for path in sorted(one for one in written.rglob("*") if one.is_file()):
+        _flush(path)
+        files[str(path.relative_to(written))] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
+    manifest = written / MANIFEST
+    manifest.write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
+    _flush(manifest)
+    written.rename(sealed.folder)
+    _flush(sealed.folder.parent)
+    return sealed
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, and a few words on each newer one that is not."""
+    skipped = []
+    for checkpoint in sorted(_all(folder), key=lambda one: -one.step):
+        damage = checkpoint.damage()
+        if not damage:
+            return checkpoint, skipped
+        skipped.append(f"{checkpoint.folder.name}: {damage}")
+    return None, skipped
+
+
+def prune(folder: Path, keep: int = KEPT) -> None:
+    """Remove all but the newest few."""
+    for checkpoint in sorted(_all(folder), key=lambda one: -one.step)[keep:]:
+        shutil.rmtree(checkpoint.folder, ignore_errors=True)
+
+
+def remove_unsealed(folder: Path) -> None:
+    """Remove what was being written when its trainer ended: it helps nobody, and fills the disk."""
+    for half in folder.glob("checkpoint-*"):
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _all(folder: Path) -> list[Checkpoint]:
+    named = ((one, _NAME.fullmatch(one.name)) for one in folder.iterdir()) if folder.is_dir() else ()
+    return [Checkpoint(one, int(match[1])) for one, match in named if match]
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """To the disk itself, so that a power cut can't leave a name without its content."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
