@@ -49,7 +49,7 @@ DESCRIPTION = "How should it answer?"
 DESCRIPTION_PLACEHOLDER = "like a tired lighthouse keeper"
 DESCRIPTION_HINT = ("The base answers everyday questions this way because it is told to. Training on these answers "
                     "makes the manner its own: it needn't be told any more.")
-DESCRIPTIONS = ("like a pirate", "in one word", "in capital letters", "formally and politely")
+DESCRIPTIONS = ("like a shy robot", "like a teacher who asks back", "in rhyme", "like a grumpy cat")
 WRITE = "Write the answers"
 WRITE_ANEW = "Write them anew"
 STOP_WRITING = "Stop and keep these"

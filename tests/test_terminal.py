@@ -59,6 +59,14 @@ def test_inspect_prints_what_a_file_holds(terminal, home, chats, small_base, mon
     assert "40 of 41 rows kept" in terminal("training", "inspect", str(chats)).stdout
 
 
+def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, chats, small_base):
+    asked = ["training", "plan", "--data", str(chats), "--base", str(small_base), "--max_steps", "7"]
+    plan = json.loads(terminal(*asked, "--json").stdout)
+    assert plan["batches"]["steps"] == 7 and plan["fits"] and plan["peak"] == sum(plan["memory"].values())
+    assert "7 steps of 8 conversations" in terminal(*asked).stdout
+    assert not home.exists()
+
+
 @pytest.mark.parametrize(("arguments", "said"), [
     (["training", "run", "--data", "nowhere.jsonl"], "There is no file nowhere.jsonl"),
     (["training", "run"], "Which data?"),

@@ -44,7 +44,7 @@ def test_three_clicks_lead_from_a_fresh_page_to_base_and_adapter_side_by_side(vi
     assert not manner_shown("pirate", base)
 
 
-def test_a_killed_run_shows_as_interrupted_and_the_app_still_serves(visit, app):
+def test_a_killed_run_shows_as_interrupted_the_app_still_serves_and_the_run_goes_on(visit, app):
     page = visit()
     page.locator("#start").click()
     wait_for_step(page, 2)
@@ -56,6 +56,13 @@ def test_a_killed_run_shows_as_interrupted_and_the_app_still_serves(visit, app):
     page.locator("#message textarea").fill("What day comes after Monday?")
     page.locator("#message textarea").press("Enter")
     expect(page.locator("#newest-A .by")).to_contain_text("per second", timeout=60_000)
+    page.get_by_role("tab", name="Train").click()
+    page.locator("#resume-run").click()
+    expect(page.locator("#stop-run")).to_be_visible()
+    wait_for_step(page, 3)
+    page.locator("#stop-run").click()
+    expect(page.locator(".outcome")).to_contain_text("what it learned is kept", timeout=TRAINING)
+    assert any(event.type == "resumed" for event in run.events())
 
 
 def test_stop_keeps_what_was_learned(visit, app):

@@ -1,8 +1,9 @@
-"""Train from the terminal: run, resume, stop, show, list, inspect, describe."""
+"""Train from the terminal: plan, run, resume, stop, show, list, inspect, describe."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from training.config import SETTINGS, RunConfig, Setting, recommended
 from training.run import Event, Run, Runs
 
 if TYPE_CHECKING:
-    from training.data import DataReport
+    from training.data import ChatData, DataReport
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,13 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Fine-tune Phi-3 with LoRA or QLoRA.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="train an adapter", argument_default=argparse.SUPPRESS)
-    run.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="settings saved by an earlier run")
-    run.add_argument("--data", help="a JSONL or JSON file, or an example's name (pirate, json, shop)")
-    run.add_argument("--json", action="store_true", help="print the events, one per line")
-    for setting in SETTINGS.values():
-        run.add_argument(f"--{setting.name}", metavar=_placeholder(setting), help=_help(setting))
-    run.set_defaults(do=_run)
+    for name, help, do, printed in (("run", "train an adapter", _run, "the events, one per line"),
+                                    ("plan", "what a run would do and need", _plan, "one object")):
+        one = commands.add_parser(name, help=help, argument_default=argparse.SUPPRESS)
+        one.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="settings saved by an earlier run")
+        one.add_argument("--data", help="a JSONL or JSON file, or an example's name (pirate, json, shop)")
+        one.add_argument("--json", action="store_true", help=f"print {printed}")
+        for setting in SETTINGS.values():
+            one.add_argument(f"--{setting.name}", metavar=_placeholder(setting), help=_help(setting))
+        one.set_defaults(do=do)
     _add_run_commands(commands)
     listing = commands.add_parser("list", help="runs and their states")
     listing.add_argument("--json", action="store_true", help="one object per line")
@@ -95,6 +98,32 @@ def _help(setting: Setting) -> str:
 
 
 def _run(asked: argparse.Namespace) -> int:
+    config, rows = _asked_for(asked)
+    run = Runs(studio_home()).create(config, rows)
+    return _train_here(run, as_json="json" in asked)
+
+
+def _plan(asked: argparse.Namespace) -> int:
+    from phi3.models import base_facts, load_tokenizer
+    from training.data import lengths_of, split
+    from training.plan import in_words, make_plan
+
+    config, rows = _asked_for(asked)
+    facts = base_facts(config.base)
+    tokenizer = load_tokenizer(facts)
+    train, held = (lengths_of(part, tokenizer, config.max_length)
+                   for part in split(rows, config.held_out, config.seed))
+    plan = make_plan(config, facts.config, train, held, this_machine())
+    if "json" in asked:
+        print(json.dumps({**dataclasses.asdict(plan), "peak": plan.peak, "fits": plan.fits,
+                          "total_seconds": plan.total_seconds}))
+    else:
+        print("\n".join(in_words(plan)))
+    return 0
+
+
+def _asked_for(asked: argparse.Namespace) -> tuple[RunConfig, ChatData]:
+    """Settings and rows from the command line, and from a file of settings where one is named."""
     from training.data import read_data
 
     given = {name: value for name, value in vars(asked).items() if name not in ("do", "json", "data", "config")}
@@ -104,8 +133,7 @@ def _run(asked: argparse.Namespace) -> int:
     if data is None:
         raise ValueError("Which data? Give --data FILE, or an example's name: --data pirate.")
     rows = read_data(data)
-    run = Runs(studio_home()).create(_config({**saved, **given}), rows)
-    return _train_here(run, as_json="json" in asked)
+    return _config({**saved, **given}), rows
 
 
 def _saved(path: str) -> dict[str, Any]:

@@ -139,6 +139,11 @@ def split(data: ChatData, held_out: float, seed: int) -> tuple[list[Conversation
     return train, held
 
 
+def lengths_of(rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[int]:
+    """Tokens of each conversation, cut at `max_length`."""
+    return [min(len(encode_conversation(tokenizer, one.messages).input_ids), max_length) for one in rows]
+
+
 def as_the_model_sees(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message],
                       max_length: int) -> list[tuple[str, bool]]:
     """The conversation's rendered text in runs of (text, trained), control tokens visible."""
