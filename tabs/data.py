@@ -11,7 +11,7 @@ from gradio.components import Component
 from tabs import data_view, describe, theme
 from tabs.plainly import plainly
 from tabs.studio import Studio
-from training.data import ChatData, as_the_model_sees, example_names, make_report, read_data, read_text
+from training.data import ChatData, as_the_model_sees, example_names, lengths_of, make_report, read_data, read_text
 
 SHOWN_CONVERSATIONS = 3
 FIRST_EXAMPLE = "pirate"
@@ -33,6 +33,7 @@ class DataStep:
     seen: gr.HTML
     others: gr.Button
     turned: gr.State
+    lengths: gr.State      # tokens of each conversation, cut at the limit; None where there is none
 
     def inputs(self) -> dict[str, Component]:
         """What says which data is chosen, by argument of `chosen_data`."""
@@ -73,14 +74,14 @@ def build(studio: Studio) -> DataStep:
     seen = theme.markup(elem_id="seen")
     others = gr.Button(theme.SHOW_ANOTHER, elem_classes="quiet fit")
     return DataStep(source, described, own, file, text, summary, left_out, reasons, seen_title, seen, others,
-                    gr.State(0))
+                    gr.State(0), gr.State(None))
 
 
 def connect(step: DataStep, studio: Studio, max_length: Component, page: gr.Blocks) -> None:
     """Look at the data again whenever the choice changes, and once when the page opens."""
     described = step.described
     shown = [step.own, described.column, step.summary, step.left_out, step.reasons, step.seen_title, step.seen,
-             step.others, step.turned]
+             step.others, step.turned, step.lengths]
 
     @plainly
     def look(max_length: float | None, **chosen: Any) -> dict[Component, Any]:
@@ -112,7 +113,7 @@ def _looked_at(step: DataStep, studio: Studio, chosen: dict[str, Any], max_lengt
         hidden = gr.update(visible=False)
         words = data_view.problem(str(problem), nothing_yet=str(problem) in theme.NOTHING_YET)
         return {**parts, step.summary: words, step.left_out: hidden, step.reasons: "",
-                step.seen_title: hidden, step.seen: "", step.others: hidden, step.turned: 0}
+                step.seen_title: hidden, step.seen: "", step.others: hidden, step.turned: 0, step.lengths: None}
     rows = "1 row is left out" if report.dropped_total == 1 else f"{report.dropped_total:,} rows are left out"
     return {
         **parts,
@@ -123,6 +124,7 @@ def _looked_at(step: DataStep, studio: Studio, chosen: dict[str, Any], max_lengt
         step.seen: _conversations(studio, data, 0, max_length),
         step.others: gr.update(visible=len(data.conversations) > SHOWN_CONVERSATIONS),
         step.turned: 0,
+        step.lengths: lengths_of(data.conversations, studio.tokenizer.result(), max_length),
     }
 
 

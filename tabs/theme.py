@@ -81,6 +81,17 @@ PRESET_LABEL = "Settings"
 PRESETS = {"recommended": "Recommended for this base", "recipe": "The published recipe's"}
 RECIPE_WORD = ("The recipe's own numbers are made for large datasets: at a learning rate of 5e-6 a small one teaches "
                "little.")
+MAKE_IT_FIT = "Make it fit"
+MADE_TO_FIT = "Now it fits."
+PLAN_GUESSED = "a guess: nothing was trained here yet"
+PLAN_BEHIND = "What will happen"
+PLAN_TABLES = ("The work", "Memory at its highest", "Time")
+PLAN_TOO_LARGE = ("This needs about {needed} GB and there are {there} GB. A smaller batch, a shorter longest "
+                  "conversation, gradient checkpointing or QLoRA take less.")
+PLAN_MEMORY = {"base": "Base", "adapter": "Adapter", "gradients": "Gradients", "optimizer": "Optimizer",
+               "activations": "Activations", "logits": "Logits", "overhead": "Program"}
+PLAN_TIME = {"loading": "Loading", "training": "Training", "evaluation": "Held-out loss"}
+PRECISIONS = {"fp32": "32 bits", "bf16": "bfloat16", "nf4": "4 bits (NF4)"}
 MORE_TRAINING = "More training settings"
 MORE_LORA = "More LoRA settings"
 CODE = "See the code"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from tabs import code_view, data, form, run_panel, run_view, theme
+from tabs import code_view, data, form, plan_view, run_panel, run_view, theme
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from training import lease
 from training.config import RunConfig
+from training.plan import Plan, made_to_fit, make_plan
 from training.run import Run
 from training.script import script_of
+from training.speed import slower_than_guessed
 
 Changes = dict[Component, Any]
 QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
@@ -44,6 +47,8 @@ class _Setup:
     preset: gr.Radio
     form: form.Form
     note: gr.HTML
+    plan: gr.HTML
+    fit: gr.Button
     start: gr.Button
     code: gr.HTML
 
@@ -70,11 +75,11 @@ def _setup(studio: Studio) -> _Setup:
             with gr.Column(scale=7, min_width=320, elem_classes="card"):
                 step = data.build(studio)
             with gr.Column(scale=5, min_width=320, elem_classes="card"):
-                preset, fields, note, start, code = _settings(studio)
-    return _Setup(column, step, preset, fields, note, start, code)
+                preset, fields, note, plan, fit, start, code = _settings(studio)
+    return _Setup(column, step, preset, fields, note, plan, fit, start, code)
 
 
-def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.Button, gr.HTML]:
+def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.HTML, gr.Button, gr.Button, gr.HTML]:
     theme.markup(f'<h2 class="step-title"><span aria-hidden="true">2</span>{theme.STEPS[1]}</h2>')
     suited = {**studio.suited, "base": studio.facts.id}
     fields = form.drawn(["method"], suited)
@@ -83,6 +88,8 @@ def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.Button, 
     with gr.Row(elem_classes="numbers-row"):
         fields |= form.drawn(form.group("main"), suited)
     note = theme.markup(elem_id="settings-note", js_on_load=run_panel.ANNOUNCED)
+    plan = theme.markup(elem_id="plan")
+    fit = gr.Button(theme.MAKE_IT_FIT, visible=False, elem_id="make-it-fit", elem_classes="fit")
     with gr.Row(elem_classes="start-row"):
         fields |= form.drawn(["name"], suited)
         start = gr.Button(theme.START, variant="primary", size="lg", elem_id="start", elem_classes="fit")
@@ -93,7 +100,7 @@ def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.Button, 
     with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
         theme.markup(f'<p class="muted">{theme.CODE_LEAD}</p>')
         code = theme.markup(elem_id="code", js_on_load=code_view.COPY)
-    return preset, fields, note, start, code
+    return preset, fields, note, plan, fit, start, code
 
 
 def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
@@ -102,18 +109,43 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
         values = form.preset_values(preset, studio.suited)
         return {setup.form[name]: value for name, value in values.items()}
 
-    def read(preset: str, source: str, **settings: Any) -> Changes:
+    def read(preset: str, source: str, lengths: list[int] | None, **settings: Any) -> Changes:
         word = f'<p class="warning">{theme.RECIPE_WORD}</p>' if preset == "recipe" else ""
         try:
             config = _asked(studio, settings)
         except ValueError as problem:
-            return {setup.note: f'<p class="problem">{problem}</p>'}
-        return {setup.note: word, setup.code: code_view.script(script_of(config, _file_of(source)))}
+            return {setup.note: f'<p class="problem">{problem}</p>', setup.plan: "",
+                    setup.fit: gr.update(visible=False)}
+        plan = _plan_of(studio, config, lengths) if lengths else None
+        return {setup.note: word, setup.code: code_view.script(script_of(config, _file_of(source))),
+                setup.plan: plan_view.planned(plan), setup.fit: gr.update(visible=bool(plan and not plan.fits))}
+
+    def make_it_fit(lengths: list[int], **settings: Any) -> Changes:
+        config = _asked(studio, settings)
+        changes = made_to_fit(config, lambda changed: _plan_of(studio, changed, lengths))
+        gr.Info(plan_view.changed(config, changes), duration=None)
+        return {setup.form[name]: value for name, value in changes.items()}
 
     setup.preset.change(plainly(fill), setup.preset, list(setup.form.values()), **QUIETLY)
-    changes = [setup.preset.change, setup.data.source.change, *(field.change for field in setup.form.values())]
-    gr.on([page.load, *changes], plainly(read), outputs=[setup.note, setup.code], trigger_mode="always_last",
-          inputs_kwargs={**setup.form, "preset": setup.preset, "source": setup.data.source}, **QUIETLY)
+    lengths = setup.data.lengths
+    changes = [part.change for part in (setup.preset, setup.data.source, lengths, *setup.form.values())]
+    gr.on([page.load, *changes], plainly(read), outputs=[setup.note, setup.plan, setup.fit, setup.code],
+          trigger_mode="always_last", **QUIETLY,
+          inputs_kwargs={**setup.form, "preset": setup.preset, "source": setup.data.source, "lengths": lengths})
+    setup.fit.click(plainly(make_it_fit), outputs=list(setup.form.values()),
+                    inputs_kwargs={**setup.form, "lengths": lengths}, **QUIETLY)
+
+
+def _plan_of(studio: Studio, config: RunConfig, lengths: list[int]) -> Plan:
+    """The plan over rows as long as these, so many of them held out as the run will hold out."""
+    lengths = [min(length, config.max_length) for length in lengths]
+    held_out = round(len(lengths) * config.held_out)
+    every = len(lengths) // held_out if held_out else len(lengths) + 1
+    held = sorted(lengths)[every // 2::every][:held_out] if held_out else []
+    left = Counter(lengths)
+    left.subtract(held)
+    return make_plan(config, studio.facts.config, list(left.elements()), held, studio.machine,
+                     slower_than_guessed(studio.home, studio.machine, config))
 
 
 @dataclass(frozen=True)

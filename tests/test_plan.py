@@ -3,12 +3,13 @@
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
 from phi3.machine import GIBIBYTE, Machine
 from training.config import RunConfig
-from training.plan import Shape, Speed, batches_of, expected_longest, make_plan
+from training.plan import Shape, batches_of, expected_longest, made_to_fit, make_plan
 
 MINI = {"num_hidden_layers": 32, "hidden_size": 3072, "num_attention_heads": 32, "num_key_value_heads": 32,
         "intermediate_size": 8192, "vocab_size": 32064, "tie_word_embeddings": False}
@@ -81,12 +82,46 @@ def test_what_does_not_fit_is_said():
     assert make_plan(config, MINI, [1000] * 64, [], H200).fits
 
 
-def test_a_measured_speed_takes_the_place_of_the_guess():
-    speed = Speed(per_step=1.0, per_token=0.001, load=4.0, is_measured=True)
-    plan = make_plan(RunConfig(max_steps=10, held_out=0), MINI, [100] * 80, [], CPU, speed)
-    assert plan.is_measured
-    assert plan.seconds == {"loading": 4.0, "training": pytest.approx(10 + 8 * 100 * 10 * 0.001), "evaluation": 0.0}
-    assert not make_plan(RunConfig(), MINI, [100] * 80, [], CPU).is_measured
+def test_what_a_run_took_corrects_the_next_plan():
+    guessed = make_plan(RunConfig(), MINI, [100] * 80, [90] * 8, CPU)
+    corrected = make_plan(RunConfig(), MINI, [100] * 80, [90] * 8, CPU, slower=1.7)
+    assert corrected.is_measured and not guessed.is_measured
+    assert corrected.seconds == {part: pytest.approx(1.7 * seconds) for part, seconds in guessed.seconds.items()}
+    assert corrected.memory == guessed.memory
+
+
+def test_without_held_out_rows_nothing_is_evaluated():
+    assert make_plan(RunConfig(held_out=0), MINI, [100] * 80, [], CPU).seconds["evaluation"] == 0
+
+
+def plans_on(machine, base=MINI, length=1000):
+    return lambda config: make_plan(config, base, [min(length, config.max_length)] * 64, [], machine)
+
+
+def test_one_change_is_enough_where_one_is():
+    plan_of, config = plans_on(Machine("cuda", "A100", 8, 80.0, card_memory=40.0)), RunConfig(bf16=True)
+    assert not plan_of(config).fits
+    assert made_to_fit(config, plan_of) == {"gradient_checkpointing": True}
+
+
+def test_more_changes_are_taken_only_where_they_are_needed():
+    plan_of, config = plans_on(T4), RunConfig(bf16=True)
+    changes = made_to_fit(config, plan_of)
+    assert plan_of(replace(config, **changes)).fits
+    for name in changes:
+        fewer = {other: value for other, value in changes.items() if other != name}
+        assert not plan_of(replace(config, **fewer)).fits or name == "gradient_accumulation_steps"
+
+
+def test_the_examples_of_a_step_stay_what_was_asked():
+    config = RunConfig(bf16=True, gradient_checkpointing=True, method="qlora", per_device_train_batch_size=64)
+    changes = made_to_fit(config, plans_on(T4))
+    assert changes["per_device_train_batch_size"] * changes["gradient_accumulation_steps"] == 64
+
+
+def test_what_can_not_be_made_to_fit_is_said():
+    with pytest.raises(ValueError, match="No change of the settings makes this run fit"):
+        made_to_fit(RunConfig(bf16=True), plans_on(Machine("cuda", "small", 4, 8.0, card_memory=1.0)))
 
 
 def test_no_rows_are_refused():

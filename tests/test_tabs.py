@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from tabs import code_view, curves, data_view, describe, describe_view, run_view, text, theme
+from phi3.machine import Machine
+from tabs import code_view, curves, data_view, describe, describe_view, plan_view, run_view, text, theme
 from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.stopping import Stops
@@ -18,7 +19,12 @@ from tests.staged import PIRATE_ANSWERS, PROMPTS, StagedRun, few_conversations
 from training.config import RunConfig
 from training.data import DroppedRow
 from training.describe import Corrections, Described, Row
+from training.plan import make_plan
 from training.script import script_of
+
+CPU = Machine("cpu", "CPU", 2, 24.0)
+TINY = {"num_hidden_layers": 6, "hidden_size": 192, "num_attention_heads": 6, "num_key_value_heads": 6,
+        "intermediate_size": 512, "vocab_size": 2000}
 
 
 @pytest.fixture
@@ -256,3 +262,32 @@ def test_a_script_is_coloured_and_its_text_unchanged():
     shown = code_view.coloured(code)
     assert '<span class="keyword">import</span> torch' in shown
     assert html.unescape(re.sub(r"</?span[^>]*>", "", shown)) == code
+
+
+# ---- The plan -------------------------------------------------------------------------------------------------------
+
+
+def planned(**settings):
+    return make_plan(RunConfig(**settings), TINY, [100] * 80, [100] * 8, CPU)
+
+
+def test_a_plan_is_a_line_with_its_numbers_behind_it():
+    text = plan_view.planned(planned())
+    assert "30 steps" in text and theme.PLAN_GUESSED in text and "GB of memory" in text
+    assert text.count("<table") == len(theme.PLAN_TABLES) and theme.PLAN_MEMORY["activations"] in text
+    assert "warning" not in text
+
+
+def test_a_plan_that_does_not_fit_says_by_how_much_and_what_takes_less():
+    huge = make_plan(RunConfig(), {**TINY, "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80},
+                     [1000] * 80, [], CPU)
+    assert "This needs about" in plan_view.planned(huge) and "QLoRA" in plan_view.planned(huge)
+
+
+def test_what_was_changed_to_make_it_fit_is_said_by_label():
+    said = plan_view.changed(RunConfig(), {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4})
+    assert said == "Now it fits. Batch size: 8 → 2; Gradient accumulation: 1 → 4."
+
+
+def test_without_rows_there_is_no_plan():
+    assert plan_view.planned(None) == ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
@@ -107,16 +106,18 @@ def _plan(asked: argparse.Namespace) -> int:
     from phi3.models import base_facts, load_tokenizer
     from training.data import lengths_of, split
     from training.plan import in_words, make_plan
+    from training.speed import slower_than_guessed
 
     config, rows = _asked_for(asked)
     facts = base_facts(config.base)
     tokenizer = load_tokenizer(facts)
     train, held = (lengths_of(part, tokenizer, config.max_length)
                    for part in split(rows, config.held_out, config.seed))
-    plan = make_plan(config, facts.config, train, held, this_machine())
+    machine = this_machine()
+    plan = make_plan(config, facts.config, train, held, machine,
+                     slower_than_guessed(studio_home(), machine, config))
     if "json" in asked:
-        print(json.dumps({**dataclasses.asdict(plan), "peak": plan.peak, "fits": plan.fits,
-                          "total_seconds": plan.total_seconds}))
+        print(json.dumps(plan.as_json()))
     else:
         print("\n".join(in_words(plan)))
     return 0
@@ -257,7 +258,8 @@ def in_words(event: Event) -> str:
             pairs = zip(told["prompts"], told["answers"], strict=True)
             return "\n".join(f"    {prompt}\n    > {answer}" for prompt, answer in pairs)
         case "finished" | "stopped":
-            change = f" Held-out loss {told['base_loss']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
+            change = f" It was planned for {told['planned_seconds']:.0f} s." if "planned_seconds" in told else ""
+            change += f" Held-out loss {told['base_loss']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
             return f"{event.type.capitalize()} after {told['seconds']:.0f} s: {told['adapter']}.{change}"
         case "failed":
             return f"{told['message']} {told['advice']}".strip()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phi3.machine import GIBIBYTE, Machine
@@ -89,7 +90,6 @@ class Speed:
     per_step: float
     per_token: float
     load: float
-    is_measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,21 +121,75 @@ class Plan:
         """From Start to the finished adapter."""
         return sum(self.seconds.values())
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, with the sums."""
+        return {**asdict(self), "peak": self.peak, "fits": self.fits, "total_seconds": self.total_seconds}
+
 
 def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], held: Sequence[int], machine: Machine,
-              speed: Speed | None = None) -> Plan:
+              slower: float | None = None) -> Plan:
     """The plan of a run over rows of `train` and `held` tokens each (already cut at `max_length`), on a base with
     this config.json; ValueError where no row is left to train on.
+
+    `slower` is how many times as long as guessed such a run took on this machine (training/speed.py), if one did.
     """
     if not train:
         raise ValueError("No conversation is left to train on.")
     shape = Shape.of(base)
     batches = batches_of(config, train)
     precision = "nf4" if config.method == "qlora" else "bf16" if config.bf16 and machine.kind != "cpu" else "fp32"
-    speed = speed or guessed_speed(shape, config, machine)
+    speed = guessed_speed(shape, config, machine, slower or 1.0)
     return Plan(precision, config.attn_implementation, config.gradient_checkpointing, batches,
                 shape.lora_weights(config.r, _names(config)), memory_of(config, shape, precision, batches, machine),
-                int(_memory(machine) * USABLE_SHARE), seconds_of(config, batches, held, speed), speed.is_measured)
+                int(_memory(machine) * USABLE_SHARE), seconds_of(config, batches, held, speed), slower is not None)
+
+
+def made_to_fit(config: RunConfig, plan_of: Callable[[RunConfig], Plan]) -> dict[str, Any]:
+    """The fewest changes with which the run fits, as settings; ValueError where none of them is enough.
+
+    What costs least is tried first: gradient checkpointing costs time, a smaller batch with as many more forward passes
+    a little more of it, QLoRA some precision, and a shorter longest conversation what is cut off.
+    """
+    steps = [change for change in (_checkpointing, _smaller_batch, _quantised, _shorter) if change(config)]
+    for count in range(1, len(steps) + 1):
+        for chosen in itertools.combinations(steps, count):
+            changes = _least_of(config, chosen, plan_of)
+            if changes is not None:
+                return changes
+    raise ValueError("No change of the settings makes this run fit. Choose a smaller base, or a machine with more "
+                     "memory.")
+
+
+Change = Callable[[RunConfig], list[dict[str, Any]]]
+
+
+def _least_of(config: RunConfig, chosen: Sequence[Change],
+              plan_of: Callable[[RunConfig], Plan]) -> dict[str, Any] | None:
+    """The mildest way in which these changes together make it fit."""
+    for together in itertools.product(*(change(config) for change in chosen)):
+        changes = {name: value for one in together for name, value in one.items()}
+        if plan_of(replace(config, **changes)).fits:
+            return changes
+    return None
+
+
+def _checkpointing(config: RunConfig) -> list[dict[str, Any]]:
+    return [] if config.gradient_checkpointing else [{"gradient_checkpointing": True}]
+
+
+def _smaller_batch(config: RunConfig) -> list[dict[str, Any]]:
+    """Halved again and again, with as many more forward passes in a step: its examples stay what was asked."""
+    size, accumulated = config.per_device_train_batch_size, config.gradient_accumulation_steps
+    return [{"per_device_train_batch_size": size // parts, "gradient_accumulation_steps": accumulated * parts}
+            for parts in (2, 4, 8, 16, 32, 64, 128) if size % parts == 0]
+
+
+def _quantised(config: RunConfig) -> list[dict[str, Any]]:
+    return [] if config.method == "qlora" else [{"method": "qlora"}]
+
+
+def _shorter(config: RunConfig) -> list[dict[str, Any]]:
+    return [{"max_length": config.max_length // parts} for parts in (2, 4, 8) if config.max_length // parts >= 128]
 
 
 def batches_of(config: RunConfig, train: Sequence[int]) -> Batches:
@@ -244,16 +298,16 @@ def flops_per_token(shape: Shape, config: RunConfig) -> float:
     return 2 * passes * weights + 6 * shape.lora_weights(config.r, _names(config))
 
 
-# Operations per second that the plain recipe reached where it was measured, and for a step's fixed cost; a run's own
-# first steps take their place.
+# Operations per second and thread (or card) that the plain recipe reached where it was measured, seconds of a step's
+# fixed cost, and seconds to load. What a run on this machine took corrects them.
 GUESSED = {"cpu": (22e9, 0.15, 8.0), "cuda": (90e12, 0.12, 25.0), "zerogpu": (60e12, 0.12, 6.0)}
 
 
-def guessed_speed(shape: Shape, config: RunConfig, machine: Machine) -> Speed:
-    """A speed for a machine on which nothing was measured yet."""
+def guessed_speed(shape: Shape, config: RunConfig, machine: Machine, slower: float = 1.0) -> Speed:
+    """The speed of such a machine, or of this one where it is known to be so many times slower."""
     rate, per_step, load = GUESSED[machine.kind]
     threads = machine.threads if machine.kind == "cpu" else 1
-    return Speed(per_step, flops_per_token(shape, config) / (rate * threads), load)
+    return Speed(per_step * slower, flops_per_token(shape, config) / (rate * threads) * slower, load * slower)
 
 
 def in_words(plan: Plan) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -18,11 +19,13 @@ from trl import SFTTrainer
 
 from adapters.library import WEIGHTS, Library
 from phi3.generate import Lane, Sampling, answer_all
+from phi3.machine import this_machine
 from phi3.models import Base, load_base, shell_of
 from phi3.template import Message, encode_conversation
-from training import checkpoint
+from training import checkpoint, speed
 from training.config import RunConfig
 from training.data import Conversation
+from training.plan import Plan, make_plan
 from training.run import Event, Run
 
 if TYPE_CHECKING:
@@ -83,7 +86,8 @@ def _train(run: Run, lease: Lease) -> Event:
     set_seed(run.config.seed)  # the adapter's own random start; TRL seeds only after it was made
     trainer = _trainer(run, base, train, held)
     found, skipped = checkpoint.newest(run.folder / CHECKPOINTS)
-    _announce(run, base, trainer, found, skipped)
+    plan = _planned(run, base, trainer)
+    _announce(run, base, trainer, plan, found, skipped)
     writer = _Writer(run, base, _prompts(held or train), trainer, lease)
     trainer.add_callback(writer)
     if found is None:
@@ -91,17 +95,29 @@ def _train(run: Run, lease: Lease) -> Event:
     trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
     if writer.out_of_time and trainer.state.global_step < trainer.state.max_steps:
         return run.append("lease_ended", trainer.state.global_step, reason="time")
-    return _finish(run, base, trainer, writer)
+    return _finish(run, base, trainer, writer, plan)
 
 
-def _announce(run: Run, base: Base, trainer: SFTTrainer, found: checkpoint.Checkpoint | None,
+def _planned(run: Run, base: Base, trainer: SFTTrainer) -> Plan:
+    """The plan over the rows as they were tokenised; it is kept in the run's folder."""
+    machine = this_machine()
+    train, held = ([len(ids) for ids in rows["input_ids"]] if rows else []
+                   for rows in (trainer.train_dataset, trainer.eval_dataset))
+    plan = make_plan(run.config, base.facts.config, train, held, machine,
+                     speed.slower_than_guessed(run.home, machine, run.config))
+    (run.folder / "plan.json").write_text(json.dumps(plan.as_json(), indent=1) + "\n", encoding="utf-8")
+    return plan
+
+
+def _announce(run: Run, base: Base, trainer: SFTTrainer, plan: Plan, found: checkpoint.Checkpoint | None,
               skipped: Sequence[str]) -> None:
     """`started` for a run's first trainer, `resumed` for every later one."""
     import torch
 
     about = {"base": base.facts.id, "method": run.config.method, "device": str(base.model.device),
-             "threads": torch.get_num_threads(), "steps": _planned_steps(trainer), "pid": os.getpid(),
-             "trainable_parameters": trainer.model.num_parameters(only_trainable=True)}
+             "threads": torch.get_num_threads(), "steps": plan.batches.steps, "pid": os.getpid(),
+             "trainable_parameters": trainer.model.num_parameters(only_trainable=True),
+             "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak}
     if run.began():
         run.append("resumed", found.step if found else 0, checkpoint=found.folder.name if found else None,
                    skipped=list(skipped), **about)
@@ -162,15 +178,6 @@ def _dataset(base: Base, rows: Sequence[Conversation], max_length: int) -> Any:
     encoded = [encode_conversation(base.tokenizer, one.messages).cut(max_length) for one in rows]
     return Dataset.from_list([{"input_ids": one.input_ids, "labels": one.labels()} for one in encoded
                               if any(one.trained)])
-
-
-def _planned_steps(trainer: SFTTrainer) -> int:
-    asked = trainer.args
-    if asked.max_steps > 0:
-        return asked.max_steps
-    batches = len(trainer.get_train_dataloader())
-    per_epoch = max(1, -(-batches // asked.gradient_accumulation_steps))
-    return max(1, int(-(-asked.num_train_epochs * per_epoch // 1)))
 
 
 def _prompts(rows: Sequence[Conversation]) -> list[list[Message]]:
@@ -275,7 +282,7 @@ class _Writer(TrainerCallback):
         self._paused += time.monotonic() - began
 
 
-def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer) -> Event:
+def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer, plan: Plan) -> Event:
     """Last evaluation, the adapter in PEFT's format, its place in the library, and the last event."""
     step = trainer.state.global_step
     if trainer.eval_dataset is not None and writer.held_out_losses[-1][0] != step:
@@ -285,12 +292,29 @@ def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer) -> Event
     losses = writer.held_out_losses
     outcome = {"steps": step, "seconds": round(writer.seconds_before + time.monotonic() - writer.lease.began, 1),
                "base_loss": round(losses[0][1], 5) if losses else None,
-               "loss": round(losses[-1][1], 5) if losses else None}
+               "loss": round(losses[-1][1], 5) if losses else None,
+               "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak,
+               "peak_bytes": _peak_bytes()}
     library = Library(run.home)
     adapter = library.put(run.config.name, run.folder / "adapter", _provenance(run, base, outcome))
     kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"
+    if kind == "finished" and not writer.seconds_before:
+        guess = plan.total_seconds / (speed.slower_than_guessed(run.home, this_machine(), run.config) or 1.0)
+        speed.keep(run.home, this_machine(), run.config, outcome["seconds"] / guess)
     return run.append(kind, step, adapter=adapter.name, folder=str(adapter.folder), **outcome,
                       example=writer.prompts[0][-1]["content"])
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process held at once: the card's, or resident memory on a CPU."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _save_adapter(model: Any, base: Base, folder: Path) -> None:
