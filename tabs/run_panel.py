@@ -47,6 +47,9 @@ class RunPanel:
     code: gr.HTML
     keep: gr.Group
     kept: gr.HTML
+    take: gr.Button
+    parcel: gr.DownloadButton
+    delete: gr.Button
     timer: gr.Timer
     run_id: gr.State
     seen: gr.State
@@ -79,7 +82,7 @@ class RunPanel:
             self.loss_table: run_view.loss_table(picture),
             self.speed: run_view.speed(picture),
             **({} if seen else {self.code: code_view.script(script_of(run.config, str(run.folder / "data.parquet")))}),
-            self.keep: gr.update(visible=over and usable),
+            self.keep: gr.update(visible=over),
             self.kept: run_view.kept(picture, str(run.home)),
             self.timer: gr.Timer(active=not over),
             self.run_id: run.id,
@@ -111,11 +114,16 @@ def build() -> RunPanel:
                 with gr.Column(elem_classes="card", visible=False) as keep:
                     theme.markup(f"<h3>{theme.STEPS[3]}</h3>")
                     kept = theme.markup()
+                    with gr.Row(elem_classes="tools"):
+                        take = gr.Button(theme.DOWNLOAD_RUN, elem_id="download-run", elem_classes="quiet fit")
+                        parcel = gr.DownloadButton(visible="hidden", elem_id="parcel")
+                        delete = gr.Button(theme.DELETE_RUN, elem_id="delete-run", elem_classes="quiet fit")
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, speed, code = _numbers()
     return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, compare, said, losses,
         loss_table,
-                    speed, code, keep, kept, gr.Timer(0.5, active=False), gr.State(""), gr.State(None))
+                    speed, code, keep, kept, take, parcel, delete, gr.Timer(0.5, active=False), gr.State(""),
+                    gr.State(None))
 
 
 def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,6 +17,7 @@ from tabs.plainly import plainly
 from tabs.studio import Studio
 from training import lease
 from training.config import RunConfig
+from training.parcel import pack
 from training.plan import Plan, made_to_fit, make_plan
 from training.run import Run
 from training.script import script_of
@@ -65,6 +69,7 @@ def build(studio: Studio, page: gr.Blocks) -> TrainTab:
     runs = _Runs(setup, panel, past, studio)
     _connect_openings(runs, page)
     _connect_following(runs)
+    _connect_keeping(runs)
     return TrainTab(panel.compare, panel.run_id)
 
 
@@ -94,7 +99,7 @@ def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.HTML, gr
         fields |= form.drawn(["name"], suited)
         start = gr.Button(theme.START, variant="primary", size="lg", elem_id="start", elem_classes="fit")
     with gr.Accordion(theme.MORE_TRAINING, open=False, elem_classes="fold"):
-        fields |= form.drawn([*form.group("training"), "base"], suited)
+        fields |= form.drawn([*form.group("training"), "start_from", "base"], suited)
     with gr.Accordion(theme.MORE_LORA, open=False, elem_classes="fold"):
         fields |= form.drawn(form.group("lora"), suited)
     with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
@@ -163,6 +168,11 @@ class _Runs:
     def listed(self) -> str:
         return run_view.listed(self.studio.runs.all())
 
+    def setup_shown(self) -> Changes:
+        """No run, but what a new one needs."""
+        return {self.setup.column: gr.update(visible=True), self.panel.column: gr.update(visible=False),
+                self.panel.run_id: "", self.panel.timer: gr.Timer(active=False), self.past: self.listed()}
+
     def shown(self, run: Run) -> Changes:
         return {self.setup.column: gr.update(visible=False), self.past: self.listed(), **self.panel.show(run)}
 
@@ -182,15 +192,11 @@ def _connect_openings(runs: _Runs, page: gr.Blocks) -> None:
         run = studio.runs.get(named) if named else studio.runs.going()
         return runs.shown(run) if run else {panel.run_id: ""}
 
-    def anew() -> Changes:
-        return {setup.column: gr.update(visible=True), panel.column: gr.update(visible=False),
-                panel.run_id: "", panel.timer: gr.Timer(active=False), runs.past: runs.listed()}
-
     address = {"fn": None, "inputs": panel.run_id, "js": REMEMBER_IN_ADDRESS, "show_progress": "hidden"}
     everything = runs.outputs()
     setup.start.click(plainly(start), outputs=everything, inputs_kwargs={**setup.data.inputs(), **setup.form},
                       **QUIETLY).success(**address)
-    panel.new.click(plainly(anew), outputs=everything, **FOLLOWING).success(**address)
+    panel.new.click(plainly(runs.setup_shown), outputs=everything, **FOLLOWING).success(**address)
     page.load(plainly(runs.listed), outputs=runs.past, **FOLLOWING)
     page.load(plainly(opened), outputs=everything, **FOLLOWING)
 
@@ -218,6 +224,27 @@ def _connect_following(runs: _Runs) -> None:
     panel.timer.tick(plainly(follow), [panel.run_id, panel.seen], [runs.past, *panel.outputs()], **FOLLOWING)
     panel.stop.click(plainly(stop), panel.run_id, panel.outputs(), **FOLLOWING)
     panel.resume.click(plainly(resume), panel.run_id, runs.outputs(), **QUIETLY)
+
+
+def _connect_keeping(runs: _Runs) -> None:
+    """Take the run away as a file, or delete it."""
+    panel, studio = runs.panel, runs.studio
+
+    def take(run_id: str) -> str:
+        return str(pack(studio.runs.get(run_id), Path(tempfile.gettempdir()) / "phi3-lora-studio"))
+
+    def delete(run_id: str, is_sure: bool) -> Changes:
+        if not is_sure:
+            return {panel.run_id: run_id}
+        studio.runs.delete(studio.runs.get(run_id))
+        return runs.setup_shown()
+
+    sure = gr.State(False)
+    panel.take.click(plainly(take), panel.run_id, panel.parcel, **FOLLOWING).success(
+        None, js="() => document.querySelector('#parcel').click()", show_progress="hidden")
+    panel.delete.click(plainly(delete), [panel.run_id, sure], runs.outputs(), **FOLLOWING,
+                       js=f"(run) => [run, confirm({json.dumps(theme.DELETE_SURE)})]").success(
+        fn=None, inputs=panel.run_id, js=REMEMBER_IN_ADDRESS, show_progress="hidden")
 
 
 def _file_of(source: str) -> str:

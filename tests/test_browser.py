@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import zipfile
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -229,3 +230,36 @@ def test_past_runs_open_again_from_their_list(visit, staged):
 def test_a_run_that_is_not_there_is_a_sentence(visit):
     page = visit("?run=never-was")
     expect(page.locator(".toast-body")).to_contain_text("There is no run never-was")
+
+
+# ---- Keep ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_taken_away_as_a_file_and_deleted_only_when_one_is_sure(visit, staged, app):
+    staged.begin()
+    staged.train(1, 12)
+    staged.run.append("stopped", 12, adapter="", folder="", steps=12, seconds=4.0, base_loss=2.0, loss=1.0, example="?")
+    page = visit(f"?run={staged.run.id}")
+    with page.expect_download() as saving:
+        page.locator("#download-run").click()
+    assert saving.value.suggested_filename == f"{staged.run.id}.zip"
+    assert zipfile.is_zipfile(saving.value.path())
+    answers = iter(("dismiss", "accept"))
+    page.on("dialog", lambda dialog: getattr(dialog, next(answers))())
+    page.locator("#delete-run").click()
+    expect(page.locator("#download-run")).to_be_visible()
+    assert staged.run.folder.is_dir()
+    page.locator("#delete-run").click()
+    expect(page.locator("#start")).to_be_visible()
+    assert not staged.run.folder.exists() and staged.run.id not in page.url
+
+
+@pytest.mark.parametrize("width", [390, 1600])
+def test_the_plan_follows_the_settings(visit, width):
+    page = visit(width=width)
+    expect(page.locator("#plan")).to_contain_text("steps")
+    before = page.locator("#plan .plan-line").inner_text()
+    page.get_by_label("Epochs").fill("9")
+    page.get_by_label("Epochs").blur()
+    expect(page.locator("#plan .plan-line")).not_to_have_text(before)
+    expect(page.locator("#make-it-fit")).to_be_hidden()

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from adapters.library import Library
 from tests.conftest import ROOT
 from training.config import RunConfig
 from training.data import read_data
@@ -154,3 +155,19 @@ def test_a_resume_is_announced_before_its_trainer_begins(run, home):
     assert run.state() == "preparing" and not run.is_asked_to_stop()
     with pytest.raises(ValueError, match="being trained already"):
         Runs(home).resume(run)
+
+
+def test_a_deleted_run_takes_its_rows_and_its_adapter_with_it(run, home, tmp_path):
+    made = tmp_path / "made"
+    made.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (made / name).write_text("{}")
+    library = Library(home)
+    library.put("mine", made, {"run": run.id})
+    library.put("other", made, {"run": "another"})
+    with pytest.raises(ValueError, match="Stop it first"):
+        Runs(home).delete(run)
+    run.append("stopped", 1, adapter="mine")
+    Runs(home).delete(run)
+    assert Runs(home).all() == [] and list(Runs(home).folder.iterdir()) == []
+    assert not library.has("mine") and library.has("other")

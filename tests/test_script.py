@@ -29,6 +29,13 @@ def test_the_script_is_python_and_holds_both_dictionaries(settings, data):
     assert ast.literal_eval(values["peft_config"]) == config.peft_config()
 
 
+def test_the_script_of_a_run_that_trains_an_adapter_further_starts_from_it():
+    script = script_of(RunConfig(start_from="pirate"), "data.parquet")
+    ast.parse(script)
+    assert "PeftModel.from_pretrained(model, 'start', is_trainable=True)" in script
+    assert "LoraConfig" not in script and "peft_config=" not in script
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_the_script_outside_the_app_makes_what_the_app_makes(home, chats, small_base, tmp_path, method):

@@ -115,6 +115,29 @@ def test_a_run_without_held_out_rows_still_speaks(make_run):
     assert [event.step for event in run.events() if event.type == "sampled"] == [0, 2, 4]
 
 
+def test_an_adapter_is_trained_further_and_its_provenance_says_so(make_run, home):
+    from training.train import run_lease
+
+    run_lease(make_run(name="first", r=4, lora_alpha=16))
+    first = Library(home).get("first")
+    run = make_run(name="second", start_from="first", r=32, max_steps=2)
+    assert (run.config.r, run.config.lora_alpha) == (4, 16)
+    Library(home).remove("first")  # the run has its own copy
+    end = run_lease(run)
+    losses = [event.values["loss"] for event in run.events() if event.type == "evaluated"]
+    assert losses[0] == pytest.approx(first.provenance["outcome"]["loss"], abs=1e-4)
+    assert end.values["loss"] < losses[0]
+    assert Library(home).get("second").provenance["started_from"]["name"] == "first"
+
+
+def test_what_can_not_be_trained_further_is_refused(make_run, home):
+    with pytest.raises(ValueError, match="There is no adapter named nobody"):
+        make_run(start_from="nobody")
+    with pytest.raises(ValueError, match="pirate is an adapter for phi3/tiny, and this run's base is"):
+        make_run(start_from="pirate")
+    assert Runs(home).all() == []
+
+
 def test_evaluation_and_saving_beyond_the_last_step_are_legal(make_run):
     from training.train import run_lease
 

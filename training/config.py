@@ -47,6 +47,9 @@ class RunConfig:
     method: str = _setting("lora", "Method", "lora keeps the base as it is; qlora holds it in 4 bits (NF4): "
                            "a quarter of the memory, a little slower.", "run", choices=METHODS)
 
+    start_from: str = _setting("", "Start from", "An adapter to train further, by its name in the Chat tab; its rank "
+                               "and layers are kept. Empty: a fresh one.", "run")
+
     num_train_epochs: float = _setting(3.0, "Epochs", "How often each conversation is seen.", "main", 0.01, 1000)
     learning_rate: float = _setting(2e-4, "Learning rate", "How far each step moves the adapter. Unset, it follows "
                                     "from the base's width; 5e-6, as in the recipe, teaches a small dataset "

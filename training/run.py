@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from adapters.library import Library, checked_name
+from adapters.library import WEIGHTS, Adapter, Library, checked_name
 from training.config import RunConfig
 from training.data import ChatData, Conversation, split
 
@@ -26,6 +27,11 @@ _STATE_BY_EVENT = {
     "finished": "finished", "failed": "failed",
 }
 ENDED = ("stopped", "finished", "failed", "interrupted")
+# The adapter that a run trains further, in its folder.
+START = "start"
+# What an adapter may hold beyond plain LoRA weights, and a run of ours wouldn't keep.
+_PLAIN_ONLY = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform", "lora_bias",
+               "trainable_token_indices", "target_parameters", "exclude_modules")
 # A trainer that has not taken the run's lock by then never began: its app was ended in between.
 SECONDS_TO_BEGIN = 300
 # Nothing more happens by itself; a paused run is one that its next lease goes on with.
@@ -200,6 +206,8 @@ class Runs:
         if going is not None:
             raise ValueError(f"{going.id} is still training. Wait for it, or stop it first.")
         config = self._named(config, data)
+        start = Library(self.home).get(config.start_from) if config.start_from else None
+        config = _like(config, start) if start else config
         train, held = split(data, config.held_out, config.seed)
         run_id = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -207,6 +215,8 @@ class Runs:
         arriving.mkdir()
         try:
             _fill(arriving, config, data, train, held, owner)
+            if start:
+                _copy_start(start, arriving / START)
             arriving.rename(self.folder / run_id)
         except BaseException:
             shutil.rmtree(arriving, ignore_errors=True)
@@ -234,6 +244,21 @@ class Runs:
         run.ask_to_go_on()
         run.append("resuming")
         return True
+
+    def delete(self, run: Run) -> None:
+        """Remove the run with its rows, its checkpoints and the adapter that it made.
+
+        ValueError while it is being trained. It is out of sight at once, and a half removed one never comes back.
+        """
+        if run.state() in ("queued", "preparing", "running") or run.is_held():
+            raise ValueError(f"{run.id} is being trained. Stop it first.")
+        library = Library(self.home)
+        name = run.config.name
+        if library.has(name) and library.get(name).provenance.get("run") == run.id:
+            library.remove(name)
+        leaving = self.folder / f".{run.id}.leaving"
+        run.folder.rename(leaving)
+        shutil.rmtree(leaving, ignore_errors=True)
 
     def get(self, run_id: str) -> Run:
         """The run of that id; ValueError where there is none."""
@@ -275,6 +300,30 @@ def _extend(run: Run, more: dict[str, Any]) -> None:
     arriving.write_text(config.to_yaml(), encoding="utf-8")
     arriving.replace(run.folder / "config.yaml")
     run.__dict__.pop("config", None)
+
+
+def _like(config: RunConfig, start: Adapter) -> RunConfig:
+    """The settings with the adapter's own rank, alpha and layers; ValueError where it can't be trained further."""
+    if start.base != config.base:
+        raise ValueError(f"{start.name} is an adapter for {start.base}, and this run's base is {config.base}. Start "
+                         "from an adapter of this base, or from none.")
+    made = json.loads((start.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    strange = [name for name in _PLAIN_ONLY if made.get(name)]
+    if strange or made.get("peft_type") != "LORA" or not isinstance(made.get("target_modules"), list):
+        raise ValueError(f"{start.name} can't be trained further here: it uses {', '.join(strange) or 'another form'}, "
+                         "and only plain LoRA adapters can. Start from another one.")
+    kept = {name: made[name] for name in ("r", "lora_alpha", "use_rslora", "target_modules")}
+    return RunConfig.from_settings({**config.settings(), **kept})
+
+
+def _copy_start(start: Adapter, folder: Path) -> None:
+    """The adapter as it was at Start: the run needs nobody else's files to go on."""
+    folder.mkdir()
+    for name in ("adapter_config.json", WEIGHTS):
+        shutil.copyfile(start.folder / name, folder / name)
+    about = {"name": start.name, "run": start.provenance.get("run"),
+             "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
+    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def _fill(folder: Path, config: RunConfig, data: ChatData, train: Sequence[Conversation],

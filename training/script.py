@@ -9,7 +9,7 @@ _SCRIPT = '''"""Fine-tune {base} with {method_name}: the run "{name}", as a scri
 
 import torch
 from datasets import load_dataset
-from peft import LoraConfig
+from peft import {peft_import}
 from transformers import AutoModelForCausalLM, AutoTokenizer{quantisation_import}, set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -21,13 +21,12 @@ set_seed({seed})
 {rows}
 tokenizer = AutoTokenizer.from_pretrained({base!r})
 model = AutoModelForCausalLM.from_pretrained({base!r}, {model_options})
-trainer = SFTTrainer(
+{start}trainer = SFTTrainer(
     model=model,
     args=SFTConfig(output_dir={output!r}, {machine}**training_config),
     train_dataset=train,
     eval_dataset={held_out},
-    processing_class=tokenizer,
-    peft_config=LoraConfig(**peft_config),
+    processing_class=tokenizer,{peft_argument}
 )
 trainer.train()
 {evaluate}trainer.save_model({output!r})
@@ -51,9 +50,19 @@ def script_of(config: RunConfig, data: str) -> str:
         training_config=_dictionary(config.training_config()), peft_config=_dictionary(config.peft_config()),
         rows=_rows(config, data), model_options=_model_options(config),
         output=f"{config.name or 'adapter'}", machine="" if on_card else "use_cpu=True, ",
+        peft_import="PeftModel" if config.start_from else "LoraConfig", start=_start(config, data),
+        peft_argument="" if config.start_from else "\n    peft_config=LoraConfig(**peft_config),",
         held_out="held_out" if config.held_out else "None",
         evaluate="print(trainer.evaluate())\n" if config.held_out else "",
     )
+
+
+def _start(config: RunConfig, data: str) -> str:
+    """The adapter that is trained further lies beside a run's frozen rows."""
+    if not config.start_from:
+        return ""
+    folder = str(Path(data).with_name("start")) if Path(data).suffix == ".parquet" else config.start_from
+    return f"model = PeftModel.from_pretrained(model, {folder!r}, is_trainable=True)\n"
 
 
 def _rows(config: RunConfig, data: str) -> str:

@@ -26,7 +26,7 @@ from training import checkpoint, speed
 from training.config import RunConfig
 from training.data import Conversation
 from training.plan import Plan, make_plan
-from training.run import Event, Run
+from training.run import START, Event, Run
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
@@ -91,6 +91,8 @@ def _train(run: Run, lease: Lease) -> Event:
     writer = _Writer(run, base, _prompts(held or train), trainer, lease)
     trainer.add_callback(writer)
     if found is None:
+        if run.config.start_from:
+            trainer._load_from_checkpoint(str(run.folder / START))
         _speak(trainer, writer, step=0)
     trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
     if writer.out_of_time and trainer.state.global_step < trainer.state.max_steps:
@@ -345,11 +347,13 @@ def _provenance(run: Run, base: Base, outcome: dict[str, Any]) -> dict[str, Any]
     from importlib.metadata import version
 
     rows = hashlib.sha256((run.folder / "data.parquet").read_bytes()).hexdigest()
+    about = run.folder / START / "about.json"
+    started_from = {"started_from": json.loads(about.read_text(encoding="utf-8"))} if about.is_file() else {}
     return {
         "run": run.id, "base": base.facts.id, "base_revision": base.facts.revision,
         "chat_template": hashlib.sha256(base.tokenizer.chat_template.encode()).hexdigest(),
-        "data": {**run.about_data, "sha256": rows}, "settings": run.config.settings(), "outcome": outcome,
-        "device": str(base.model.device),
+        "data": {**run.about_data, "sha256": rows}, "settings": run.config.settings(), **started_from,
+        "outcome": outcome, "device": str(base.model.device),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")},
     }
 

@@ -1,0 +1,45 @@
+"""A run to take away: adapter, settings, script and story in one zip file."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from training import checkpoint
+from training.run import START, Run
+from training.script import script_of
+
+# Of a checkpoint, what an adapter consists of; optimizer and random state are for going on, not for taking away.
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def pack(run: Run, folder: Path) -> Path:
+    """Write the zip file into this folder, whole or not at all, and return its path.
+
+    The adapter is the finished one, else that of the newest whole checkpoint, else none; the rows are in it, since the
+    script trains on them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{run.id}.zip"
+    arriving = folder / f".{run.id}.{os.getpid()}"
+    with zipfile.ZipFile(arriving, "w", zipfile.ZIP_DEFLATED) as parcel:
+        parcel.writestr(f"{run.config.name}/train.py", script_of(run.config, "data.parquet"))
+        for source, name in _files(run):
+            parcel.write(source, f"{run.config.name}/{name}")
+    arriving.replace(path)
+    return path
+
+
+def _files(run: Run) -> Iterator[tuple[Path, str]]:
+    """Each file and its name in the parcel."""
+    for name in ("config.yaml", "data.parquet", "data.json", "plan.json", "events.jsonl"):
+        if (run.folder / name).is_file():
+            yield run.folder / name, name
+    yield from ((path, f"{START}/{path.name}") for path in sorted((run.folder / START).glob("*")))
+    adapter = run.folder / "adapter"
+    if not adapter.is_dir():
+        found, _ = checkpoint.newest(run.folder / "checkpoints")
+        adapter = found.folder if found else adapter
+    yield from ((adapter / name, f"adapter/{name}") for name in ADAPTER_FILES if (adapter / name).is_file())
