@@ -50,6 +50,7 @@ class RunPanel:
     take: gr.Button
     parcel: gr.DownloadButton
     delete: gr.Button
+    sure: gr.Checkbox
     timer: gr.Timer
     run_id: gr.State
     seen: gr.State
@@ -118,12 +119,13 @@ def build() -> RunPanel:
                         take = gr.Button(theme.DOWNLOAD_RUN, elem_id="download-run", elem_classes="quiet fit")
                         parcel = gr.DownloadButton(visible="hidden", elem_id="parcel")
                         delete = gr.Button(theme.DELETE_RUN, elem_id="delete-run", elem_classes="quiet fit")
+                        # A state would not take what the browser says.
+                        sure = gr.Checkbox(visible="hidden")
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, speed, code = _numbers()
     return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, compare, said, losses,
-        loss_table,
-                    speed, code, keep, kept, take, parcel, delete, gr.Timer(0.5, active=False), gr.State(""),
-                    gr.State(None))
+                    loss_table, speed, code, keep, kept, take, parcel, delete, sure, gr.Timer(0.5, active=False),
+                    gr.State(""), gr.State(None))
 
 
 def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML]:

@@ -239,11 +239,11 @@ def _connect_keeping(runs: _Runs) -> None:
         studio.runs.delete(studio.runs.get(run_id))
         return runs.setup_shown()
 
-    sure = gr.State(False)
     panel.take.click(plainly(take), panel.run_id, panel.parcel, **FOLLOWING).success(
         None, js="() => document.querySelector('#parcel').click()", show_progress="hidden")
-    panel.delete.click(plainly(delete), [panel.run_id, sure], runs.outputs(), **FOLLOWING,
-                       js=f"(run) => [run, confirm({json.dumps(theme.DELETE_SURE)})]").success(
+    panel.delete.click(None, outputs=panel.sure, js=f"() => confirm({json.dumps(theme.DELETE_SURE)})",
+                       show_progress="hidden").success(
+        plainly(delete), [panel.run_id, panel.sure], runs.outputs(), **FOLLOWING).success(
         fn=None, inputs=panel.run_id, js=REMEMBER_IN_ADDRESS, show_progress="hidden")
 
 

@@ -1,0 +1,107 @@
+"""Does a run take the memory and the time that its plan says? `python -m benchmarks.plan`."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.report import table, write
+from phi3.machine import studio_home
+
+GIGABYTE = 1024**3
+# Tokens of a conversation (median), and settings: what a plan's terms depend on, one after another.
+CASES: dict[str, tuple[int, dict[str, Any]]] = {
+    "short": (60, {}),
+    "middle": (250, {}),
+    "long, small batch": (900, {"per_device_train_batch_size": 2}),
+    "long, checkpointing": (900, {"per_device_train_batch_size": 4, "gradient_checkpointing": True}),
+    "large batch": (120, {"per_device_train_batch_size": 24}),
+    "high rank": (120, {"r": 128}),
+    "two layers adapted": (250, {"target_modules": "qkv_proj, o_proj"}),
+    "no dropout": (250, {"lora_dropout": 0.0}),
+    "qlora, short": (60, {"method": "qlora"}),
+    "qlora, middle": (250, {"method": "qlora"}),
+}
+WORDS = ["the", "sea", "is", "far", "and", "a", "ship", "goes", "near", "when", "black", "water", "moon"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One setting's figures, medians of the repeats; ratios are actual / planned, noise is (most - least) / median."""
+
+    name: str
+    planned_seconds: float
+    seconds: float
+    time_ratio: float
+    noise: float
+    planned_gigabytes: float
+    gigabytes: float
+    memory_ratio: float
+
+
+def main() -> int:
+    """Run each case, compare, print and write the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__)
+    parser.add_argument("--base", default="phi3/tiny")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="folder for the JSON")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["STUDIO_HOME"] = home
+        for name in ("middle", "qlora, middle"):
+            _run(name, asked)  # what a run takes corrects the next plan
+        cases = [_case(name, asked) for name in CASES]
+    print(table(list(asdict(cases[0])), [list(asdict(case).values()) for case in cases]))
+    ratios = {part: [getattr(case, part) for case in cases] for part in ("time_ratio", "memory_ratio")}
+    summary = {part: {"median": round(statistics.median(abs(ratio - 1) for ratio in some), 3),
+                      "worst": round(max(abs(ratio - 1) for ratio in some), 3)} for part, some in ratios.items()}
+    print(f"Off by: {summary}")
+    write("plan", {"cases": [asdict(case) for case in cases], "off_by": summary},
+          **({"folder": asked.out} if asked.out else {}))
+    return 0
+
+
+def _case(name: str, asked: argparse.Namespace) -> Case:
+    ends = [_run(name, asked) for _ in range(asked.repeats)]
+    planned, seconds, planned_peak, peak = (statistics.median(end[part] for end in ends) for part in (
+        "planned_seconds", "seconds", "planned_peak_bytes", "peak_bytes"))
+    spread = max(end["seconds"] for end in ends) - min(end["seconds"] for end in ends)
+    return Case(name, round(planned, 1), round(seconds, 1), round(seconds / planned, 2), round(spread / seconds, 2),
+                round(planned_peak / GIGABYTE, 2), round(peak / GIGABYTE, 2), round(peak / planned_peak, 2))
+
+
+def _run(name: str, asked: argparse.Namespace) -> dict[str, Any]:
+    """One run in a process of its own; its last event."""
+    tokens, settings = CASES[name]
+    rows = studio_home() / f"{tokens}.jsonl"
+    _write_rows(rows, tokens)
+    command = [sys.executable, "-m", "training", "run", "--data", str(rows), "--base", asked.base, "--json",
+               "--max_steps", str(asked.steps), "--save_steps", "100000",
+               *(part for key, value in settings.items() for part in (f"--{key}", str(value)))]
+    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def _write_rows(path: Path, tokens: int, count: int = 120) -> None:
+    """Conversations of log-normal length around so many tokens, in words that are a token each."""
+    rng = Random(tokens)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for _ in range(count):
+        words = max(4, min(round(rng.lognormvariate(0, 0.4) * tokens), 1000) - 12)
+        said = [" ".join(rng.choices(WORDS, k=part)) for part in (words // 4, words - words // 4)]
+        lines.append(json.dumps({"messages": [{"role": "user", "content": said[0]},
+                                              {"role": "assistant", "content": said[1]}]}))
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
