@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import Phi3ForCausalLM, PreTrainedTokenizerFast
 
 EMBEDDED = "phi3/tiny"
+SECONDS_FOR_THE_HUB = 5
 EMBEDDED_FOLDER = Path(__file__).parent / "tiny"
 PHI3_MINI = "microsoft/Phi-3-mini-4k-instruct"
 Precision = Literal["fp32", "bf16", "nf4"]
@@ -209,6 +210,8 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
+        if not _is_cached(name) and not _hub_answers():
+            raise LocalEntryNotFoundError(name)  # without a network its own retries would take half a minute
         return Path(hf_hub_download(name, "config.json"))
     except HFValidationError:
         raise ValueError(f"There is no folder {name}, and it can't be a Hub id (owner/name).") from None
@@ -217,6 +220,28 @@ def _from_hub(name: str) -> Path:
                          f"name. {EMBEDDED} works without a network.") from None
     except (RepositoryNotFoundError, OSError) as problem:
         raise ValueError(f"No model {name} on the Hub: {str(problem).splitlines()[0]}") from None
+
+
+def _is_cached(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def _hub_answers() -> bool:
+    """Whether the Hub can be reached at all; whatever it answers will do."""
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=SECONDS_FOR_THE_HUB)
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _json(path: Path) -> dict[str, Any]:
