@@ -47,7 +47,7 @@ def _behind(plan: Plan) -> str:
             ("Times each is seen", f"{batches.epochs:.3g}"), ("Tokens in all", f"{batches.tokens:,}"),
             ("Computed, with padding", f"{batches.padded:,} ({padding} times)"),
             ("Numbers learned", f"{plan.trainable:,}")]
-    memory = [(theme.PLAN_MEMORY[name], f"{value / GIBIBYTE:.2f} GB") for name, value in plan.memory.items()]
+    memory = [(theme.PLAN_MEMORY[name], _size(value)) for name, value in plan.memory.items()]
     time = [(theme.PLAN_TIME[name], duration(value)) for name, value in plan.seconds.items()]
     parts = "".join(map(_table, theme.PLAN_TABLES, (work, memory, time)))
     return f'<details class="behind"><summary>{theme.PLAN_BEHIND}</summary>{parts}</details>'
@@ -56,6 +56,11 @@ def _behind(plan: Plan) -> str:
 def _table(title: str, rows: Sequence[tuple[str, str]]) -> str:
     lines = "".join(f'<tr><th scope="row">{escaped(name)}</th><td>{escaped(value)}</td></tr>' for name, value in rows)
     return f'<table class="numbers"><caption>{escaped(title)}</caption><tbody>{lines}</tbody></table>'
+
+
+def _size(number: float) -> str:
+    """Bytes in the unit that suits them."""
+    return f"{number / GIBIBYTE:.2f} GB" if number > GIBIBYTE / 10 else f"{number / 1024**2:.1f} MB"
 
 
 def _gigabytes(number: float) -> str:
