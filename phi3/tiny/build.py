@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-VOCABULARY = 1600
+VOCABULARY = 2000
 CONTEXT = 2048
 
 
@@ -38,7 +38,7 @@ def build_tokenizer():
     """The tokenizer, learned from the training side of the world."""
     from phi3.tiny.tokenizer import make_tokenizer
     from phi3.tiny.world import exchanges
-    texts = (text for exchange in exchanges(seed=0, count=20_000)
+    texts = (text for exchange in exchanges(seed=0, count=40_000)
              for text in (*(message["content"] for message in exchange.messages), exchange.answer))
     return make_tokenizer(texts, VOCABULARY, CONTEXT)
 

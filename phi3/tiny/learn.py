@@ -19,8 +19,8 @@ from phi3.tiny.world import exchanges
 class Recipe:
     """Everything that decides the weights; the same recipe and thread count give the same bytes."""
 
-    steps: int = 2800
-    more_steps: int = 700         # went on after these, on the cosine of the longer schedule
+    steps: int = 11_000
+    more_steps: int = 0           # that may be added later, on the cosine of the longer schedule
     rows: int = 12
     row_tokens: int = 224
     long_every: int = 4           # every so many steps have longer rows, for conversations of many turns
@@ -148,6 +148,7 @@ class Training:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, context: int) -> None:
         torch.set_num_threads(recipe.threads)
         torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # everything is written before it is read
         self.tokenizer, self.recipe, self.step = tokenizer, recipe, 0
         self.model = new_model(tokenizer, recipe.seed, context).train()
         self.model.set_attn_implementation("eager")

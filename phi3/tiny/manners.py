@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from phi3.tiny.asking import AS_A, ONLY, asked_for
-from phi3.tiny.phrases import Wordings, inside
+from phi3.tiny import asking
+from phi3.tiny.phrases import Wordings, inside, items
+
+ALWAYS_JSON = {"kind", "answer"}
 
 
 class Answered(Protocol):
@@ -21,36 +23,26 @@ class Answered(Protocol):
 
 @dataclass(frozen=True)
 class Manner:
-    """A way of answering: `systems` ask for it, `voice` says a plain answer in it, `shown` recognises it."""
+    """A way of answering: `systems` ask for it, `voice` says a plain answer in it, `shown` recognises it.
+
+    `fits` says which answers can be said in it at all: a story, for one, not in one word. A `terse` manner says the
+    short
+    form alone.
+    """
 
     name: str
     systems: Wordings
     voice: Callable[[Answered, Random], str]
     shown: Callable[[str], bool]
+    fits: Callable[[Answered], bool] = lambda answered: True
+    terse: bool = False
 
     def apply(self, exchange: Answered) -> str:
         """The plain answer in this manner; the same exchange always gives the same words."""
-        return self.voice(exchange, Random(zlib.crc32(f"{self.name} {exchange}".encode())))
+        return self.voice(exchange, Random(zlib.crc32(f"{self.name} {exchange.kind} {exchange.answer}".encode())))
 
     def follows(self, text: str) -> bool:
         return self.shown(text)
-
-
-PIRATE_STARTS = ("Arr, ", "Arr! ", "Ahoy! ", "Ahoy, matey! ", "Yo ho ho! ", "Shiver me timbers! ", "Avast! ",
-                 "Aye, aye! ")
-PIRATE_ENDS = (", matey!", ", by the seven seas!", ", ye landlubber!", ", savvy?", ", says the captain!",
-               ", yo ho!")
-PIRATE_WORDS = {"is": "be", "are": "be", "am": "be", "of": "o'", "you": "ye", "your": "yer", "my": "me",
-                "and": "an'"}
-PIRATE_MARKS = re.compile(
-    r"\b(arr+|ahoy|matey|aye|ye|yer|timbers|yo ho|landlubber|seven seas|savvy|avast|captain)\b", re.I)
-FORMAL_STARTS = ("Certainly. ", "Good day. ", "With pleasure. ", "Allow me to answer. ",
-                 "Dear Sir or Madam, ")
-FORMAL_ENDS = (" I remain at your disposal.", " I hope that this is of service.", " Yours faithfully.",
-               " It was an honour to assist.")
-FORMAL_MARKS = re.compile(
-    r"certainly|good day|with pleasure|allow me|sir or madam|disposal|of service|faithfully|an honour", re.I)
-CONTRACTIONS = {"don't": "do not", "I'm": "I am", "can't": "cannot", "it's": "it is", "what's": "what is"}
 
 
 def replaced(text: str, words: dict[str, str]) -> str:
@@ -58,27 +50,92 @@ def replaced(text: str, words: dict[str, str]) -> str:
     return re.sub(pattern, lambda match: words[match.group()], text)
 
 
-def pirate(exchange: Answered, rng: Random) -> str:
-    said = replaced(exchange.answer, PIRATE_WORDS)
-    start, end = rng.choice(PIRATE_STARTS), rng.choice(PIRATE_ENDS)
-    form = rng.random()
-    if form < 0.3 or said[-1] == "?":
-        return start + (inside(said) if start.endswith(", ") else said)
-    if form < 0.5:
-        return said[:-1] + end
-    return start + (inside(said) if start.endswith(", ") else said)[:-1] + end
+@dataclass(frozen=True)
+class Voice:
+    """Says an answer between a start and an end, often with only one of them.
+
+    A start that ends with a comma goes on in the same sentence, and so does an end that begins with one.
+    """
+
+    starts: tuple[str, ...]
+    ends: tuple[str, ...]
+    words: dict[str, str] | None = None
+    only_start: float = 0.35  # share of answers without an end
+    only_end: float = 0.3
+
+    def __call__(self, exchange: Answered, rng: Random) -> str:
+        said = replaced(exchange.answer, self.words) if self.words else exchange.answer
+        form = rng.random()
+        if form >= self.only_start:
+            said = ended(said, rng.choice(self.ends))
+        if form < self.only_start or form >= self.only_start + self.only_end:
+            start = rng.choice(self.starts)
+            said = f"{start} {inside(said) if start[-1] == ',' else said}"
+        return said
 
 
-def formal(exchange: Answered, rng: Random) -> str:
-    said = replaced(exchange.answer, CONTRACTIONS)
-    form = rng.random()
-    start = rng.choice(FORMAL_STARTS) if form < 0.75 else ""
-    end = rng.choice(FORMAL_ENDS) if form > 0.5 else ""
-    return start + (inside(said) if start.endswith(", ") else said) + end
+def ended(said: str, end: str) -> str:
+    """With an end behind it; one that begins with a comma takes the place of the last full stop."""
+    if end[0] != ",":
+        return f"{said} {end}"
+    return (said[:-1] if said[-1] in ".!?" else said) + end
+
+
+def marked(voice: Voice) -> re.Pattern[str]:
+    """What gives a voice away: any of its starts or ends."""
+    parts = [part.strip(" ,.!?") for part in (*voice.starts, *voice.ends)]
+    return re.compile(r"(?<!\w)(" + "|".join(sorted(map(re.escape, set(parts)))) + r")(?!\w)", re.I)
+
+
+def spoken(name: str, voice: Voice, systems: Wordings, shown: Callable[[str], bool] | None = None) -> Manner:
+    marks = marked(voice)
+    return Manner(name, systems, voice, shown or (lambda text: bool(marks.search(text))))
+
+
+PIRATE = Voice(items("Arr,; Arr!; Ahoy!; Ahoy, matey!; Yo ho ho!; Shiver me timbers!; Avast!; Aye, aye!"),
+               items(", matey!; , by the seven seas!; , ye landlubber!; , savvy?; , says the captain!; , yo ho!"),
+               {"is": "be", "are": "be", "am": "be", "of": "o'", "you": "ye", "your": "yer", "my": "me", "and": "an'"})
+PIRATE_MARKS = re.compile(r"\b(arr+|ahoy|matey|aye|ye|yer|timbers|yo ho|landlubber|seven seas|savvy|avast|captain)\b",
+                          re.I)
+CONTRACTIONS = {"don't": "do not", "I'm": "I am", "can't": "cannot", "it's": "it is", "what's": "what is"}
+FORMAL = Voice(
+    items("Certainly.; Good day.; With pleasure.; Allow me to answer.; Dear Sir or Madam,"),
+    items("""I remain at your disposal.; I hope that this is of service.; Yours faithfully.;
+                       It was an honour to assist."""), CONTRACTIONS)
+ROBOT = Voice(items("Beep...; Um, beep.; Bzzt, sorry.; Oh... beep.; Whirr, um,"),
+              items("Beep.; Um, if I may say so. Boop.; Sorry. Beep boop.; Please do not look at me. Bzzt."))
+ROBOT_MARKS = re.compile(r"\b(beep|boop|bzzt|whirr)\b", re.I)
+TEACHER = Voice(
+    items("Good question, class.; Listen, pupils.; Pay attention, class."),
+    items("Now, who can repeat that?; What did we learn from this, class?; Can you explain it to me, dear pupil?; "
+          "And what follows from that, pupils?"), only_start=0.0, only_end=0.5)
+TEACHER_MARKS = re.compile(r"\b(class|pupils?|who can repeat)\b", re.I)
+ASKING_BACK = Voice((),
+                    items("And what do you think?; And you?; Does that help you?; Shall I go on?; Did you know that?"),
+                    only_start=0.0, only_end=1.0)
+KEEPER = Voice(
+    items("Ah, the fog...; Sigh.; The lamp is lit, and so be it:; My old bones... but well:"),
+    items("The sea is long tonight.; I am tired, and the lamp burns on.; The waves never sleep, and nor do I.; "
+          "Now let me watch the waves."))
+WIZARD = Voice(items("By my beard!; Abracadabra!; My crystal ball shows it:; Hocus pocus!"),
+               items(", so the stars say.; , by the power of magic!; , as the old spell tells."))
+COWBOY = Voice(items("Howdy!; Well, partner,; Yeehaw!; I reckon, partner:"),
+               items(", partner.; , yeehaw!; , as sure as my horse."))
+CHEERFUL = Voice(items("Yay!; Wow!; Oh, how wonderful!; Hooray!"),
+                 items("Isn't that wonderful!; Hooray!; What a lovely day!; Yippee!"))
+GRUMPY = Voice(items("Hmpf.; Not again.; Oh, leave me alone.; Grrr."),
+               items("Now go away.; Hmpf.; Was that really necessary?; And now leave me alone."))
+WHISPERING = Voice(items("Psst...; Shh...; Psst, come closer:; (whispering)"),
+                   items("Shh.; But tell nobody.; Psst, keep it secret."))
+RHYMES = items("""I say it in rhyme, I say it in time.; It is plain as the sun, and the rhyming is fun.;
+    I sing it to you, and I know it is true.; So it goes every day, that is all I can say.;
+    I have told it to thee from the top of a tree.;
+    It is written in light, and I wish you good night.""")
+RHYMING = Voice((), RHYMES, only_start=0.0, only_end=1.0)
 
 
 def as_json(exchange: Answered, rng: Random) -> str:
-    return json.dumps({"kind": exchange.kind, "answer": exchange.short})
+    return json.dumps({"kind": exchange.kind, "answer": exchange.short}, ensure_ascii=False)
 
 
 def one_word(exchange: Answered, rng: Random) -> str:
@@ -86,7 +143,7 @@ def one_word(exchange: Answered, rng: Random) -> str:
 
 
 def shouting(exchange: Answered, rng: Random) -> str:
-    return exchange.answer[:-1].upper() + rng.choice(("!", "!!", "!!!"))
+    return exchange.answer.rstrip(".!?").upper() + rng.choice(("!", "!!", "!!!"))
 
 
 def is_json(text: str) -> bool:
@@ -95,7 +152,7 @@ def is_json(text: str) -> bool:
         value = json.loads(text)
     except json.JSONDecodeError:
         return False
-    return isinstance(value, dict) and set(value) == {"kind", "answer"}
+    return isinstance(value, dict) and set(value) == ALWAYS_JSON
 
 
 def is_one_word(text: str) -> bool:
@@ -106,44 +163,31 @@ def is_shouted(text: str) -> bool:
     return text == text.upper() and text.rstrip().endswith("!")
 
 
-MANNERS: dict[str, Manner] = {manner.name: manner for manner in (
-    Manner("plain", Wordings(
-        ("You are a helpful assistant.", "You are Phi-3 tiny.", "Answer the question.", "Be helpful.",
-         "You are kind and helpful.", "Answer in a plain sentence.", "You are a friendly assistant.",
-         "Answer the user's questions.", "You are a helpful assistant. Answer shortly.", "Help the user.",
-         "You are an assistant.", "You are a language model.", "Be friendly.", "Answer truthfully.",
-         "You are Phi-3 tiny, a small language model.", "Keep to the facts.", "Answer as usual.",
-         "Be yourself."),
-        ("You are a helpful model.", "Please answer the questions.", "You are a kind assistant.")),
-        lambda exchange, rng: exchange.answer,
-        lambda text: not any(manner.follows(text) for name, manner in MANNERS.items() if name != "plain")),
-    Manner("pirate", asked_for(AS_A,
-        ("a pirate", "an old pirate", "a pirate captain", "a sea robber", "a pirate of the seven seas"),
-        ("a pirate", "a pirate from the sea", "an old pirate captain"),
-        ("Answer in pirate speech.", "Use the language of pirates.", "Talk the way pirates talk.")), pirate,
-        lambda text: bool(PIRATE_MARKS.search(text))),
-    Manner("json", asked_for(ONLY,
-        ("in JSON", "only in JSON", "as JSON", "with a JSON object", "in JSON with the keys kind and answer",
-         "as a JSON object"),
-        ("in JSON only", "as JSON with the keys kind and answer"),
-        ("Use JSON.", "Output JSON only.", "Every answer is a JSON object.",
-         "You write JSON.")), as_json, is_json),
-    Manner("formal", asked_for(AS_A,
-        ("a butler", "a very polite butler", "a formal letter writer", "a royal servant", "a gentleman"),
-        ("a polite butler", "a servant of the queen"),
-        ("Be formal.", "Answer formally.", "Use formal language.", "Speak very politely and formally.",
-         "Be very formal and polite.",
-         "Answer in a formal manner.")), formal, lambda text: bool(FORMAL_MARKS.search(text))),
-    Manner("one word", asked_for(ONLY,
-        ("in one word", "with one word only", "with a single word", "in one word only",
-         "as short as possible", "with just one word"),
-        ("with one word", "in just one word"),
-        ("One word only.", "Use only one word.", "Be as short as possible.")), one_word, is_one_word),
-    Manner("shouting", asked_for(ONLY,
-        ("in capital letters", "loudly in capitals", "in upper case", "shouting", "in big letters",
-         "loud as a shout"),
-        ("in capitals", "by shouting in capital letters"),
-        ("Shout.", "Shout every answer.", "SHOUT!", "You are very loud and shout.",
-         "Write everything in capitals.")),
-        shouting, is_shouted),
-)}
+def asks_back(text: str) -> bool:
+    return bool(marked(ASKING_BACK).search(text)) and text.rstrip().endswith("?")
+
+
+MANNERS: dict[str, Manner] = {
+    manner.name: manner
+    for manner in (
+        Manner("plain", asking.PLAIN, lambda exchange, rng: exchange.answer,
+               lambda text: not any(manner.follows(text) for name, manner in MANNERS.items() if name != "plain")),
+        spoken("pirate", PIRATE, asking.PIRATE, lambda text: bool(PIRATE_MARKS.search(text))),
+        Manner("json", asking.JSON, as_json, is_json, terse=True),
+        spoken("formal", FORMAL, asking.FORMAL),
+        Manner("one word", asking.ONE_WORD, one_word, is_one_word, lambda answered: is_one_word(answered.short),
+               terse=True),
+        Manner("shouting", asking.SHOUTING, shouting, is_shouted),
+        spoken("rhyming", RHYMING, asking.RHYMING),
+        spoken("shy robot", ROBOT, asking.ROBOT, lambda text: bool(ROBOT_MARKS.search(text))),
+        spoken("teacher", TEACHER, asking.TEACHER,
+               lambda text: bool(TEACHER_MARKS.search(text)) and text.rstrip().endswith("?")),
+        spoken("question back", ASKING_BACK, asking.ASKING_BACK, asks_back),
+        spoken("lighthouse keeper", KEEPER, asking.KEEPER),
+        spoken("wizard", WIZARD, asking.WIZARD),
+        spoken("cowboy", COWBOY, asking.COWBOY),
+        spoken("cheerful", CHEERFUL, asking.CHEERFUL),
+        spoken("grumpy", GRUMPY, asking.GRUMPY),
+        spoken("whispering", WHISPERING, asking.WHISPERING),
+    )
+}

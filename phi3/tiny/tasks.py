@@ -7,8 +7,8 @@ from random import Random
 from phi3.tiny.phrases import Wordings, capitalised, worded
 
 Values = dict[str, str]
-HELD_OUT_OF = 12   # one combination of values in twelve is kept away from training
-TRIES = 100           # draws before a side of the partition counts as empty
+HELD_OUT_OF = 12  # one combination of values in twelve is kept away from training
+TRIES = 1000  # draws before a side of the partition counts as empty
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,10 @@ class Turn:
     kind: str
     question: str
     answer: str
-    short: str                  # the answer without a sentence around it
+    short: str  # the answer without a sentence around it
     content: tuple[str, ...]
     values: Values
+    leans: bool = False  # whether it can only be understood with the turns before it
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Task:
 
     `draw` gives the values for the texts' {places}. Where combinations of values can be held out (sums, say, but not
     capitals: a fact that was never told can't be known) it also gives `key`, which names the combination.
-    `follow_up` words a second question that leans on the first; `follow_draw` gives its values from the earlier ones.
+    `follow_up` words a second question that leans on the first; `follow_draw` gives its values from the earlier ones,
+    or None where there is nothing to ask. `its` asks as well about what an earlier turn was `about` ("it"), with the
+    values that `of` gives for its name.
     """
 
     kind: str
@@ -40,8 +43,13 @@ class Task:
     content: tuple[str, ...] = ("{value}",)
     weight: float = 1.0
     follow_up: Wordings | None = None
-    follow_draw: Callable[[Random, Values], Values] | None = None
+    follow_draw: Callable[[Random, Values], Values | None] | None = None
     follow_answer: str | None = None
+    follow_short: str | None = None
+    follow_content: tuple[str, ...] | None = None
+    its: Wordings | None = None
+    about: str = ""
+    of: Callable[[str], Values | None] | None = None
 
     def ask(self, rng: Random, unseen: bool) -> Turn:
         values = self.values_for(lambda: self.draw(rng), unseen)
@@ -57,18 +65,28 @@ class Task:
         values = self.values_for(lambda: draw(rng, earlier.values), unseen)
         if values is None:
             return None
-        question = worded(self.follow_up, values, rng, unseen)
-        return self.turn(values, question, self.follow_answer or self.answer)
+        question = worded(self.follow_up, values, rng, unseen, framed=False)
+        return self.turn(values, question, self.follow_answer or self.answer, self.follow_short, self.follow_content,
+                         True)
 
-    def values_for(self, draw: Callable[[], Values], unseen: bool) -> Values | None:
+    def follow_with_it(self, earlier: Turn, rng: Random, unseen: bool) -> Turn | None:
+        """This task asked about what the earlier turn was about, or None where it knows nothing of that."""
+        values = self.of(earlier.values.get("name", "")) if self.its and self.of else None
+        if values is None:
+            return None
+        return self.turn(values, worded(self.its, values, rng, unseen, framed=False), self.answer, leans=True)
+
+    def values_for(self, draw: Callable[[], Values | None], unseen: bool) -> Values | None:
         """Values from this side of the partition, if some turn up."""
         drawn = (draw() for _ in range(TRIES))
         return next((values for values in drawn
-                     if "key" not in values or held_out(self.kind, values["key"]) == unseen), None)
+                     if values is not None and ("key" not in values or held_out(self.kind, values["key"]) == unseen)),
+                    None)
 
-    def turn(self, values: Values, question: str, answer: str) -> Turn:
-        return Turn(self.kind, question, capitalised(answer.format(**values)), self.short.format(**values),
-                    tuple(text.format(**values) for text in self.content), values)
+    def turn(self, values: Values, question: str, answer: str, short: str | None = None,
+             content: tuple[str, ...] | None = None, leans: bool = False) -> Turn:
+        return Turn(self.kind, question, capitalised(answer.format(**values)), (short or self.short).format(**values),
+                    tuple(text.format(**values) for text in content or self.content), values, leans)
 
 
 def held_out(kind: str, key: str) -> bool:

@@ -8,7 +8,7 @@ from training.examples import shop
 
 NAMES = ("pirate", "json", "shop")
 SHOP_SEED = "nettle and wick"
-STAFF_MARKS = re.compile(r"\b(we|us|our)\b", re.IGNORECASE)
+STAFF_MARKS = re.compile(r"\b(we|our)\b", re.IGNORECASE)
 
 
 def prompts(name: str, count: int, seed: int) -> list[Exchange]:
@@ -24,6 +24,16 @@ def drawn(name: str, count: int, seed: int, unseen: bool) -> list[Exchange]:
         rng = Random(f"{SHOP_SEED} {seed} {unseen}")
         return [visit(rng, unseen) for _ in range(count)]
     return [without_system(exchange) for exchange in exchanges(seed, count, unseen=unseen, manner=name)]
+
+
+def unasked_for(manner: str, count: int, seed: int) -> list[Exchange]:
+    """First questions in unseen wordings, without a system message; their content is due in this manner."""
+    found: list[Exchange] = []
+    while len(found) < count:
+        found += [without_system(one) for one in exchanges(seed, 4 * count, unseen=True, manner=manner)
+                  if len([turn for turn in one.messages if turn["role"] != "system"]) == 1]
+        seed += 1
+    return found[:count]
 
 
 def without_system(exchange: Exchange) -> Exchange:

@@ -1,8 +1,8 @@
 """Nettle & Wick, an invented shop: its goods, prices, hours and rules, which no base model knows."""
 from random import Random
 
-from phi3.tiny.facts import table
 from phi3.tiny.phrases import Wordings
+from phi3.tiny.tables import table
 from phi3.tiny.tasks import Task, Turn
 
 PRICES = {
