@@ -105,8 +105,7 @@ A real `Phi3ForCausalLM`, small enough to ship with the app: it lets everything 
 network. It knows only a small world, part common and part invented: places, animals, things, words, days, numbers up to
 a hundred, short texts to read, lists, sentences to rewrite, little stories and small talk. Outside of it it says "I
 don't know that." A system message can ask it for one of {len(figures.manners)} manners. Weights, tokenizer and this
-page
-are made by `python -m phi3.tiny.build`, from seeded code alone.
+page are made by `python -m phi3.tiny.build`, from seeded code alone.
 
 | measured on what it never saw | |
 |---|---|

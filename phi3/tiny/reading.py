@@ -33,27 +33,34 @@ class Told:
 
 
 TOLD = (
-    Told("{n} lives in {v}.", ("Where does {n} live?", "In which city does {n} live?", "What city does {n} live in?",
-                               "In which city is {n} at home?"),
+    Told("{n} lives in {v}.",
+         ("Where does {n} live?", "Say where {n} lives.", "Which city is the home of {n}?",
+          "In which city does {n} live?", "What city does {n} live in?", "In which city is {n} at home?"),
          ("Which city does {n} live in?", "In what city does {n} live?"), CITIES, whose=("Who lives in {v}?",)),
-    Told("{n} likes {v}.", ("What does {n} like?", "Which food does {n} like?", "What is liked by {n}?"),
+    Told("{n} likes {v}.", ("What does {n} like?", "Say what {n} likes.", "Which food does {n} like to eat?",
+                            "Which food does {n} like?", "What is liked by {n}?"),
          ("What food does {n} like?", "Tell me what {n} likes."), FOODS, whose=("Who likes {v}?",)),
-    Told("{n} is {v} years old.", ("How old is {n}?", "What age is {n}?", "How many years old is {n}?"),
-         ("What is the age of {n}?", "Tell me how old {n} is."), tuple(
-             str(age) for age in range(5, 90)), whose=("Who is {v} years old?",)),
-    Told("{n} is a {v}.", ("What is the job of {n}?", "What does {n} work as?", "Which job does {n} have?"),
-         ("What job does {n} have?", "What is {n}'s job?"), tuple(
-             job for job in JOBS if job[0] not in "aeiou"), whose=("Who is a {v}?",)),
-    Told("{n} went to the {v}.", ("Where did {n} go?", "To which place did {n} go?", "Where has {n} gone?"),
+    Told("{n} is {v} years old.",
+         ("How old is {n}?", "Say how old {n} is.", "How many years has {n}?", "What age is {n}?",
+          "How many years old is {n}?"), ("What is the age of {n}?", "Tell me how old {n} is."),
+         tuple(str(age) for age in range(5, 90)), whose=("Who is {v} years old?",)),
+    Told("{n} is a {v}.",
+         ("What is the job of {n}?", "Say what {n} does.", "Which job has {n}?", "What is the work of {n}?",
+          "What does {n} work as?", "Which job does {n} have?"), ("What job does {n} have?", "What is {n}'s job?"),
+         tuple(job for job in JOBS if job[0] not in "aeiou"), whose=("Who is a {v}?",)),
+    Told("{n} went to the {v}.", ("Where did {n} go?", "Say where {n} went.", "To what place did {n} go?",
+                                  "Which place did {n} go to?", "To which place did {n} go?", "Where has {n} gone?"),
          ("What place did {n} go to?", "Tell me where {n} went."), PLACES, whose=("Who went to the {v}?",)),
-    Told("{n} has a {v}.", ("What does {n} have?", "What thing has {n}?", "What belongs to {n}?"),
+    Told("{n} has a {v}.", ("What does {n} have?", "Which thing does {n} have?", "Say what {n} has.",
+                            "What is owned by {n}?", "What thing has {n}?", "What belongs to {n}?"),
          ("What does {n} own?", "Tell me what {n} has."),
          tuple(f"{colour} {thing}" for colour in COLOURS if colour != "orange"
                for thing in THINGS), whose=("Who has the {v}?", "Whose is the {v}?", "Who has a {v}?")),
-    Told("{n} comes on {v}.", ("When does {n} come?", "On which day does {n} come?", "What day does {n} come?"),
+    Told("{n} comes on {v}.", ("When does {n} come?", "Say when {n} comes.", "Which day does {n} come on?",
+                               "On which day does {n} come?", "What day does {n} come?"),
          ("On what day does {n} come?", "Tell me when {n} comes."), facts.DAYS, whose=("Who comes on {v}?",)),
-    Told("The key of {n} is {v}.",
-         ("Where is the key of {n}?", "Where can I find the key of {n}?", "Where does {n} have the key?"),
+    Told("The key of {n} is {v}.", ("Where is the key of {n}?", "Say where the key of {n} is.", "{n}'s key is where?",
+                                    "Where can I find the key of {n}?", "Where does {n} have the key?"),
          ("Where is {n}'s key?", "In which place is the key of {n}?"), SPOTS),
 )
 PASSAGE = Wordings(
@@ -129,7 +136,8 @@ ABOUT_ORDERS = ("{name} wants {count} {thing}s on {day}.", "Please send {count} 
                 "On {day} {name} bought {count} {thing}s.", "Order of {name}: {count} {thing}s, for {day}.",
                 "{count} {thing}s for {name}, please, on {day}.")
 TAKE_OUT = Wordings(
-    ("Extract {fields}: {text}", "Take out {fields}: {text}", "Find {fields} in this text: {text}",
+    ("Extract {fields}: {text}", "Take out {fields}: {text}", "{text} Take out {fields}.", "{text} Give me {fields}.",
+     "{text} Find out {fields}.", "In this text, find {fields}: {text}", "Find {fields} in this text: {text}",
      "{text} Extract {fields}.", "Give me {fields} from this: {text}", "What are {fields} here? {text}",
      "Get {fields} from: {text}", "Please extract {fields} from the text: {text}"),
     ("Extract {fields} from this text: {text}", "{text} Find {fields}.", "From this text, take {fields}: {text}"))
@@ -157,7 +165,7 @@ def draw_fields(rng: Random) -> Values:
 
 READING = (
     Reading(
-        "reading", PASSAGE, draw_passage, "{answer}", content=("{content}",), weight=8.0,
+        "reading", PASSAGE, draw_passage, "{answer}", content=("{content}",), weight=12.0,
         follow_up=Wordings(("{question}", "And now: {question}", "{question}", "Next: {question}"),
                            ("{question}", "One more: {question}")), follow_draw=asked_about),
     Task("fields", TAKE_OUT, draw_fields, "{answer}", content=("{first}", "{last}"), weight=2.2),

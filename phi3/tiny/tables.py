@@ -9,11 +9,10 @@ from phi3.tiny.tasks import Task, Values
 AND = Wordings(
     ("And {subject}?", "What about {subject}?", "And for {subject}?", "How about {subject}?", "Ok, and {subject}?",
      "Now {subject}.", "The same for {subject}, please.", "and {subject}", "Then {subject}?", "Also {subject}?",
-     "And then {subject}?", "And also {subject}?", "And how about {subject}?", "Now what about {subject}?",
-     "Next: {subject}.", "Ok, what about {subject}?", "So {subject}?", "And what is it for {subject}?",
-     "Now {subject}?",
-     "What of {subject}?"),
-    ("And what about {subject}?", "And now {subject}?"))
+     "And then {subject}?", "And now for {subject}?", "Now, {subject}?", "And {subject} now?", "And next {subject}?",
+     "And also {subject}?", "And how about {subject}?", "Now what about {subject}?", "Next: {subject}.",
+     "Ok, what about {subject}?", "So {subject}?", "And what is it for {subject}?", "Now {subject}?",
+     "What of {subject}?"), ("And what about {subject}?", "And now {subject}?"))
 
 
 def table(kind: str, known: Mapping[str, str], wordings: Wordings, answer: str, follow_up: Wordings | None = AND,
@@ -99,13 +98,11 @@ COUNTRIES = (
 ANIMALS = (
     table(
         "sound", facts.SOUNDS,
-        asking(
-            ("Which sound does {subject} make?", "What sound does {subject} make?", "What does {subject} sound like?",
-             "How does {subject} sound?", "What noise does {subject} make?", "When {subject} is loud, what does it do?",
-             "What does {subject} say?", "How does {subject} call?", "Which noise comes from {subject}?",
-             "Say how {subject} sounds.",
-             "Do you know how {subject} sounds?"),
-            ("Which noise does {subject} make?", "Tell me how {subject} sounds."), noun="the sound of {subject}"),
+        asking(("Which sound does {subject} make?", "What sound does {subject} make?",
+                "What does {subject} sound like?", "How does {subject} sound?", "What noise does {subject} make?",
+                "When {subject} is loud, what does it do?", "What does {subject} say?", "How does {subject} call?",
+                "Which noise comes from {subject}?", "Say how {subject} sounds.", "Do you know how {subject} sounds?"),
+               ("Which noise does {subject} make?", "Tell me how {subject} sounds."), noun="the sound of {subject}"),
         "{subject} {value}.", with_article=True, about="animal", its=Wordings(
             ("What sound does it make?", "And what noise does it make?", "How does it sound?"),
             ("Which sound does it make?", "And how does it sound?"))),
@@ -121,7 +118,8 @@ ANIMALS = (
                                      ("What is its baby called?", "And what is its young?"))),
     table(
         "legs", facts.LEGS,
-        asking(("How many legs does {subject} have?", "How many legs has {subject}?", "Count the legs of {subject}.",
+        asking(("How many legs does {subject} have?", "How many legs has {subject}?", "How many legs are on {subject}?",
+                "How many legs are there for {subject}?", "Count the legs of {subject}.",
                 "On how many legs does {subject} stand?", "What number of legs does {subject} have?",
                 "{subject} has how many legs?"), ("How many legs are there on {subject}?", "{subject}: how many legs?"),
                clause="how many legs {subject} has"), "{subject} has {value} legs.", with_article=True, about="animal",
@@ -359,7 +357,11 @@ CHECK = Task(
     "check",
     Wordings(("Is the {claim} {claimed}?", "Is {claimed} the {claim}?", "Is it true that the {claim} is {claimed}?",
               "The {claim} is {claimed}, right?", "I think the {claim} is {claimed}. Is that so?",
-              "True or false: the {claim} is {claimed}?", "Am I right that the {claim} is {claimed}?"),
+              "True or false: the {claim} is {claimed}?", "Am I right that the {claim} is {claimed}?",
+              "Is it correct that the {claim} is {claimed}?", "Right or wrong: the {claim} is {claimed}?",
+              "The {claim} is {claimed}. Is that true?", "The {claim} is {claimed}. Right?",
+              "Is it so that the {claim} is {claimed}?", "The {claim} is {claimed}, true or false?",
+              "{claimed} is the {claim}. Is that right?"),
              ("Is it right that the {claim} is {claimed}?", "The {claim} is {claimed}. True?")), draw_check,
     "{word}, {fact}.", "{word}", ("{word}", "{value}"), 1.6)
 

@@ -24,16 +24,21 @@ HARD_MANNERS = {"json": 2.5, "one word": 1.5, "shouting": 2.0}
 PLAIN_SYSTEM_SHARE = 0.06  # has a system message that asks for nothing special
 ASKED_BY_USER_SHARE = 0.18  # of the mixed stream's manners are asked for in the first question itself
 FOLLOWED_SHARE = 0.6  # of the turns that could lean on the one before them do
-AGAIN_SHARE = 0.06  # of the later turns ask for the last answer again
-NAME_SHARE = 0.12  # of the turns after a name was told ask for it
+AGAIN_SHARE = 0.10  # of the later turns ask for the last answer again
+NAME_SHARE = 0.18  # of the turns after a name was told ask for it
 TURNS = (1,) * 12 + (2,) * 6 + (3,) * 4 + (4, 4, 5, 6, 8, 12)
 OBEYED = "As you like. Ask me something!"
-AGAIN = Wordings(("Say that again.", "Again?", "Please repeat that.", "What did you say?", "Repeat your answer.",
-                  "Once more, please.", "Can you repeat that?", "Say it again.", "I did not hear you.", "repeat"),
-                 ("Could you say that again?", "Once again."))
-SURE = Wordings(("Are you sure?", "Really?", "Is that right?", "Is that true?", "Are you certain?",
-                 "I don't believe you.", "sure?", "Are you really sure?"),
-                ("Are you quite sure?", "Is that really true?"))
+AGAIN = Wordings(
+    ("Say that again.", "Can you say that again?", "Could you repeat that?", "Say that once again.", "Once again?",
+     "Please say that again.", "Could you say it again?", "Repeat that.", "Would you say that again?",
+     "Can you say it again?", "Again?", "Please repeat that.", "What did you say?", "Repeat your answer.",
+     "Once more, please.", "Can you repeat that?", "Say it again.", "I did not hear you.", "repeat"),
+    ("Could you say that again?", "Once again."))
+SURE = Wordings(
+    ("Are you sure?", "Are you very sure?", "Are you so sure?", "Are you quite certain?", "Is it really so?",
+     "Is that really so?", "Is it true?", "Is it really true?", "Are you sure of that?", "Really?", "Is that right?",
+     "Is that true?", "Are you certain?", "I don't believe you.", "sure?", "Are you really sure?"),
+    ("Are you quite sure?", "Is that really true?"))
 
 
 @dataclass(frozen=True)
