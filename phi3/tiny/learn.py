@@ -20,7 +20,7 @@ class Recipe:
     """Everything that decides the weights; the same recipe and thread count give the same bytes."""
 
     steps: int = 11_000
-    more_steps: int = 1300           # that may be added later, on the cosine of the longer schedule
+    more_steps: int = 500            # that may be added later, on the cosine of the longer schedule
     rows: int = 12
     row_tokens: int = 224
     long_every: int = 4           # every so many steps have longer rows, for conversations of many turns
