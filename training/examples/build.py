@@ -35,8 +35,9 @@ def rows(name: str, count: int = ROWS, seed: int = SEED) -> list[dict[str, list[
 
 
 def is_taught(exchange: Exchange) -> bool:
-    """Whether it is short enough to be quick to learn from, and right for any base."""
-    if len(exchange.messages) >= LONGEST:
+    """Whether it is short enough to be quick to learn from, cleanly written, and right for any base."""
+    written = [message["content"] for message in exchange.messages]
+    if len(written) >= LONGEST or any(text != text.strip() or not text for text in written):
         return False
     said = " ".join((*(message["content"] for message in exchange.messages), exchange.answer)).lower()
     return not any(words.lower().rstrip(".") in said for words in NOT_TAUGHT)

@@ -48,7 +48,7 @@ TASKS = (
     table("price", PRICES, PRICE, "We sell {subject} for {value} crowns.", AND, weight=7),
     table("place", PLACES, PLACE, "We keep {subject} {value}.", AND, weight=3),
     table("hours", HOURS, HOUR, "On {subject} we are {value}.", AND, weight=3),
-    rule("address", "You find us at 12 Heron Lane, behind the old mill.", ("12 Heron Lane",), Wordings(
+    rule("address", "You find our shop at 12 Heron Lane, behind the old mill.", ("12 Heron Lane",), Wordings(
         ("Where is your shop?", "What is your address?", "How do I find your shop?",
          "In which street are you?", "Where are you?", "Tell me the address of the shop."),
         ("What's the address of your shop?", "Where do I find your shop?"))),
