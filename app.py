@@ -1,15 +1,18 @@
 """Builds the studio's parts, hands them to the page, and serves it."""
 
 # Before everything else: on a ZeroGPU it changes torch when it is imported, so it has to be first.
-import spaces  # noqa: F401, I001
+import spaces  # noqa: I001
 
+import inspect
 import logging
 import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 # Nothing on this page may ask another machine for anything.
@@ -17,11 +20,17 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 # Gradio would read the port when it is imported, and answer a wrong one with a traceback.
 os.environ["STUDIO_PORT"] = os.environ.pop("GRADIO_SERVER_PORT", "")
 
+import gradio as gr
+
 from adapters.library import Library
+from phi3 import lending
+from phi3.generate import Answer, Lane
 from phi3.machine import studio_home, this_machine
 from phi3.models import base_facts, chosen_base
 from tabs import page, theme
+from tabs.plainly import plainly
 from tabs.studio import Studio
+from training import lease
 from training.config import recommended
 from training.run import Runs
 
@@ -45,17 +54,19 @@ def built() -> Studio:
     """All parts but the loaded base; ValueError where STUDIO_BASE names none that can be used."""
     home, machine = studio_home(), this_machine()
     facts = base_facts(chosen_base(machine.kind != "cpu"))
-    return Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home))
+    studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home))
+    return placed(studio) if machine.kind == "zerogpu" else studio
 
 
 def serve(studio: Studio, host: str, port: int) -> None:
-    """The page first, the base behind it: the page needn't wait for torch."""
+    """The page first, the base behind it, unless it is placed already: the page needn't wait for torch."""
     demo = page.build(studio).queue(max_size=64)
     demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme.studio_theme(),
                 css_paths=[theme.STYLESHEET], favicon_path=theme.FAVICON, footer_links=[], run_history=False,
                 ssr_mode=False, quiet=True)
     print(f"{theme.TITLE} is open at http://{host}:{port}  (Ctrl+C ends it)", flush=True)
-    threading.Thread(target=load_behind, args=(studio,), daemon=True).start()
+    if not studio.answerer.done():
+        threading.Thread(target=load_behind, args=(studio,), daemon=True).start()
     demo.block_thread()
 
 
@@ -74,6 +85,73 @@ def _fill(promised: Future[Any], load: Callable[[], Any]) -> None:
     except Exception as problem:
         logging.getLogger("studio").exception("The base could not be loaded")
         promised.set_exception(problem)
+
+
+def placed(studio: Studio) -> Studio:
+    """The studio for a ZeroGPU: the base lies on "cuda" before the launch, which packs it, and what needs the card
+    borrows it. ValueError where STUDIO_TURN_SECONDS is none.
+
+    A worker is forked from this process: what it needs is imported and loaded before the first one.
+    """
+    import torch
+
+    import training.train  # noqa: F401
+    from phi3.models import load_base
+
+    # A forked process that computes in threads after its parent did so waits for them for ever.
+    torch.set_num_threads(1)
+    longest = turn_seconds(os.environ.get("STUDIO_TURN_SECONDS", ""))
+    base = load_base(studio.facts.id)
+
+    def train(run_id: str, seconds: int) -> None:
+        lease.train_within(base, studio.runs.get(run_id), seconds)
+
+    def answer(lanes: Sequence[Lane], flag: str, seconds: int) -> Iterator[list[Answer]]:
+        yield from lending.answered_within(base, lanes, flag, seconds)
+
+    answerer = lending.LentAnswerer(lent(answer, lambda lanes, flag, seconds: seconds), studio.home)
+    studio.answerer.set_result(answerer)
+    studio.tokenizer.set_result(base.tokenizer)
+    return replace(studio, lend=lent(train, lambda run_id, seconds: seconds), turn_seconds=longest)
+
+
+def lent(task: Callable[..., Any], seconds: Callable[..., int]) -> Callable[..., Any]:
+    """The task in a worker that has the GPU, for as long as `seconds` says of the same arguments; Refused where none
+    is lent.
+
+    Only a `gr.Error` keeps its text on its way out of a worker, so the task speaks plainly inside of it.
+    """
+    borrowed = spaces.GPU(duration=seconds)(plainly(task))
+
+    def streamed(*given: Any) -> Iterator[Any]:
+        with _refusals():
+            yield from borrowed(*given)
+
+    def done(*given: Any) -> Any:
+        with _refusals():
+            return borrowed(*given)
+
+    return streamed if inspect.isgeneratorfunction(task) else done
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What `spaces` says when it lends nothing, as the sentence that the page shows."""
+    try:
+        yield
+    except gr.Error as problem:
+        if problem.title.startswith("ZeroGPU"):
+            raise lending.Refused(lending.refusal_of(str(problem.message))) from problem
+        raise
+    except RuntimeError as problem:
+        raise lending.Refused(lending.refusal_of(str(problem))) from problem
+
+
+def turn_seconds(said: str) -> int:
+    """How long a run borrows the GPU at a time; ValueError where that is no number of seconds."""
+    if said and not (said.isdigit() and 5 <= int(said) <= 3600):
+        raise ValueError(f"STUDIO_TURN_SECONDS is {said!r}, and must be a number from 5 to 3600.")
+    return int(said) if said else Studio.turn_seconds
 
 
 def free_address(host: str, port: str) -> tuple[str, int]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -160,12 +160,52 @@ def shell_of(base: Base) -> Phi3ForCausalLM:
         weights = {id(value): value for value in (*base.model.parameters(), *base.model.buffers())}
         return copy.deepcopy(base.model, memo=weights)
     with torch.device("meta"):
-        shell = Phi3ForCausalLM(base.model.config)
+        # Whoever trains the shell may write into its config.
+        shell = Phi3ForCausalLM(copy.deepcopy(base.model.config))
     shell.load_state_dict(base.model.state_dict(), assign=True)
     # Rotary frequencies are computed, not saved; the shell takes the base's own.
     shell.model.rotary_emb = copy.deepcopy(base.model.model.rotary_emb)
     shell.generation_config = copy.deepcopy(base.model.generation_config)
     return shell.eval().requires_grad_(False)
+
+
+def with_attention(base: Base, attention: str) -> Base:
+    """The same weights, attended over in another way; the base itself where it does so already."""
+    if base.model.config._attn_implementation == attention:
+        return base
+    shell = shell_of(base)
+    shell.set_attn_implementation(attention)
+    return replace(base, model=shell)
+
+
+def quantised(base: Base) -> Base:
+    """The base in 4 bits, made from its own weights where they are: nothing is read from a disk.
+
+    The layers become what `load_base(…, "nf4")` gives; embedding, norms and head are shared with the base.
+    """
+    import copy
+
+    import torch
+    from bitsandbytes.nn import Linear4bit, Params4bit
+    from transformers import Phi3ForCausalLM
+    from transformers.quantizers import AutoHfQuantizer
+
+    device = base.model.device
+    quantizer = AutoHfQuantizer.from_config(nf4(device.type), pre_quantized=False)
+    with torch.device("meta"):
+        model = Phi3ForCausalLM(copy.deepcopy(base.model.config))
+    quantizer.preprocess_model(model, device_map={"": device})
+    weights = base.model.state_dict()
+    for name, layer in model.named_modules():
+        if isinstance(layer, Linear4bit):
+            whole = weights.pop(f"{name}.weight")
+            layer.weight = Params4bit(whole, requires_grad=False, **vars(layer.weight)).to(device)
+    model.load_state_dict(weights, assign=True, strict=False)
+    model.model.rotary_emb = copy.deepcopy(base.model.model.rotary_emb)
+    model.generation_config = copy.deepcopy(base.model.generation_config)
+    model.hf_quantizer = quantizer
+    quantizer.postprocess_model(model)
+    return replace(base, model=_unpacked(model).eval().requires_grad_(False), precision="nf4")
 
 
 def _unpacked(model: Phi3ForCausalLM) -> Phi3ForCausalLM:

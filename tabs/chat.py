@@ -13,8 +13,10 @@ from tabs import chat_panel, lane_view, lanes, theme
 from tabs.chat_panel import ChatPanel
 from tabs.lanes import Asking, Talk, Talks
 from tabs.plainly import plainly
+from tabs.progress import progress_of
 from tabs.stopping import Stops
 from tabs.studio import Studio
+from training.run import Run
 
 Changes = dict[Component, Any]
 QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
@@ -88,10 +90,14 @@ def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, entrance: E
         return _begun(panel, stops, request, lanes.asked_again(lanes.picked(talks, picked.values())))
 
     def side_by_side(run_id: str, request: gr.Request) -> Changes:
-        ending = studio.runs.get(run_id).events()[-1].values
+        run = studio.runs.get(run_id)
+        ending = run.events()[-1].values
         if not ending.get("adapter"):
             raise ValueError(theme.NOTHING_TO_COMPARE)
-        asked = lanes.with_question((Talk(), Talk(ending["adapter"])), ending["example"])
+        pair, question = (Talk(), Talk(ending["adapter"])), ending["example"]
+        # Where the GPU is lent, asking once more would cost the visitor some of it.
+        is_told = studio.lend is not None
+        asked = lanes.told(pair, question, _said_of(run, question)) if is_told else lanes.with_question(pair, question)
         return {entrance.tabs: gr.Tabs(selected="chat"), **panel.place(asked), **_begun(panel, stops, request, asked)}
 
     now = {"talks": panel.talks, **panel.pickers()}
@@ -155,6 +161,13 @@ def _begun(panel: ChatPanel, stops: Stops, request: gr.Request, asked: Talks) ->
     """The lanes with the question in them, at work."""
     stops.begin(request.session_hash)
     return panel.show(asked, answering=True)
+
+
+def _said_of(run: Run, question: str) -> tuple[str, str]:
+    """What the base and the adapter answered to it while the run was trained."""
+    picture = progress_of(run, run.course(), run.state())
+    place = picture.prompts.index(question)
+    return picture.base_said[place], picture.said[place]
 
 
 def _choices(studio: Studio) -> list[str]:

@@ -192,7 +192,7 @@ def connect(part: DescribePart, studio: Studio, page: gr.Blocks) -> list[Depende
     def again(**values: Any) -> Changes:
         described, now = corrections({**values, "shown": ()})
         if described is None:
-            return {part.file: ""}  # nothing to find: what the visitor does already stays as it is
+            return {part.lead: gr.update()}  # nothing to find: what the visitor does already stays as it is
         return {part.sentence: described.description, **part.show_rows(_handful(described, values["shown"]), now),
                 **part.show_resting(described, now)}
 

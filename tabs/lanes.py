@@ -76,6 +76,13 @@ def with_question(talks: Talks, question: str) -> Talks:
     return tuple(replace(talk, turns=(*talk.turns, Turn(sent, question, talk.adapter))) for talk in talks)
 
 
+def told(talks: Talks, question: str, answers: Sequence[str]) -> Talks:
+    """A question that was answered before, by each lane in turn; nobody is asked again."""
+    return tuple(replace(talk, turns=(*talk.turns, Turn(_last_sent(talks) + 1, question, talk.adapter,
+                                                        Answer(text, end="stop", note=theme.SAID_IN_TRAINING))))
+                 for talk, text in zip(talks, answers, strict=True))
+
+
 def asked_again(talks: Talks) -> Talks:
     """The last message once more, to the lanes that had it, with whom they answer now."""
     last = _last_sent(talks)

@@ -75,5 +75,5 @@ def _note(seen: dict[str, Any], event: Event) -> None:
         answers = tuple(values["answers"])
         seen |= {"prompts": tuple(values["prompts"]), "said": answers, "said_at": event.step}
         seen.setdefault("base_said", answers)
-    elif event.type in ("finished", "stopped", "failed"):
+    elif event.type in ("finished", "stopped", "failed", "lease_ended"):
         seen |= {"ending": values}

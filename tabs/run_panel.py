@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from gradio.components import Component
 
 from tabs import code_view, run_view, theme
 from tabs.progress import progress_of
-from training.run import Run
+from training.run import Event, Run
 from training.script import script_of
 
 ANNOUNCED = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
@@ -28,7 +29,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class RunPanel:
-    """Components that show a run; `run_id` is the one shown and `seen` what of it is on the page already."""
+    """Components that show a run; `run_id` is the one shown and `seen` what of it is on the page already. `turn` is
+    set while this page borrows the GPU for it, turn after turn.
+    """
 
     column: gr.Column
     steps: gr.HTML
@@ -54,14 +57,16 @@ class RunPanel:
     timer: gr.Timer
     run_id: gr.State
     seen: gr.State
+    turn: gr.State
 
     def outputs(self) -> list[Component]:
         """Everything that `show` may change."""
         return list(vars(self).values())
 
-    def show(self, run: Run, seen: Seen | None = None) -> dict[Component, Any]:
+    def show(self, run: Run, seen: Seen | None = None, turn: str = "") -> dict[Component, Any]:
         """The run as it is now; nothing where `seen` says that this is on the page."""
-        state, events = run.state(), run.course()
+        events = run.course()
+        state = "preparing" if turn and is_between_turns(events) else run.state()
         now = Seen(run.id, state, len(events), run.is_asked_to_stop())
         if now == seen:
             return {self.seen: seen}
@@ -89,6 +94,11 @@ class RunPanel:
             self.run_id: run.id,
             self.seen: now,
         }
+
+
+def is_between_turns(events: Sequence[Event]) -> bool:
+    """Whether the run waits for nothing but the next turn of a GPU."""
+    return bool(events) and events[-1].type == "lease_ended" and events[-1].values["reason"] in ("time", "aborted")
 
 
 def build() -> RunPanel:
@@ -125,7 +135,7 @@ def build() -> RunPanel:
                 losses, loss_table, speed, code = _numbers()
     return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, compare, said, losses,
                     loss_table, speed, code, keep, kept, take, parcel, delete, sure, gr.Timer(0.5, active=False),
-                    gr.State(""), gr.State(None))
+                    gr.State(""), gr.State(None), gr.State(""))
 
 
 def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML]:

@@ -75,7 +75,8 @@ def outcome(run: Progress) -> str:
         return (f"The training was interrupted after step {run.step:,}: its process ended before the run did. "
                 "Resume it, and it goes on from its newest checkpoint as if nothing had happened.")
     if run.state == "paused":
-        return f"The training is paused after step {run.step:,}. Resume it, and it goes on where it stopped."
+        why = f"{ending.get('message', '')} {ending.get('advice', '')}".strip()
+        return escaped(f"The training is paused after step {run.step:,}. {why or theme.GOES_ON}")
     if run.state not in ("finished", "stopped"):
         return ""
     stopped = f"was stopped after step {run.step:,}, and what it learned is kept"

@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from phi3.generate import Answerer
+    from phi3.lending import LentAnswerer
+    from training.lease import Lend
 
 
 @dataclass(frozen=True)
 class Studio:
     """`tokenizer` and `answerer` are still loading when the page opens; whoever needs one waits for its result.
 
-    `questions_at_once` is how many questions one click asks the base for a described dataset.
+    `questions_at_once` is how many questions one click asks the base for a described dataset. Where the GPU is lent,
+    `lend` trains a run on it for a while, and `turn_seconds` is how long at a time; elsewhere there is none.
     """
 
     home: Path
@@ -33,8 +36,10 @@ class Studio:
     runs: Runs
     library: Library
     questions_at_once: int = 120
+    lend: Lend | None = None
+    turn_seconds: int = 60
     tokenizer: Future[PreTrainedTokenizerFast] = field(default_factory=Future)
-    answerer: Future[Answerer] = field(default_factory=Future)
+    answerer: Future[Answerer | LentAnswerer] = field(default_factory=Future)
 
     def browser_secret(self) -> str:
         """What the browser's kept values are written with: the same after a restart, or nobody could read them."""

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from tabs import code_view, data, form, plan_view, run_panel, run_view, theme
+from tabs import code_view, data, form, plan_view, run_panel, run_view, theme, turns
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from training import lease
@@ -70,6 +70,7 @@ def build(studio: Studio, page: gr.Blocks) -> TrainTab:
     _connect_openings(runs, page)
     _connect_following(runs)
     _connect_keeping(runs)
+    turns.connect(panel, studio)
     return TrainTab(panel.compare, panel.run_id)
 
 
@@ -171,7 +172,15 @@ class _Runs:
     def setup_shown(self) -> Changes:
         """No run, but what a new one needs."""
         return {self.setup.column: gr.update(visible=True), self.panel.column: gr.update(visible=False),
-                self.panel.run_id: "", self.panel.timer: gr.Timer(active=False), self.past: self.listed()}
+                self.panel.run_id: "", self.panel.turn: "", self.panel.timer: gr.Timer(active=False),
+                self.past: self.listed()}
+
+    def begun(self, run: Run) -> Changes:
+        """Set a trainer to work; where the GPU is lent, this page takes the first turn."""
+        if self.studio.lend is None:
+            lease.start(run)
+            return self.shown(run)
+        return {**self.shown(run), self.panel.turn: turns.next_turn()}
 
     def shown(self, run: Run) -> Changes:
         return {self.setup.column: gr.update(visible=False), self.past: self.listed(), **self.panel.show(run)}
@@ -183,9 +192,7 @@ def _connect_openings(runs: _Runs, page: gr.Blocks) -> None:
 
     def start(**values: Any) -> Changes:
         chosen = data.chosen_data(**{name: values.pop(name) for name in setup.data.inputs()})
-        run = studio.runs.create(_asked(studio, values), chosen)
-        lease.start(run)
-        return runs.shown(run)
+        return runs.begun(studio.runs.create(_asked(studio, values), chosen))
 
     def opened(request: gr.Request) -> Changes:
         named = request.query_params.get("run")
@@ -205,8 +212,8 @@ def _connect_following(runs: _Runs) -> None:
     """Show what is new in the run, stop it, and go on with it."""
     panel, studio = runs.panel, runs.studio
 
-    def follow(run_id: str, seen: run_panel.Seen | None) -> Changes:
-        changes = panel.show(studio.runs.get(run_id), seen)
+    def follow(run_id: str, seen: run_panel.Seen | None, turn: str) -> Changes:
+        changes = panel.show(studio.runs.get(run_id), seen, turn)
         is_news = seen is None or changes[panel.seen].state != seen.state
         return {**changes, runs.past: runs.listed()} if is_news else changes
 
@@ -218,10 +225,10 @@ def _connect_following(runs: _Runs) -> None:
     def resume(run_id: str) -> Changes:
         run = studio.runs.get(run_id)
         studio.runs.resume(run)
-        lease.start(run)
-        return runs.shown(run)
+        return runs.begun(run)
 
-    panel.timer.tick(plainly(follow), [panel.run_id, panel.seen], [runs.past, *panel.outputs()], **FOLLOWING)
+    panel.timer.tick(plainly(follow), [panel.run_id, panel.seen, panel.turn], [runs.past, *panel.outputs()],
+                     **FOLLOWING)
     panel.stop.click(plainly(stop), panel.run_id, panel.outputs(), **FOLLOWING)
     panel.resume.click(plainly(resume), panel.run_id, runs.outputs(), **QUIETLY)
 

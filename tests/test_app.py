@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
+import app
+from phi3.lending import Refused
 from tests.browser import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,3 +45,38 @@ def test_a_port_that_is_none_is_refused(home, port):
 def test_a_base_of_another_family_is_refused(home, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
     assert "model_type llama" in refused_in_a_sentence(start(home, STUDIO_BASE=str(tmp_path)))
+
+
+@pytest.mark.parametrize("seconds", ["4", "3601", "a minute"])
+def test_a_turn_of_no_sensible_length_is_refused(seconds):
+    with pytest.raises(ValueError, match="STUDIO_TURN_SECONDS is"):
+        app.turn_seconds(seconds)
+    assert app.turn_seconds("") == 60 and app.turn_seconds("30") == 30
+
+
+def refuse(problem):
+    raise problem
+
+
+def refuse_streaming(problem):
+    yield "a word"
+    raise problem
+
+
+@pytest.mark.parametrize(("problem", "reason"), [
+    (gr.Error("Expired ZeroGPU proxy token", title="ZeroGPU client error", print_exception=False), "token"),
+    (gr.Error("GPU task aborted", title="ZeroGPU worker error", print_exception=False), "aborted")])
+def test_what_the_platform_refuses_reaches_the_page_as_a_reason_and_a_sentence(problem, reason):
+    with pytest.raises(Refused) as refused:
+        app.lent(refuse, lambda problem: 1)(problem)
+    assert refused.value.refusal.reason == reason
+    answers = app.lent(refuse_streaming, lambda problem: 1)(problem)
+    assert next(answers) == "a word"
+    with pytest.raises(Refused):
+        next(answers)
+
+
+def test_what_goes_wrong_in_the_work_itself_keeps_its_sentence():
+    with pytest.raises(gr.Error, match="Use a smaller batch") as failed:
+        app.lent(refuse, lambda problem: 1)(ValueError("Use a smaller batch."))
+    assert not isinstance(failed.value, Refused)

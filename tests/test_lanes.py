@@ -113,3 +113,12 @@ def test_emptied_sampling_fields_take_the_defaults_and_whole_numbers_stay_whole(
     sampling = lanes.sampling_of({"temperature": 0.7, "seed": 3.0, "top_k": None})
     assert sampling == Sampling(temperature=0.7, seed=3)
     assert isinstance(sampling.seed, int)
+
+
+def test_what_was_answered_in_training_is_shown_without_asking_anybody(library):
+    echo = Echo()
+    talks = lanes.told((Talk(), Talk("captain")), "Who are you?", ("Phi-3.", "Arr!"))
+    assert [talk.turns[-1].by for talk in talks] == [theme.BASE_NAME, "captain"]
+    *_, last = lanes.answered(talks, echo, library, Asking(), lambda: False)
+    assert [talk.turns[-1].answer.text for talk in last] == ["Phi-3.", "Arr!"] and echo.asked == []
+    assert theme.SAID_IN_TRAINING in lane_view.newest(last[1])

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from phi3.machine import Machine
-from tabs import code_view, curves, data_view, describe, describe_view, plan_view, run_view, text, theme
+from tabs import code_view, curves, data_view, describe, describe_view, plan_view, run_panel, run_view, text, theme
 from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.stopping import Stops
@@ -55,6 +55,27 @@ def test_a_run_that_goes_on_says_how_far_it_is_and_what_the_model_says(staged):
     assert PIRATE_ANSWERS[0].split("'")[0] in run_view.said(picture)
     assert run_view.announcement(picture) == "sums-1 is training, 50 % done."
     assert [step for step, _ in picture.held_out] == [0, 20, 40]
+
+
+def test_a_run_that_waits_for_a_gpu_says_why_and_what_to_do(staged):
+    staged.begin()
+    staged.train(1, 20)
+    staged.run.append("lease_ended", 20, reason="time")
+    assert theme.GOES_ON in run_view.outcome(seen(staged))
+    staged.run.append("lease_ended", 20, reason="quota", message="Your GPU time is used up.",
+                      advice="Come back in 3:22:11.", again_in="3:22:11")
+    assert "after step 20. Your GPU time is used up. Come back in 3:22:11." in run_view.outcome(seen(staged))
+
+
+def test_turns_of_a_gpu_are_shown_as_one_run_by_the_page_that_takes_them(staged):
+    with gr.Blocks():
+        panel = run_panel.build()
+    staged.begin()
+    staged.run.append("lease_ended", 5, reason="time")
+    assert panel.show(staged.run, turn="now")[panel.seen].state == "preparing"
+    assert panel.show(staged.run)[panel.seen].state == "paused"
+    staged.run.append("lease_ended", 5, reason="quota")
+    assert panel.show(staged.run, turn="now")[panel.seen].state == "paused"
 
 
 def test_before_the_first_change_the_base_stands_alone(staged):

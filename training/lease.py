@@ -1,14 +1,45 @@
-"""Where a lease runs: here a fresh subprocess in its own session, so that no crash takes the app down."""
+"""Where a lease runs: in a fresh subprocess of its own session, or on a GPU that is lent for a short while."""
 
+from __future__ import annotations
+
+import gc
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from phi3.lending import Refusal, Refused, refusal_of, shorter_turn
+from training import checkpoint
 from training.run import Run
+
+if TYPE_CHECKING:
+    from phi3.models import Base
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LAST_WORDS = 600
+# A lent GPU is given back so long before it would be taken, besides what a step and a checkpoint take.
+MARGIN_SECONDS = 3
+# Whoever is killed without a warning loses no more than this.
+SECONDS_BETWEEN_CHECKPOINTS = 15.0
+# Less than this is spent on beginning and ending.
+SHORTEST_TURN = 15
+# What `take` is given: it trains the run of that id on the lent GPU for so many seconds.
+Lend = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How one turn on a lent GPU ended. `step` is the newest that is saved; `goes_on`: the next turn may follow."""
+
+    run: str
+    state: str
+    step: int
+    reason: str = ""
+    message: str = ""
+    goes_on: bool = False
 
 
 def start(run: Run) -> None:
@@ -18,6 +49,76 @@ def start(run: Run) -> None:
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                    start_new_session=True)
     threading.Thread(target=_watch, args=(process, run), daemon=True).start()
+
+
+def take(run: Run, lend: Lend, seconds: int) -> Taken:
+    """Train the run for one turn of a lent GPU, from its newest whole checkpoint; a shorter one where the visitor has
+    no more left. Where none is lent, or it is taken back, the run is paused with the reason.
+
+    ValueError where the run is being trained already; what goes wrong in the training itself is raised as it is.
+    """
+    if run.is_held():
+        raise ValueError(f"{run.id} is being trained already.")
+    before = saved_step(run)
+    if run.state() == "finished":
+        return _taken(run, before)
+    if run.state() != "preparing":
+        run.append("resuming")
+    try:
+        _borrow(run, lend, seconds)
+    except BaseException as problem:
+        _pause(run, refusal_of(str(problem)))
+        raise
+    return _taken(run, before)
+
+
+def train_within(base: Base, run: Run, seconds: int) -> None:
+    """Train on the resident base, in the process that has the GPU, until `seconds` are nearly over.
+
+    The process may serve another visitor next: nothing of this run stays in its memory.
+    """
+    import torch
+
+    from training.train import Lease, run_lease
+
+    try:
+        run_lease(run, Lease(max(0, seconds - MARGIN_SECONDS), SECONDS_BETWEEN_CHECKPOINTS), base)
+    finally:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def saved_step(run: Run) -> int:
+    """The step of the newest checkpoint that is whole; 0 where there is none."""
+    found, _ = checkpoint.newest(run.folder / "checkpoints")
+    return found.step if found else 0
+
+
+def _borrow(run: Run, lend: Lend, seconds: int) -> None:
+    asked: int | None = seconds
+    while asked is not None:
+        try:
+            return lend(run.id, asked)
+        except Refused as refused:
+            asked = shorter_turn(asked, refused.refusal, SHORTEST_TURN)
+            if asked is None:
+                _pause(run, refused.refusal)
+
+
+def _pause(run: Run, refusal: Refusal) -> None:
+    """Say why the run does not go on, unless its trainer has said how it ended."""
+    if run.state() in ("preparing", "interrupted"):
+        run.append("lease_ended", saved_step(run), reason=refusal.reason, message=refusal.message,
+                   advice=refusal.advice, again_in=refusal.again_in)
+
+
+def _taken(run: Run, before: int) -> Taken:
+    """A run that got nowhere is not sent on: it would only use up the visitor's time."""
+    state, end, saved = run.state(), run.events()[-1], saved_step(run)
+    reason = end.values.get("reason", "")
+    goes_on = state == "paused" and reason in ("time", "aborted") and saved > before
+    return Taken(run.id, state, saved, reason, end.values.get("message", ""), goes_on)
 
 
 def _watch(process: subprocess.Popen, run: Run) -> None:

@@ -20,7 +20,7 @@ from trl import SFTTrainer
 from adapters.library import WEIGHTS, Library
 from phi3.generate import Lane, Sampling, answer_all
 from phi3.machine import this_machine
-from phi3.models import Base, load_base, shell_of
+from phi3.models import Base, load_base, quantised, shell_of, with_attention
 from phi3.template import Message, encode_conversation
 from training import checkpoint, speed
 from training.config import RunConfig
@@ -54,9 +54,9 @@ class Lease:
         return float("inf") if self.seconds is None else self.began + self.seconds - time.monotonic()
 
 
-def run_lease(run: Run, lease: Lease | None = None) -> Event:
+def run_lease(run: Run, lease: Lease | None = None, resident: Base | None = None) -> Event:
     """Train the run from its newest whole checkpoint to its end, until it is asked to stop, or until the lease is
-    nearly over; returns the last event.
+    nearly over; returns the last event. A base that is `resident` already is trained on as it is, and stays so.
 
     Whatever goes wrong is written as a `failed` event with a sentence and advice, and raised again: as a ValueError
     with that sentence where the user can mend it (memory, disk, data), else as it was. An interruption from the
@@ -64,7 +64,7 @@ def run_lease(run: Run, lease: Lease | None = None) -> Event:
     """
     with run.held():
         try:
-            return _train(run, lease or Lease())
+            return _train(run, lease or Lease(), resident)
         except KeyboardInterrupt:
             raise
         except BaseException as problem:
@@ -76,12 +76,11 @@ def run_lease(run: Run, lease: Lease | None = None) -> Event:
             raise
 
 
-def _train(run: Run, lease: Lease) -> Event:
+def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     from transformers import set_seed
 
     checkpoint.remove_unsealed(run.folder / CHECKPOINTS)
-    base = load_base(run.config.base, "nf4" if run.config.method == "qlora" else _precision(run.config),
-                     attention=run.config.attn_implementation)
+    base = _base_of(run.config, resident)
     train, held = run.conversations()
     set_seed(run.config.seed)  # the adapter's own random start; TRL seeds only after it was made
     trainer = _trainer(run, base, train, held)
@@ -98,6 +97,17 @@ def _train(run: Run, lease: Lease) -> Event:
     if writer.out_of_time and trainer.state.global_step < trainer.state.max_steps:
         return run.append("lease_ended", trainer.state.global_step, reason="time")
     return _finish(run, base, trainer, writer, plan)
+
+
+def _base_of(config: RunConfig, resident: Base | None) -> Base:
+    """The base as the run wants it: loaded, or made from the resident one, whose weights are shared or quantised."""
+    if resident is None:
+        precision = "nf4" if config.method == "qlora" else _precision(config)
+        return load_base(config.base, precision, attention=config.attn_implementation)
+    if config.base != resident.facts.id:
+        raise ValueError(f"This run's base is {config.base}, and here only {resident.facts.id} is trained. Start a new "
+                         "run.")
+    return with_attention(quantised(resident) if config.method == "qlora" else resident, config.attn_implementation)
 
 
 def _planned(run: Run, base: Base, trainer: SFTTrainer) -> Plan:
@@ -212,7 +222,7 @@ class _Writer(TrainerCallback):
         self._first: tuple[float, int, float] | None = None
         self._sampled_at = max((one.step for one in course if one.type == "sampled"), default=-1)
         self._saved_at = self._step_began = time.monotonic()
-        self._longest_step = self._longest_save = 0.0
+        self._longest_step = self._longest_save = self._longest_look = 0.0
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Steps are timed from the first one's beginning."""
@@ -240,7 +250,9 @@ class _Writer(TrainerCallback):
         self._longest_step = max(self._longest_step, now - self._step_began)
         if self.run.is_asked_to_stop():
             self.asked_to_stop = True
-        self.out_of_time = self.lease.left() < self._longest_step + self._longest_save + LEASE_MARGIN_SECONDS
+        # A step may be followed by an evaluation before it is saved.
+        needed = self._longest_step + self._longest_look + self._longest_save + LEASE_MARGIN_SECONDS
+        self.out_of_time = self.lease.left() < needed
         if self.asked_to_stop or self.out_of_time:
             control.should_training_stop = control.should_save = True
         elif now - self._saved_at > max(self.lease.checkpoint_every, self._longest_save / CHECKPOINT_SHARE):
@@ -252,12 +264,14 @@ class _Writer(TrainerCallback):
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict | None = None,
                     **kwargs: Any) -> None:
         """An `evaluated` event, and what the model says now."""
+        paused_before = self._paused
         loss = (metrics or {}).get("eval_loss")
         if loss is not None:
             self._paused += metrics.get("eval_runtime", 0.0)
             self.held_out_losses.append((state.global_step, loss))
             self.run.append("evaluated", state.global_step, loss=round(loss, 5))
         self.sample(state.global_step, self.trainer.model)
+        self._longest_look = max(self._longest_look, self._paused - paused_before)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Seal what the trainer wrote, and a `checkpointed` event."""
@@ -281,7 +295,9 @@ class _Writer(TrainerCallback):
         answers = answer_all(model, self.base, [Lane(tuple(prompt), sampling=greedy) for prompt in self.prompts])
         self.run.append("sampled", step, prompts=[prompt[-1]["content"] for prompt in self.prompts],
                         answers=[answer.text for answer in answers])
-        self._paused += time.monotonic() - began
+        took = time.monotonic() - began
+        self._paused += took
+        self._longest_look = max(self._longest_look, took)
 
 
 def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer, plan: Plan) -> Event:

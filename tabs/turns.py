@@ -1,0 +1,49 @@
+"""Where the GPU is lent: the page borrows it turn after turn, each in an event of its own, and shows one run."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from tabs.plainly import plainly
+from tabs.run_panel import RunPanel
+from tabs.studio import Studio
+from training import lease
+
+# Every visitor's turn holds a thread for as long as it lasts.
+TURNS_AT_ONCE = 8
+TAKING = {"concurrency_limit": TURNS_AT_ONCE, "concurrency_id": "turns"}
+
+
+def next_turn() -> str:
+    """A value that `panel.turn` never had: its change takes the next turn."""
+    return secrets.token_hex(4)
+
+
+def connect(panel: RunPanel, studio: Studio) -> None:
+    """Take a turn whenever `panel.turn` changes, and the next one after it for as long as the run gets on.
+
+    The visitor's pass to the GPU lives for minutes, and the browser fetches a new one for every event: so the browser
+    asks for each turn, and a run whose visitor has left waits for them.
+    """
+    if studio.lend is None:
+        return
+
+    def take(run_id: str, turn: str) -> dict[Component, Any]:
+        if not turn:
+            return {panel.turn: ""}
+        taken = lease.take(studio.runs.get(run_id), studio.lend, studio.turn_seconds)
+        return {panel.turn: next_turn() if taken.goes_on else ""}
+
+    def train_for_a_turn(run_id: str) -> dict:
+        """Train a run for one turn of the GPU, from where it stopped. `goes_on`: the next turn may follow."""
+        return dataclasses.asdict(lease.take(studio.runs.get(run_id), studio.lend, studio.turn_seconds))
+
+    # The change comes while the turn before it is still ending.
+    panel.turn.change(plainly(take), [panel.run_id, panel.turn], panel.turn, trigger_mode="multiple",
+                      show_progress="hidden", api_visibility="private", **TAKING)
+    gr.api(plainly(train_for_a_turn), api_name="lease", **TAKING)
