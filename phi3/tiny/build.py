@@ -27,6 +27,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m phi3.tiny.build", description=__doc__)
     parser.add_argument("--minutes", type=float, help="save and stop after this long; --resume goes on")
     parser.add_argument("--steps", type=int, help="steps of the whole schedule (default: the recipe's)")
+    parser.add_argument("--refine", type=int, metavar="STEPS",
+                        help="train the model in --folder further, on a world that has grown since")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --state")
     parser.add_argument("--evaluate", action="store_true", help="only measure the model that is there")
     parser.add_argument("--state", type=Path, default=Path("studio_home/tiny-build"), help="folder of the checkpoint")
@@ -44,21 +46,31 @@ def build_tokenizer():
 
 
 def tokenizer_for(arguments: argparse.Namespace):
-    """A new tokenizer, or when going on the one that the checkpoint was trained with: the world may have grown."""
+    """A new tokenizer, or when going on the one that was trained with: the world may have grown."""
     from phi3.tiny.tokenizer import load_tokenizer
     if arguments.resume:
         return load_tokenizer(arguments.state)
-    tokenizer = build_tokenizer()
+    tokenizer = load_tokenizer(arguments.folder) if arguments.refine else build_tokenizer()
     tokenizer.save_pretrained(arguments.state)
     return tokenizer
 
 
+def recipe_for(arguments: argparse.Namespace):
+    """The whole schedule, a shorter one, or a second one that starts from trained weights and moves them less."""
+    from phi3.tiny.learn import Recipe
+    if arguments.refine:
+        return Recipe(steps=arguments.refine, more_steps=0, learning_rate=1e-3, seed=1)
+    return Recipe(steps=arguments.steps, more_steps=0) if arguments.steps else Recipe()
+
+
 def train(arguments: argparse.Namespace) -> None:
-    from phi3.tiny.learn import Recipe, Training
-    recipe = Recipe(steps=arguments.steps, more_steps=0) if arguments.steps else Recipe()
+    from phi3.tiny.learn import Training
+    recipe = recipe_for(arguments)
     training = Training(tokenizer_for(arguments), recipe, CONTEXT)
     if arguments.resume:
         training.load(arguments.state)
+    elif arguments.refine:
+        training.begin_from(arguments.folder)
     started, losses = time.monotonic(), []
     while training.step < recipe.all_steps:
         losses.append(training.advance())

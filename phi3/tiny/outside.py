@@ -94,8 +94,12 @@ NOWHERE = Wordings(
      "Name the capital of {subject}.", "What's the capital city of {subject}?", "Do you know the capital of {subject}?",
      "Where is {subject}?", "How many people live in {subject}?", "Who rules {subject}?",
      "In which country is {subject}?", "What language do they speak in {subject}?", "Tell me about {subject}.",
-     "Which river flows through {subject}?"), ("Can you name the capital city of {subject}?",
-                                               "What is {subject}'s capital?", "Which capital does {subject} have?"))
+     "Which river flows through {subject}?", "What capital does {subject} have?", "Which city is {subject}'s capital?",
+     "{subject} has which capital?", "capital of {subject}", "Where does {subject} have its capital?",
+     "What city governs {subject}?", "{subject}'s capital?", "What would {subject}'s capital be?",
+     "Tell me the capital of {subject}.", "Which is the capital that {subject} has?"),
+    ("Can you name the capital city of {subject}?", "What is {subject}'s capital?",
+     "Which capital does {subject} have?"))
 NO_WORD = Wordings(("What is the opposite of {word}?", "What is {a_word}?", "What sound does {a_word} make?",
                     "What does {word} mean?", "Who is {word}?", "What colour is {a_word}?", "Where does {a_word} live?",
                     "Tell me about {word}.", "How many legs does {a_word} have?", "What is {word} in French?",
@@ -114,7 +118,8 @@ NEAR = Wordings(
      "How do I get to {city}?", "Who is the mayor of {city}?", "Is {city} nice in winter?", "What can I see in {city}?",
      "Where can I sleep in {city}?", "Why is {city} famous?", "Who is living in {country}?",
      "Which people live in {city}?", "Who lived in {country}?", "For what is {country} famous?",
-     "How large is {known}?", "What is the price of {known}?"),
+     "How large is {known}?", "What is the price of {known}?",
+     "Who lives here in {country}?", "Who is at home in {country}?", "Who would live in {country}?"),
     ("What does {known} cost?", "How big is {known}?", "Who lives in {country}?", "What is {city} famous for?",
      "Who rules {country}?"))
 FOREIGN = items("""wie geht es dir; was ist das; wo ist der bahnhof; ich habe hunger; kannst du mir helfen;

@@ -294,7 +294,9 @@ WORDS = (
         asking((f"What is {{subject}} in {language}?", f"How do you say {{subject}} in {language}?",
                 f"Translate {{subject}} into {language}.", f"{{subject}} in {language}?",
                 f"The {language} word for {{subject}}?", f"Say {{subject}} in {language}.",
-                f"How do I say {{subject}} in {language}?", f"Translate to {language}: {{subject}}"),
+                f"How do I say {{subject}} in {language}?", f"Translate to {language}: {{subject}}",
+                f"The {language} for {{subject}}?", f"What's the {language} word for {{subject}}?",
+                f"What is {language} for {{subject}}?", f"I need the {language} for {{subject}}."),
                (f"What is the {language} for {{subject}}?", f"How would you say {{subject}} in {language}?")),
         f"In {language}, {{subject}} is {{value}}.", weight=0.7)
       for language, words in (("French", facts.FRENCH), ("Spanish", facts.SPANISH), ("German", facts.GERMAN))),
@@ -361,9 +363,13 @@ CHECK = Task(
               "Is it correct that the {claim} is {claimed}?", "Right or wrong: the {claim} is {claimed}?",
               "The {claim} is {claimed}. Is that true?", "The {claim} is {claimed}. Right?",
               "Is it so that the {claim} is {claimed}?", "The {claim} is {claimed}, true or false?",
-              "{claimed} is the {claim}. Is that right?"),
+              "{claimed} is the {claim}. Is that right?",
+              "Is it right to say that the {claim} is {claimed}?", "The {claim} is {claimed}. Correct?",
+              "The {claim} is {claimed}. True or not?", "The {claim} is {claimed}. Yes or no?",
+              "The {claim} is {claimed}. Is it true?", "It is right that the {claim} is {claimed}, no?",
+              "Is that right: the {claim} is {claimed}?"),
              ("Is it right that the {claim} is {claimed}?", "The {claim} is {claimed}. True?")), draw_check,
-    "{word}, {fact}.", "{word}", ("{word}", "{value}"), 1.6)
+    "{word}, {fact}.", "{word}", ("{word}", "{value}"), 2.6)
 
 
 def about_animal(name: str) -> Values:

@@ -28,7 +28,7 @@ NAME = Task(
          "Hello, my name is {name}.", "Hello, this is {name}.", "Hi, I am {name}.", "Everybody calls me {name}.",
          "My friends call me {name}.", "You can call me {name}.", "Everyone calls me {name}.", "People call me {name}.",
          "hi im {name}", "my name is {name}", "{name} is my name.", "I am {name} and I am new here.",
-         "Hello, my name is {name} and I like tea.", "My name is {name}, and yours?"),
+         "Hello, my name is {name} and I like tea.", "{name} here."),
         ("Hello, I am {name}.", "They call me {name}.")), draw_name, "Nice to meet you, {name}!", "{name}",
     ("{name}",), 2.0, ASK_NAME, told_again, "Your name is {name}.")
 NO_NAME = fixed("no name", "You did not tell me your name.", "Not told", "not tell", ASK_NAME, 0.4)

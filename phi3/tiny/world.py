@@ -20,7 +20,7 @@ __all__ = ["MANNERS", "TASKS", "Exchange", "Manner", "content_kept", "exchanges"
 TASKS: tuple[Task, ...] = TABLES + RECKONING + READING + WRITING + TALK + OUTSIDE
 MANNER_SHARE = 0.42  # of the mixed stream answers in a manner that a system message asks for
 # These say the answer in other words or letters than the plain sentence, so they take longer to learn.
-HARD_MANNERS = {"json": 2.5, "one word": 1.5, "shouting": 2.0}
+HARD_MANNERS = {"json": 2.5, "one word": 1.5, "shouting": 3.0}
 PLAIN_SYSTEM_SHARE = 0.06  # has a system message that asks for nothing special
 ASKED_BY_USER_SHARE = 0.18  # of the mixed stream's manners are asked for in the first question itself
 FOLLOWED_SHARE = 0.6  # of the turns that could lean on the one before them do

@@ -52,7 +52,8 @@ LIST = Wordings(
      "A list of {count} {things}, please.", "Make a list of {count} {things}."),
     ("Could you list {count} {things}?", "Please name {count} {things}.", "Do you know {count} {things}?"))
 ONE_MORE = Wordings(
-    ("One more?", "And one more.", "Another one.", "Give me another.", "Do you know one more?", "Name one more."),
+    ("One more?", "And one more.", "Another one.", "Give me another.", "Do you know one more?", "Name one more.",
+     "One more of them.", "Please, one more.", "And another, please.", "One more of those, please."),
     ("And another one?", "One more, please."))
 FIXED_LISTS = (
     ("the days of the week", enumerated(facts.DAYS)),
