@@ -21,6 +21,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["STUDIO_PORT"] = os.environ.pop("GRADIO_SERVER_PORT", "")
 
 import gradio as gr
+from gradio.utils import get_space
 
 from adapters.library import Library
 from phi3 import lending
@@ -30,11 +31,12 @@ from phi3.models import base_facts, chosen_base
 from tabs import page, theme
 from tabs.plainly import plainly
 from tabs.studio import Studio
-from training import lease
+from training import lease, limits
 from training.config import recommended
 from training.run import Runs
 
 USUAL_PORT = 7860
+SECONDS_BETWEEN_SWEEPS = 3600
 
 
 def main() -> int:
@@ -54,7 +56,8 @@ def built() -> Studio:
     """All parts but the loaded base; ValueError where STUDIO_BASE names none that can be used."""
     home, machine = studio_home(), this_machine()
     facts = base_facts(chosen_base(machine.kind != "cpu"))
-    studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home))
+    studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home),
+                    many_visitors=many_come(os.environ.get("STUDIO_VISITORS", "")))
     return placed(studio) if machine.kind == "zerogpu" else studio
 
 
@@ -63,11 +66,18 @@ def serve(studio: Studio, host: str, port: int) -> None:
     demo = page.build(studio).queue(max_size=64)
     demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme.studio_theme(),
                 css_paths=[theme.STYLESHEET], favicon_path=theme.FAVICON, footer_links=[], run_history=False,
-                ssr_mode=False, quiet=True)
+                ssr_mode=False, quiet=True, max_file_size=largest_upload(studio))
     print(f"{theme.TITLE} is open at http://{host}:{port}  (Ctrl+C ends it)", flush=True)
     if not studio.answerer.done():
         threading.Thread(target=load_behind, args=(studio,), daemon=True).start()
+    threading.Thread(target=tidy_behind, args=(studio,), daemon=True).start()
     demo.block_thread()
+
+
+def largest_upload(studio: Studio) -> str | None:
+    """As Gradio takes it; None is any size."""
+    most = limits.SHARED.upload_mebibytes if studio.many_visitors else limits.ONES_OWN.upload_mebibytes
+    return None if most is None else f"{most}mb"
 
 
 def load_behind(studio: Studio) -> None:
@@ -77,6 +87,16 @@ def load_behind(studio: Studio) -> None:
 
     _fill(studio.tokenizer, lambda: load_tokenizer(studio.facts))
     _fill(studio.answerer, lambda: Answerer(load_base(studio.facts.id)))
+
+
+def tidy_behind(studio: Studio) -> None:
+    """Runs that waited when the app ended wait on; those that nobody came back for go when their time is over."""
+    studio.queue.look()
+    pause = threading.Event()
+    while studio.many_visitors:
+        for run in limits.sweep(studio.runs, limits.SHARED):
+            logging.getLogger("studio").info("The run %s was kept long enough", run)
+        pause.wait(SECONDS_BETWEEN_SWEEPS)
 
 
 def _fill(promised: Future[Any], load: Callable[[], Any]) -> None:
@@ -145,6 +165,15 @@ def _refusals() -> Iterator[None]:
         raise
     except RuntimeError as problem:
         raise lending.Refused(lending.refusal_of(str(problem))) from problem
+
+
+def many_come(said: str) -> bool:
+    """Whether each visitor sees only what is theirs: so on a Space, or where STUDIO_VISITORS says it; ValueError where
+    that says neither.
+    """
+    if said not in ("", "one", "many"):
+        raise ValueError(f"STUDIO_VISITORS is {said!r}, and must be one or many.")
+    return said == "many" if said else get_space() is not None
 
 
 def turn_seconds(said: str) -> int:

@@ -1,9 +1,11 @@
 """Adapters on this disk, by name: those that ship with the app and those that were trained here."""
 
+import hashlib
 import json
 import re
 import shutil
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,9 @@ SHIPPED_FOLDER = EMBEDDED_FOLDER / "adapters"
 PROVENANCE = "provenance.json"
 WEIGHTS = "adapter_model.safetensors"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# The owner of what is trained on one's own machine, and where an adapter's owner is written.
+LOCAL = "local"
+OWNER = "owner"
 # Words that lanes and command lines use for "no adapter"; Windows and dot files are kept out by the pattern.
 _TAKEN = ("base", "none")
 
@@ -38,14 +43,23 @@ def checked_name(name: str) -> str:
 
 
 class Library:
-    """The adapters under one folder, and those that ship."""
+    """The adapters of some owners under one folder, and those that ship.
 
-    def __init__(self, home: Path) -> None:
+    Names are each owner's own: whoever is not `local` finds theirs in folders that end with a sign of the owner.
+    """
+
+    def __init__(self, home: Path, owners: Collection[str] = (LOCAL,)) -> None:
+        self.home, self.owners = home, frozenset(owners)
         self.folder = home / "adapters"
+
+    def of(self, owners: Collection[str]) -> "Library":
+        """The same folder, as these owners see it."""
+        return Library(self.home, owners)
 
     def all(self) -> list[Adapter]:
         """Own adapters, newest first, then the shipped ones."""
-        own = sorted(_adapters_in(self.folder), key=_made_at, reverse=True)
+        own = sorted((one for one in _adapters_in(self.folder) if _owner_of(one) in self.owners), key=_made_at,
+                     reverse=True)
         return [_read(folder, shipped=False) for folder in own] + \
                [_read(folder, shipped=True) for folder in sorted(_adapters_in(SHIPPED_FOLDER))]
 
@@ -55,9 +69,11 @@ class Library:
 
     def get(self, name: str) -> Adapter:
         """The adapter of that name, or in that folder; ValueError names those there are."""
-        for place, shipped in ((self.folder, False), (SHIPPED_FOLDER, True)):
-            if _NAME.fullmatch(name) and (place / name / "adapter_config.json").is_file():
-                return _read(place / name, shipped)
+        if _NAME.fullmatch(name):
+            own = [(self._place(name, owner), False) for owner in sorted(self.owners)]
+            for folder, shipped in (*own, (SHIPPED_FOLDER / name, True)):
+                if (folder / "adapter_config.json").is_file():
+                    return _read(folder, shipped)
         known = ", ".join(self.names()) or "none yet"
         raise ValueError(f"There is no adapter named {name}. Adapters here: {known}.")
 
@@ -65,8 +81,8 @@ class Library:
         """Whether the name is taken."""
         return name in self.names()
 
-    def put(self, name: str, made: Path, provenance: dict[str, Any]) -> Adapter:
-        """Copy an adapter's files in under a free name, whole or not at all.
+    def put(self, name: str, made: Path, provenance: dict[str, Any], owner: str = LOCAL) -> Adapter:
+        """Copy an adapter's files in under a name that its owner has free, whole or not at all.
 
         What the same run made under that name before, when it was stopped, makes room.
         """
@@ -81,9 +97,10 @@ class Library:
             shutil.copytree(made, arriving)
             written = json.dumps(provenance, indent=2, ensure_ascii=False)
             (arriving / PROVENANCE).write_text(written, encoding="utf-8")
+            (arriving / OWNER).write_text(owner, encoding="utf-8")
             if older:
                 older.folder.rename(leaving)
-            arriving.rename(self.folder / name)
+            arriving.rename(self._place(name, owner))
         except BaseException:
             shutil.rmtree(arriving, ignore_errors=True)
             raise
@@ -96,6 +113,22 @@ class Library:
         if adapter.shipped:
             raise ValueError(f"{name} ships with the app and can't be removed.")
         shutil.rmtree(adapter.folder)
+
+    def give(self, name: str, owner: str) -> None:
+        """One of one's own adapters belongs to somebody else from now on, under the same name where they have it free,
+        else under one with a number behind it.
+        """
+        adapter, theirs = self.get(name), self.of({owner})
+        free = next(one for one in (name, *(f"{name[:60]}-{number}" for number in range(2, 10_000)))
+                    if not theirs.has(one))
+        (adapter.folder / OWNER).write_text(owner, encoding="utf-8")
+        adapter.folder.rename(self._place(free, owner))
+
+    def _place(self, name: str, owner: str) -> Path:
+        """The folder of this owner's adapter of that name."""
+        if owner == LOCAL:
+            return self.folder / name
+        return self.folder / f"{name}@{hashlib.sha256(owner.encode()).hexdigest()[:12]}"
 
 
 def adapter_in(folder: Path) -> Adapter:
@@ -117,6 +150,12 @@ def _adapters_in(folder: Path) -> list[Path]:
             and not one.name.startswith(".")]
 
 
+def _owner_of(folder: Path) -> str:
+    """Whose the adapter in this folder is; what was put there without a word is the machine's own."""
+    written = folder / OWNER
+    return written.read_text(encoding="utf-8") if written.is_file() else LOCAL
+
+
 def _made_at(folder: Path) -> float:
     return (folder / "adapter_config.json").stat().st_mtime
 
@@ -126,4 +165,4 @@ def _read(folder: Path, shipped: bool) -> Adapter:
     written = folder / PROVENANCE
     provenance = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
     base = config.get("base_model_name_or_path") or EMBEDDED
-    return Adapter(folder.name, folder, base, shipped, provenance)
+    return Adapter(folder.name.split("@")[0], folder, base, shipped, provenance)

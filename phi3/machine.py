@@ -22,6 +22,10 @@ class Machine:
     memory: float
     card_memory: float = 0.0
 
+    def without_card(self) -> "Machine":
+        """Its processor alone."""
+        return Machine("cpu", "CPU", self.threads, self.memory)
+
     def sentence(self) -> str:
         """What a visitor reads about this machine."""
         if self.kind == "cpu":

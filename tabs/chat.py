@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from adapters.library import Library
 from tabs import chat_panel, lane_view, lanes, theme
 from tabs.chat_panel import ChatPanel
 from tabs.lanes import Asking, Talk, Talks
@@ -16,6 +17,7 @@ from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.stopping import Stops
 from tabs.studio import Studio
+from tabs.visitor import visitor_of
 from training.run import Run
 
 Changes = dict[Component, Any]
@@ -24,7 +26,7 @@ AT_ONCE = {**QUIETLY, "concurrency_limit": None}
 # One batch is answered at a time: who comes later waits in Gradio's queue, where waiting holds no thread.
 ANSWERING = {**QUIETLY, "concurrency_limit": 1, "concurrency_id": "answers"}
 SECONDS_BETWEEN_LOOKS = 3
-TO_THE_TOP = "(run) => { window.scrollTo(0, 0); return run; }"
+TO_THE_TOP = "(run, keys) => { window.scrollTo(0, 0); return [run, keys]; }"
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class Entrance:
     compare: gr.Button
     run_id: gr.State
     tabs: gr.Tabs
+    keys: gr.BrowserState
 
 
 def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
     """Draw the tab where this is called, and connect it."""
-    panel = chat_panel.build(lanes.first_lanes(studio.library), _choices(studio))
+    library = visitor_of(studio).library
+    panel = chat_panel.build(lanes.first_lanes(library), _choices(library))
     stops = Stops()
-    _connect_lanes(panel, studio)
+    _connect_lanes(panel, studio, entrance.keys)
     _connect_answers(panel, studio, stops, entrance)
     _connect_tools(panel, stops)
 
@@ -50,10 +54,11 @@ def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
     page.unload(leave)
 
 
-def _connect_lanes(panel: ChatPanel, studio: Studio) -> None:
+def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> None:
     """Add and remove lanes, switch their adapters, and offer new adapters without a reload."""
-    def add(talks: Talks, **picked: str) -> Changes:
-        return panel.place(lanes.added(lanes.picked(talks, picked.values()), studio.library))
+    def add(talks: Talks, kept: Any, **picked: str) -> Changes:
+        library = visitor_of(studio, kept).library
+        return panel.place(lanes.added(lanes.picked(talks, picked.values()), library))
 
     def remove_at(place: int) -> Callable[..., Changes]:
         return lambda talks, **picked: panel.place(lanes.removed(lanes.picked(talks, picked.values()), place))
@@ -63,17 +68,17 @@ def _connect_lanes(panel: ChatPanel, studio: Studio) -> None:
         now = lanes.picked(talks, picked.values())
         return {lane.before: lane_view.said_before(talk) for lane, talk in zip(panel.lanes, now, strict=False)}
 
-    def look(known: list[str]) -> Changes:
-        choices = _choices(studio)
+    def look(known: list[str], kept: Any) -> Changes:
+        choices = _choices(visitor_of(studio, kept).library)
         return {panel.known: choices, **({} if choices == known else panel.offer(choices))}
 
     now = {"talks": panel.talks, **panel.pickers()}
     outputs = panel.outputs()
-    panel.add.click(plainly(add), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
+    panel.add.click(plainly(add), inputs_kwargs={**now, "kept": keys}, outputs=outputs, **AT_ONCE)
     for place, lane in enumerate(panel.lanes):
         lane.remove.click(plainly(remove_at(place)), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
         lane.picker.input(plainly(pick), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
-    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(plainly(look), panel.known, outputs, **AT_ONCE)
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(plainly(look), [panel.known, keys], outputs, **AT_ONCE)
 
 
 def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, entrance: Entrance) -> None:
@@ -89,8 +94,8 @@ def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, entrance: E
             raise ValueError(theme.NOTHING_TO_RETRY)
         return _begun(panel, stops, request, lanes.asked_again(lanes.picked(talks, picked.values())))
 
-    def side_by_side(run_id: str, request: gr.Request) -> Changes:
-        run = studio.runs.get(run_id)
+    def side_by_side(run_id: str, kept: Any, request: gr.Request) -> Changes:
+        run = visitor_of(studio, kept).run(run_id)
         ending = run.events()[-1].values
         if not ending.get("adapter"):
             raise ValueError(theme.NOTHING_TO_COMPARE)
@@ -103,22 +108,25 @@ def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, entrance: E
     now = {"talks": panel.talks, **panel.pickers()}
     outputs = [*panel.outputs(), entrance.tabs]
     with_message = {"message": panel.message, **now}
-    _answer_after(panel, studio, stops, [
+    _answer_after(panel, studio, stops, entrance.keys, [
         gr.on([panel.message.submit, panel.send.click], plainly(ask), inputs_kwargs=with_message, outputs=outputs,
               **AT_ONCE),
         panel.retry.click(plainly(retry), inputs_kwargs=now, outputs=outputs, **AT_ONCE),
-        entrance.compare.click(plainly(side_by_side), entrance.run_id, outputs, js=TO_THE_TOP, **AT_ONCE),
+        entrance.compare.click(plainly(side_by_side), [entrance.run_id, entrance.keys], outputs, js=TO_THE_TOP,
+                               **AT_ONCE),
         *(button.click(plainly(ask), inputs_kwargs={**now, "message": button}, outputs=outputs, **AT_ONCE)
           for button in panel.suggested),
     ])
 
 
-def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, asked: list[Any]) -> None:
-    def answer(talks: Talks, system: str | None, request: gr.Request, **sampling: float | None) -> Iterator[Changes]:
+def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, keys: gr.BrowserState, asked: list[Any]) -> None:
+    def answer(talks: Talks, system: str | None, kept: Any, request: gr.Request,
+               **sampling: float | None) -> Iterator[Changes]:
         # A generator that yields nothing would empty every output.
         yield panel.stream(talks, "" if studio.answerer.done() else theme.LOADING_BASE)
         asking, stop = Asking(system or "", lanes.sampling_of(sampling)), stops.of(request.session_hash)
-        for snapshot in lanes.answered(talks, studio.answerer.result(), studio.library, asking, stop.is_set):
+        library = visitor_of(studio, kept).library
+        for snapshot in lanes.answered(talks, studio.answerer.result(), library, asking, stop.is_set):
             if stops.of(request.session_hash) is not stop:
                 return  # undone, cleared or asked anew meanwhile: these answers are nobody's any more
             yield panel.stream(snapshot)
@@ -127,7 +135,7 @@ def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, asked: list[An
         return panel.show(lanes.given_up(lanes.picked(talks, picked.values())))
 
     now = {"talks": panel.talks, **panel.pickers()}
-    inputs = {"talks": panel.talks, "system": panel.system, **panel.sampling}
+    inputs = {"talks": panel.talks, "system": panel.system, "kept": keys, **panel.sampling}
     for event in asked:
         answered = event.success(plainly(answer), inputs_kwargs=inputs, outputs=panel.outputs(), **ANSWERING)
         # `then` would do, but in Gradio 6.31 it is only called after a success.
@@ -170,5 +178,5 @@ def _said_of(run: Run, question: str) -> tuple[str, str]:
     return picture.base_said[place], picture.said[place]
 
 
-def _choices(studio: Studio) -> list[str]:
-    return [theme.BASE_NAME, *studio.library.names()]
+def _choices(library: Library) -> list[str]:
+    return [theme.BASE_NAME, *library.names()]

@@ -2,20 +2,26 @@
 
 import gradio as gr
 
-from tabs import chat, theme, train
+from tabs import api, chat, theme, train
 from tabs.studio import Studio
 from tabs.text import escaped
+from tabs.visitor import keys_state
+
+# Uploads and downloads lie in Gradio's cache for a day; what a run needs of them is in its folder.
+HOUR, DAY = 3600, 86_400
 
 
 def build(studio: Studio) -> gr.Blocks:
     """The whole page, ready to be served."""
-    with gr.Blocks(title=theme.TITLE, analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title=theme.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(HOUR, DAY)) as page:
+        api.build(studio)  # first: names that are taken get a number
         theme.markup(_masthead(studio), elem_classes="masthead")
+        keys = keys_state(studio)
         with gr.Tabs(selected="train", elem_id="tabs") as tabs:
             with gr.Tab("Train", id="train"):
-                trained = train.build(studio, page)
+                trained = train.build(studio, page, keys)
             with gr.Tab("Chat", id="chat"):
-                chat.build(studio, page, chat.Entrance(trained.compare, trained.run_id, tabs))
+                chat.build(studio, page, chat.Entrance(trained.compare, trained.run_id, tabs, keys))
     return page
 
 

@@ -33,6 +33,7 @@ class Progress:
     said_at: int = 0
     stopping: bool = False
     skipped: tuple[str, ...] = ()
+    shared: bool = False
     ending: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,7 +58,7 @@ def progress_of(run: Run, events: list[Event], state: str) -> Progress:
     for event in events:
         _note(seen, event)
     return Progress(run.id, run.config.name, run.config.method, run.config.base, run.about_data, state,
-                    stopping=state == "running" and run.is_asked_to_stop(), **seen)
+                    stopping=state == "running" and run.is_asked_to_stop(), shared=bool(run.shared_key()), **seen)
 
 
 def _note(seen: dict[str, Any], event: Event) -> None:

@@ -10,11 +10,38 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import code_view, run_view, theme
-from tabs.progress import progress_of
+from tabs.progress import Progress, progress_of
+from tabs.studio import Studio
+from tabs.visitor import Visitor
 from training.run import Event, Run
 from training.script import script_of
 
 ANNOUNCED = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+
+
+# Why a run waits for a GPU that is not lent: it could go on without one.
+NOT_LENT = ("quota", "refused", "token", "visitor left", "aborted")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How the visitor stands to the run that is shown: whether it is theirs, what they can do with it here, and how
+    many runs come before it. Where many visitors come, nobody is told where things lie on the disk.
+    """
+
+    is_own: bool = True
+    can_compare: bool = True
+    can_go_elsewhere: bool = False
+    before: int = 0
+    many_visitors: bool = False
+
+    @classmethod
+    def of(cls, studio: Studio, visitor: Visitor, run: Run) -> Standing:
+        """Of this visitor to this run."""
+        is_on_base, is_own = run.config.base == studio.facts.id, visitor.owns(run)
+        before = studio.queue.before(run) if run.state() == "queued" else 0
+        return cls(is_own, is_own and is_on_base, is_own and is_on_base and studio.lend is not None, before,
+                   studio.many_visitors)
 
 
 @dataclass(frozen=True)
@@ -25,12 +52,14 @@ class Seen:
     state: str
     events: int
     asked_to_stop: bool
+    before: int = 0
+    shared: str = ""
 
 
 @dataclass(frozen=True)
 class RunPanel:
     """Components that show a run; `run_id` is the one shown and `seen` what of it is on the page already. `turn` is
-    set while this page borrows the GPU for it, turn after turn.
+    set while this page borrows the GPU for it, turn after turn; `look` is the key of a run that somebody else showed.
     """
 
     column: gr.Column
@@ -42,6 +71,7 @@ class RunPanel:
     resume: gr.Button
     new: gr.Button
     ending: gr.HTML
+    elsewhere: gr.Button
     compare: gr.Button
     said: gr.HTML
     losses: gr.HTML
@@ -52,47 +82,64 @@ class RunPanel:
     kept: gr.HTML
     take: gr.Button
     parcel: gr.DownloadButton
+    share: gr.Button
+    link: gr.HTML
     delete: gr.Button
     sure: gr.Checkbox
     timer: gr.Timer
     run_id: gr.State
     seen: gr.State
     turn: gr.State
+    look: gr.State
 
     def outputs(self) -> list[Component]:
         """Everything that `show` may change."""
         return list(vars(self).values())
 
-    def show(self, run: Run, seen: Seen | None = None, turn: str = "") -> dict[Component, Any]:
+    def show(self, run: Run, standing: Standing, seen: Seen | None = None, turn: str = "") -> dict[Component, Any]:
         """The run as it is now; nothing where `seen` says that this is on the page."""
         events = run.course()
         state = "preparing" if turn and is_between_turns(events) else run.state()
-        now = Seen(run.id, state, len(events), run.is_asked_to_stop())
+        now = Seen(run.id, state, len(events), run.is_asked_to_stop(), standing.before, run.shared_key())
         if now == seen:
             return {self.seen: seen}
         picture = progress_of(run, events, state)
-        over, usable = picture.over, bool(picture.adapter)
+        over = picture.over
+        rows = "data.parquet" if standing.many_visitors else str(run.folder / "data.parquet")
         return {
             self.column: gr.update(visible=True),
-            self.steps: run_view.steps_bar(2 if usable else 1),
-            self.heading: run_view.heading(picture),
+            self.steps: run_view.steps_bar(2 if picture.adapter else 1),
+            self.heading: run_view.heading(picture, standing.is_own),
             self.announced: run_view.announcement(picture),
-            self.bar: run_view.bar(picture),
-            self.stop: gr.update(visible=not over, interactive=not picture.stopping),
-            self.resume: gr.update(visible=picture.can_go_on),
-            self.new: gr.update(visible=over),
+            self.bar: run_view.bar(picture, standing.before),
             self.ending: gr.update(value=f'<p class="outcome {state}">{run_view.outcome(picture)}</p>', visible=over),
-            self.compare: gr.update(visible=over and usable),
+            **self._choices(picture, standing),
             self.said: run_view.said(picture),
             self.losses: run_view.losses(picture),
             self.loss_table: run_view.loss_table(picture),
             self.speed: run_view.speed(picture),
-            **({} if seen else {self.code: code_view.script(script_of(run.config, str(run.folder / "data.parquet")))}),
-            self.keep: gr.update(visible=over),
-            self.kept: run_view.kept(picture, str(run.home)),
+            **({} if seen else {self.code: code_view.script(script_of(run.config, rows))}),
+            self.kept: run_view.kept(picture, "" if standing.many_visitors else str(run.home)),
+            self.link: run_view.link(run.id, now.shared),
             self.timer: gr.Timer(active=not over),
             self.run_id: run.id,
             self.seen: now,
+        }
+
+    def _choices(self, picture: Progress, standing: Standing) -> dict[Component, Any]:
+        """The buttons that make sense for this run and this visitor."""
+        over, own = picture.over, standing.is_own
+        waits = picture.state == "queued"
+        not_lent = picture.state == "paused" and picture.ending.get("reason") in NOT_LENT
+        return {
+            self.stop: gr.update(visible=own and not over, interactive=not picture.stopping,
+                                 value=theme.LEAVE_QUEUE if waits else theme.STOP_RUN),
+            self.resume: gr.update(visible=own and picture.can_go_on),
+            self.new: gr.update(visible=over or not own, value=theme.NEW_RUN if own else theme.TRAIN_ONES_OWN),
+            self.elsewhere: gr.update(visible=standing.can_go_elsewhere and not_lent),
+            self.compare: gr.update(visible=over and standing.can_compare and bool(picture.adapter)),
+            self.keep: gr.update(visible=over and own),
+            self.share: theme.UNSHARE_RUN if picture.shared else theme.SHARE_RUN,
         }
 
 
@@ -115,6 +162,7 @@ def build() -> RunPanel:
         bar = theme.markup(elem_id="run-bar")
         with gr.Row(elem_classes="run-ending"):
             ending = theme.markup(visible=False, elem_classes="grow")
+            elsewhere = gr.Button(theme.ELSEWHERE, visible=False, elem_id="train-elsewhere", elem_classes="fit")
             compare = gr.Button(theme.COMPARE, variant="primary", size="lg", visible=False, elem_id="compare",
                                 elem_classes="fit")
         with gr.Row(elem_classes="split"):
@@ -128,14 +176,16 @@ def build() -> RunPanel:
                     with gr.Row(elem_classes="tools"):
                         take = gr.Button(theme.DOWNLOAD_RUN, elem_id="download-run", elem_classes="quiet fit")
                         parcel = gr.DownloadButton(visible="hidden", elem_id="parcel")
+                        share = gr.Button(theme.SHARE_RUN, elem_id="share-run", elem_classes="quiet fit")
                         delete = gr.Button(theme.DELETE_RUN, elem_id="delete-run", elem_classes="quiet fit")
                         # A state would not take what the browser says.
                         sure = gr.Checkbox(visible="hidden")
+                    link = theme.markup(elem_id="shared-link", js_on_load=COPY_LINK)
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, speed, code = _numbers()
-    return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, compare, said, losses,
-                    loss_table, speed, code, keep, kept, take, parcel, delete, sure, gr.Timer(0.5, active=False),
-                    gr.State(""), gr.State(None), gr.State(""))
+    return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, elsewhere, compare, said,
+                    losses, loss_table, speed, code, keep, kept, take, parcel, share, link, delete, sure,
+                    gr.Timer(0.5, active=False), gr.State(""), gr.State(None), gr.State(""), gr.State(""))
 
 
 def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
@@ -151,6 +201,11 @@ def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
     return losses, loss_table, speed, code
 
 
+COPY_LINK = """element.addEventListener('click', async (event) => {
+  if (!event.target.closest('.copy')) return;
+  await navigator.clipboard.writeText(element.querySelector('a').href);
+  element.querySelector('.copied').textContent = 'Copied.';
+});"""
 # A part that scrolls by itself must be reachable by keyboard.
 SCROLLED = """element.tabIndex = 0; element.setAttribute('role', 'region');
 element.setAttribute('aria-label', 'Numbers');"""

@@ -19,8 +19,8 @@ def steps_bar(current: int) -> str:
     return f'<ol class="steps" aria-label="Steps">{"".join(items)}</ol>'
 
 
-def heading(run: Progress) -> str:
-    """Name and state of the run, and what it is made of."""
+def heading(run: Progress, is_own: bool = True) -> str:
+    """Name and state of the run, what it is made of, and whether somebody else showed it."""
     made_of = [f"{escaped(run.method.upper().replace('LORA', 'LoRA'))} on {escaped(run.base)}",
                f"{escaped(run.data['name'])}: {count(run.data['train'], 'conversation')}"]
     if run.data["held_out"]:
@@ -29,7 +29,7 @@ def heading(run: Progress) -> str:
         made_of.append(f"{run.trainable:,} numbers learned")
     return (f'<div class="run-heading"><h2 dir="auto">{escaped(run.name)}</h2>'
             f'<span class="state {run.state}">{theme.STATES[run.state]}</span>'
-            f'<p class="muted">{" · ".join(made_of)}</p></div>')
+            f'<p class="muted">{" · ".join(made_of)}</p>{"" if is_own else f"<p>{theme.LOOKING}</p>"}</div>')
 
 
 def announcement(run: Progress) -> str:
@@ -40,17 +40,19 @@ def announcement(run: Progress) -> str:
     return f"{escaped(run.name)}: {theme.STATES[run.state]}. {outcome(run)}"
 
 
-def bar(run: Progress) -> str:
-    """How far the run is, as a bar and in words."""
+def bar(run: Progress, before: int = 0) -> str:
+    """How far the run is, as a bar and in words; a waiting one says how many come `before` it."""
     share = 100 * run.step / run.steps if run.steps else 0
     waiting = " waiting" if run.state in ("queued", "preparing") or (run.state == "running" and not run.step) else ""
     return (f'<div class="bar {run.state}{waiting}" role="progressbar" aria-label="Progress" aria-valuemin="0" '
             f'aria-valuemax="100" aria-valuenow="{share:.0f}"><div style="width:{share:.1f}%"></div></div>'
-            f'<p class="bar-words">{escaped(standing(run))}</p>')
+            f'<p class="bar-words">{escaped(standing(run, before))}</p>')
 
 
-def standing(run: Progress) -> str:
+def standing(run: Progress, before: int = 0) -> str:
     """Where the run is, in one line."""
+    if run.state == "queued":
+        return theme.QUEUED_BEHIND.format(count=before) if before > 1 else theme.QUEUED_NEXT
     if run.stopping:
         return "Stopping after this step; what was learned is kept."
     if run.state == "running" and run.skipped and run.step:
@@ -152,8 +154,20 @@ def kept(run: Progress, home: str) -> str:
     """Where the adapter is, for a run that made one."""
     if not run.adapter:
         return ""
+    if not home:
+        return (f'<p>It is in the Chat tab already, under <strong>{escaped(run.adapter)}</strong>. The download holds '
+                "its files, in PEFT's format.</p>")
     return (f'<p>It is in the Chat tab already, under <strong>{escaped(run.adapter)}</strong>. Its files, in PEFT\'s '
             f'format:</p><p class="path"><code>{escaped(home)}/adapters/{escaped(run.adapter)}</code></p>')
+
+
+def link(run_id: str, key: str) -> str:
+    """The link with which others look at the run; nothing while it isn't shared."""
+    if not key:
+        return ""
+    return (f'<p class="shared"><a href="?run={escaped(run_id)}&amp;key={escaped(key)}">{theme.SHARED_LINK}</a> '
+            f'<button type="button" class="copy">{theme.COPY_LINK}</button>'
+            f'<span class="copied" role="status"></span></p>')
 
 
 def listed(runs: Sequence[Run]) -> str:

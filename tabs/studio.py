@@ -5,12 +5,15 @@ from __future__ import annotations
 import secrets
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.library import Library
 from phi3.machine import Machine
-from phi3.models import BaseFacts
+from phi3.models import EMBEDDED, BaseFacts
+from training import lease
+from training.queue import Queue
 from training.run import Runs
 
 if TYPE_CHECKING:
@@ -26,7 +29,8 @@ class Studio:
     """`tokenizer` and `answerer` are still loading when the page opens; whoever needs one waits for its result.
 
     `questions_at_once` is how many questions one click asks the base for a described dataset. Where the GPU is lent,
-    `lend` trains a run on it for a while, and `turn_seconds` is how long at a time; elsewhere there is none.
+    `lend` trains a run on it for a while, and `turn_seconds` is how long at a time; elsewhere there is none. Where
+    `many_visitors` come, as to a Space, each sees what is theirs.
     """
 
     home: Path
@@ -38,8 +42,16 @@ class Studio:
     questions_at_once: int = 120
     lend: Lend | None = None
     turn_seconds: int = 60
+    many_visitors: bool = False
     tokenizer: Future[PreTrainedTokenizerFast] = field(default_factory=Future)
     answerer: Future[Answerer | LentAnswerer] = field(default_factory=Future)
+
+    @cached_property
+    def queue(self) -> Queue:
+        """Who waits for this machine: all runs, or where the GPU is lent those that its processor trains."""
+        if self.lend is None:
+            return Queue(self.runs, lease.start)
+        return Queue(self.runs, lease.start_without_card, lambda run: run.config.base == EMBEDDED)
 
     def browser_secret(self) -> str:
         """What the browser's kept values are written with: the same after a restart, or nobody could read them."""

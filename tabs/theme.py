@@ -122,6 +122,21 @@ HELD_OUT_LOSS = "conversations it never saw"
 LOSS_TABLE = "The losses as a table"
 SPEED = "Speed"
 PAST_RUNS = "Runs so far"
+KEPT_ON_THIS_MACHINE = ("Runs, the conversations that they learned from, and adapters are kept in {home} until you "
+                        "delete them.")
+KEPT_FOR_A_WHILE = ("Your runs, the conversations that they learned from, and their adapters are kept for {days} days "
+                    "after they last changed, or until this Space restarts. Only who has a run's link, as it stands in "
+                    "your address bar, sees it. Download what you want to keep.")
+SHARE_RUN = "Let others look at this run"
+UNSHARE_RUN = "Stop showing it to others"
+SHARED_LINK = "Whoever has this link sees this page, and can change nothing"
+COPY_LINK = "Copy the link"
+LOOKING = "Somebody showed you this run. It can't be changed from here."
+TRAIN_ONES_OWN = "Train your own"
+ELSEWHERE = "Train it here with the tiny Phi-3"
+QUEUED_NEXT = "It begins as soon as the run before it has ended."
+QUEUED_BEHIND = "{count} runs come before it."
+LEAVE_QUEUE = "Leave the queue"
 NO_RUNS = "No runs yet. The first one appears here as soon as it starts, and stays."
 
 STATES = {

@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
-from tabs import code_view, data, form, plan_view, run_panel, run_view, theme, turns
+from tabs import code_view, data, form, keeping, openings, plan_view, run_panel, run_view, theme, turns
+from tabs.openings import QUIETLY, Changes, Openings, begin_run
 from tabs.plainly import plainly
 from tabs.studio import Studio
-from training import lease
+from tabs.text import escaped
+from tabs.visitor import visitor_of
 from training.config import RunConfig
-from training.parcel import pack
+from training.limits import SHARED
 from training.plan import Plan, made_to_fit, make_plan
-from training.run import Run
 from training.script import script_of
 from training.speed import slower_than_guessed
-
-Changes = dict[Component, Any]
-QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
-# Following costs little and must never wait for anything else on the page.
-FOLLOWING = {**QUIETLY, "concurrency_limit": None}
-REMEMBER_IN_ADDRESS = """(run) => {
-  const address = new URL(window.location);
-  if (run) address.searchParams.set('run', run); else address.searchParams.delete('run');
-  window.history.replaceState(null, '', address);
-}"""
 
 
 @dataclass(frozen=True)
@@ -57,20 +44,21 @@ class _Setup:
     code: gr.HTML
 
 
-def build(studio: Studio, page: gr.Blocks) -> TrainTab:
+def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState) -> TrainTab:
     """Draw the tab where this is called, and connect it."""
     setup = _setup(studio)
     panel = run_panel.build()
     with gr.Column(elem_classes="card past"):
         theme.markup(f"<h2>{theme.PAST_RUNS}</h2>")
         past = theme.markup(elem_id="past-runs")
+        theme.markup(f'<p class="muted" id="kept-here">{kept_here(studio)}</p>')
     data.connect(setup.data, studio, setup.form["max_length"], page)
     _connect_settings(setup, studio, page)
-    runs = _Runs(setup, panel, past, studio)
-    _connect_openings(runs, page)
-    _connect_following(runs)
-    _connect_keeping(runs)
-    turns.connect(panel, studio)
+    runs = Openings(setup.column, panel, past, keys, studio)
+    _connect_start(setup, runs)
+    openings.connect(runs, page)
+    keeping.connect(runs)
+    turns.connect(panel, studio, keys)
     return TrainTab(panel.compare, panel.run_id)
 
 
@@ -154,104 +142,24 @@ def _plan_of(studio: Studio, config: RunConfig, lengths: list[int]) -> Plan:
                      slower_than_guessed(studio.home, studio.machine, config))
 
 
-@dataclass(frozen=True)
-class _Runs:
-    """The parts that show runs, and what they show when another one is opened."""
+def _connect_start(setup: _Setup, runs: Openings) -> None:
+    """Begin a run with what the form holds; where others are before it, it waits."""
+    studio = runs.studio
 
-    setup: _Setup
-    panel: run_panel.RunPanel
-    past: gr.HTML
-    studio: Studio
-
-    def outputs(self) -> list[Component]:
-        return [self.setup.column, self.past, *self.panel.outputs()]
-
-    def listed(self) -> str:
-        return run_view.listed(self.studio.runs.all())
-
-    def setup_shown(self) -> Changes:
-        """No run, but what a new one needs."""
-        return {self.setup.column: gr.update(visible=True), self.panel.column: gr.update(visible=False),
-                self.panel.run_id: "", self.panel.turn: "", self.panel.timer: gr.Timer(active=False),
-                self.past: self.listed()}
-
-    def begun(self, run: Run) -> Changes:
-        """Set a trainer to work; where the GPU is lent, this page takes the first turn."""
-        if self.studio.lend is None:
-            lease.start(run)
-            return self.shown(run)
-        return {**self.shown(run), self.panel.turn: turns.next_turn()}
-
-    def shown(self, run: Run) -> Changes:
-        return {self.setup.column: gr.update(visible=False), self.past: self.listed(), **self.panel.show(run)}
-
-
-def _connect_openings(runs: _Runs, page: gr.Blocks) -> None:
-    """Start a run, open the one that the address names or that goes on, go back for a new one."""
-    setup, panel, studio = runs.setup, runs.panel, runs.studio
-
-    def start(**values: Any) -> Changes:
+    def start(keys: Any, **values: Any) -> Changes:
         chosen = data.chosen_data(**{name: values.pop(name) for name in setup.data.inputs()})
-        return runs.begun(studio.runs.create(_asked(studio, values), chosen))
+        return runs.begun(*begin_run(visitor_of(studio, keys), _asked(studio, values), chosen))
 
-    def opened(request: gr.Request) -> Changes:
-        named = request.query_params.get("run")
-        run = studio.runs.get(named) if named else studio.runs.going()
-        return runs.shown(run) if run else {panel.run_id: ""}
-
-    address = {"fn": None, "inputs": panel.run_id, "js": REMEMBER_IN_ADDRESS, "show_progress": "hidden"}
-    everything = runs.outputs()
-    setup.start.click(plainly(start), outputs=everything, inputs_kwargs={**setup.data.inputs(), **setup.form},
-                      **QUIETLY).success(**address)
-    panel.new.click(plainly(runs.setup_shown), outputs=everything, **FOLLOWING).success(**address)
-    page.load(plainly(runs.listed), outputs=runs.past, **FOLLOWING)
-    page.load(plainly(opened), outputs=everything, **FOLLOWING)
+    inputs = {**setup.data.inputs(), **setup.form, "keys": runs.keys}
+    setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY).success(
+        **runs.address())
 
 
-def _connect_following(runs: _Runs) -> None:
-    """Show what is new in the run, stop it, and go on with it."""
-    panel, studio = runs.panel, runs.studio
-
-    def follow(run_id: str, seen: run_panel.Seen | None, turn: str) -> Changes:
-        changes = panel.show(studio.runs.get(run_id), seen, turn)
-        is_news = seen is None or changes[panel.seen].state != seen.state
-        return {**changes, runs.past: runs.listed()} if is_news else changes
-
-    def stop(run_id: str) -> Changes:
-        run = studio.runs.get(run_id)
-        run.ask_to_stop()
-        return panel.show(run)
-
-    def resume(run_id: str) -> Changes:
-        run = studio.runs.get(run_id)
-        studio.runs.resume(run)
-        return runs.begun(run)
-
-    panel.timer.tick(plainly(follow), [panel.run_id, panel.seen, panel.turn], [runs.past, *panel.outputs()],
-                     **FOLLOWING)
-    panel.stop.click(plainly(stop), panel.run_id, panel.outputs(), **FOLLOWING)
-    panel.resume.click(plainly(resume), panel.run_id, runs.outputs(), **QUIETLY)
-
-
-def _connect_keeping(runs: _Runs) -> None:
-    """Take the run away as a file, or delete it."""
-    panel, studio = runs.panel, runs.studio
-
-    def take(run_id: str) -> str:
-        return str(pack(studio.runs.get(run_id), Path(tempfile.gettempdir()) / "phi3-lora-studio"))
-
-    def delete(run_id: str, is_sure: bool) -> Changes:
-        if not is_sure:
-            return {panel.run_id: run_id}
-        studio.runs.delete(studio.runs.get(run_id))
-        return runs.setup_shown()
-
-    panel.take.click(plainly(take), panel.run_id, panel.parcel, **FOLLOWING).success(
-        None, js="() => document.querySelector('#parcel').click()", show_progress="hidden")
-    panel.delete.click(None, outputs=panel.sure, js=f"() => confirm({json.dumps(theme.DELETE_SURE)})",
-                       show_progress="hidden").success(
-        plainly(delete), [panel.run_id, panel.sure], runs.outputs(), **FOLLOWING).success(
-        fn=None, inputs=panel.run_id, js=REMEMBER_IN_ADDRESS, show_progress="hidden")
+def kept_here(studio: Studio) -> str:
+    """What is kept, where, and until when."""
+    if studio.many_visitors:
+        return theme.KEPT_FOR_A_WHILE.format(days=SHARED.days_kept)
+    return theme.KEPT_ON_THIS_MACHINE.format(home=escaped(str(studio.home)))
 
 
 def _file_of(source: str) -> str:

@@ -12,6 +12,7 @@ from gradio.components import Component
 from tabs.plainly import plainly
 from tabs.run_panel import RunPanel
 from tabs.studio import Studio
+from tabs.visitor import visitor_of
 from training import lease
 
 # Every visitor's turn holds a thread for as long as it lasts.
@@ -24,7 +25,7 @@ def next_turn() -> str:
     return secrets.token_hex(4)
 
 
-def connect(panel: RunPanel, studio: Studio) -> None:
+def connect(panel: RunPanel, studio: Studio, keys: gr.BrowserState) -> None:
     """Take a turn whenever `panel.turn` changes, and the next one after it for as long as the run gets on.
 
     The visitor's pass to the GPU lives for minutes, and the browser fetches a new one for every event: so the browser
@@ -33,17 +34,18 @@ def connect(panel: RunPanel, studio: Studio) -> None:
     if studio.lend is None:
         return
 
-    def take(run_id: str, turn: str) -> dict[Component, Any]:
+    def take(run_id: str, turn: str, kept: Any) -> dict[Component, Any]:
         if not turn:
             return {panel.turn: ""}
-        taken = lease.take(studio.runs.get(run_id), studio.lend, studio.turn_seconds)
+        taken = lease.take(visitor_of(studio, kept).run(run_id), studio.lend, studio.turn_seconds)
         return {panel.turn: next_turn() if taken.goes_on else ""}
 
-    def train_for_a_turn(run_id: str) -> dict:
+    def train_for_a_turn(run_id: str, key: str = "") -> dict:
         """Train a run for one turn of the GPU, from where it stopped. `goes_on`: the next turn may follow."""
-        return dataclasses.asdict(lease.take(studio.runs.get(run_id), studio.lend, studio.turn_seconds))
+        run = visitor_of(studio, given=[key]).run(run_id)
+        return dataclasses.asdict(lease.take(run, studio.lend, studio.turn_seconds))
 
     # The change comes while the turn before it is still ending.
-    panel.turn.change(plainly(take), [panel.run_id, panel.turn], panel.turn, trigger_mode="multiple",
+    panel.turn.change(plainly(take), [panel.run_id, panel.turn, keys], panel.turn, trigger_mode="multiple",
                       show_progress="hidden", api_visibility="private", **TAKING)
     gr.api(plainly(train_for_a_turn), api_name="lease", **TAKING)

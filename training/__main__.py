@@ -277,9 +277,7 @@ def _list(asked: argparse.Namespace) -> int:
 
 
 def _summary(run: Run) -> dict[str, Any]:
-    losses = [event.values["loss"] for event in run.course() if event.type == "evaluated"]
-    return {"run": run.id, "name": run.config.name, "state": run.state(), "method": run.config.method,
-            "data": run.about_data["name"], "loss": losses[-1] if losses else None, "folder": str(run.folder)}
+    return {**run.summary(), "folder": str(run.folder)}
 
 
 def _inspect(asked: argparse.Namespace) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,13 +43,20 @@ class Taken:
     goes_on: bool = False
 
 
-def start(run: Run) -> None:
+def start(run: Run, environment: Mapping[str, str] | None = None) -> None:
     """Train the run in a process of its own; its output goes to log.txt in the run's folder."""
     with (run.folder / "log.txt").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-m", "training", "lease", str(run.folder)], cwd=_ROOT,
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
+                                   start_new_session=True, env=environment)
     threading.Thread(target=_watch, args=(process, run), daemon=True).start()
+
+
+def start_without_card(run: Run) -> None:
+    """The same on this machine's processor, where its GPU is only lent."""
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith(("SPACES_ZERO_GPU", "ZEROGPU_")) and name != "OMP_NUM_THREADS"}
+    start(run, {**kept, "CUDA_VISIBLE_DEVICES": ""})
 
 
 def take(run: Run, lend: Lend, seconds: int) -> Taken:

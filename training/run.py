@@ -20,6 +20,7 @@ from typing import Any
 from adapters.library import WEIGHTS, Adapter, Library, checked_name
 from training.config import RunConfig
 from training.data import ChatData, Conversation, split
+from training.owners import LOCAL, Owners, new_key
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _STATE_BY_EVENT = {
@@ -27,6 +28,8 @@ _STATE_BY_EVENT = {
     "finished": "finished", "failed": "failed",
 }
 ENDED = ("stopped", "finished", "failed", "interrupted")
+# Somebody trains it, is about to, or will when its turn has come.
+BUSY = ("queued", "preparing", "running")
 # The adapter that a run trains further, in its folder.
 START = "start"
 # What an adapter may hold beyond plain LoRA weights, and a run of ours wouldn't keep.
@@ -91,6 +94,51 @@ class Run:
     def about_data(self) -> dict[str, Any]:
         """Name, kind, format and row counts of the data as it was at Start."""
         return json.loads((self.folder / "data.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def owner(self) -> str:
+        """Whose it is: see training/owners.py."""
+        return (self.folder / "owner").read_text(encoding="utf-8").strip()
+
+    def shared_key(self) -> str:
+        """The key with which anybody may look at it; empty while it isn't shared.
+
+        It stands in the folder as it is: whoever can read it there can read the run as well.
+        """
+        path = self.folder / "shared"
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+
+    def share(self) -> str:
+        """Let whoever has the key that is returned look at it."""
+        if not self.shared_key():
+            (self.folder / "shared").write_text(new_key(), encoding="utf-8")
+        return self.shared_key()
+
+    def unshare(self) -> None:
+        """Nobody else looks at it any more; a later link is another one."""
+        (self.folder / "shared").unlink(missing_ok=True)
+
+    def is_opened_by(self, key: str) -> bool:
+        """Whether this is the key that its owner gave away for looking."""
+        shared = self.shared_key()
+        return bool(shared) and secrets.compare_digest(shared.encode(), key.encode())
+
+    def give_to(self, owner: str) -> None:
+        """It belongs to somebody else from now on, with the adapter that it made."""
+        library = Library(self.home, {self.owner})
+        name = self.config.name
+        if library.has(name) and library.get(name).provenance.get("run") == self.id:
+            library.give(name, owner)
+        arriving = self.folder / ".owner"
+        arriving.write_text(owner, encoding="utf-8")
+        arriving.replace(self.folder / "owner")
+        self.__dict__.pop("owner", None)
+
+    def summary(self) -> dict[str, Any]:
+        """What a list of runs says of it, as plain values."""
+        losses = [event.values["loss"] for event in self.course() if event.type == "evaluated"]
+        return {"run": self.id, "name": self.config.name, "state": self.state(), "method": self.config.method,
+                "data": self.about_data["name"], "loss": losses[-1] if losses else None}
 
     def events(self) -> list[Event]:
         """All events so far; a last line that a power cut left half written is not one."""
@@ -197,16 +245,19 @@ class Runs:
         self.home = home
         self.folder = home / "runs"
 
-    def create(self, config: RunConfig, data: ChatData, owner: str = "local") -> Run:
-        """Make the folder of a new run, whole or not at all; its first event is `created`.
+    def create(self, config: RunConfig, data: ChatData, owner: str = LOCAL, owners: Owners = (),
+               waits: bool = False, beside: bool = False) -> Run:
+        """Make the folder of a new run, whole or not at all; its first event is `created`, or `queued` where it
+        `waits` for its turn (training/queue.py gives it one). `owners` are all that its visitor is besides `owner`.
 
-        ValueError where a run is going already, or where the adapter's name is taken.
+        ValueError where a run is going already, unless this one waits or goes `beside` others, as on GPUs that are
+        lent; or where the adapter's name is taken.
         """
-        going = self.going()
-        if going is not None:
-            raise ValueError(f"{going.id} is still training. Wait for it, or stop it first.")
-        config = self._named(config, data)
-        start = Library(self.home).get(config.start_from) if config.start_from else None
+        if not waits and not beside:
+            self._refuse_a_second()
+        library = Library(self.home, {owner, *owners})
+        config = self._named(config, data, library)
+        start = library.get(config.start_from) if config.start_from else None
         config = _like(config, start) if start else config
         train, held = split(data, config.held_out, config.seed)
         run_id = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
@@ -222,37 +273,49 @@ class Runs:
             shutil.rmtree(arriving, ignore_errors=True)
             raise
         run = Run(self.folder / run_id)
-        run.append("created", rows=len(train), held_out=len(held), data=data.name)
+        run.append("queued" if waits else "created", rows=len(train), held_out=len(held), data=data.name)
         return run
 
-    def resume(self, run: Run, **more: Any) -> bool:
+    def resume(self, run: Run, waits: bool = False, beside: bool = False, **more: Any) -> bool:
         """Make a run ready to go on, with more epochs or steps where these are given; whether there is more to do.
 
-        False for a finished run that nothing was added to. ValueError where it is being trained, another one is, or
-        `more` asks for what would make it another run.
+        False for a finished run that nothing was added to. ValueError where it is being trained, where another one is
+        and this one neither waits nor goes `beside` it, or where `more` asks for what would make it another run.
         """
-        if run.state() in ("preparing", "running") or run.is_held():
+        if run.state() in BUSY or run.is_held():
             raise ValueError(f"{run.id} is being trained already.")
-        going = self.going()
-        if going is not None:
-            raise ValueError(f"{going.id} is still training. Wait for it, or stop it first.")
+        if not waits and not beside:
+            self._refuse_a_second()
         given = {name: value for name, value in more.items() if value is not None}
         if run.state() == "finished" and not given:
             return False
         if given:
             _extend(run, given)
         run.ask_to_go_on()
-        run.append("resuming")
+        run.append("queued" if waits else "resuming")
         return True
+
+    def begin(self, run: Run) -> None:
+        """The turn of a run that waited has come: it is about to be trained."""
+        if any(event.type == "created" for event in run.events()):
+            run.append("resuming")
+        else:
+            about = run.about_data
+            run.append("created", rows=about["train"], held_out=about["held_out"], data=about["name"])
+
+    def leave_queue(self, run: Run) -> None:
+        """A run that waits for its turn waits no longer; it can go on whenever it is resumed."""
+        run.append("lease_ended", 0, reason="left", message="It was taken out of the queue.",
+                   advice="Resume it to wait for its turn again.")
 
     def delete(self, run: Run) -> None:
         """Remove the run with its rows, its checkpoints and the adapter that it made.
 
         ValueError while it is being trained. It is out of sight at once, and a half removed one never comes back.
         """
-        if run.state() in ("queued", "preparing", "running") or run.is_held():
+        if run.state() in BUSY or run.is_held():
             raise ValueError(f"{run.id} is being trained. Stop it first.")
-        library = Library(self.home)
+        library = Library(self.home, {run.owner})
         name = run.config.name
         if library.has(name) and library.get(name).provenance.get("run") == run.id:
             library.remove(name)
@@ -260,11 +323,33 @@ class Runs:
         run.folder.rename(leaving)
         shutil.rmtree(leaving, ignore_errors=True)
 
-    def get(self, run_id: str) -> Run:
-        """The run of that id; ValueError where there is none."""
-        if _RUN_ID.fullmatch(run_id) and (self.folder / run_id / "config.yaml").is_file():
-            return Run(self.folder / run_id)
-        raise ValueError(f"There is no run {run_id}. See `python -m training list`.")
+    def get(self, run_id: str, owners: Owners | None = None) -> Run:
+        """The run of that id; ValueError where there is none, or where it is none of these `owners`' (None: whoever
+        asks may see all, as in a terminal).
+        """
+        run = Run(self.folder / run_id)
+        there = _RUN_ID.fullmatch(run_id) and (run.folder / "config.yaml").is_file()
+        if there and (owners is None or run.owner in owners):
+            return run
+        if owners is None:
+            raise ValueError(f"There is no run {run_id}. See `python -m training list`.")
+        # The same words for both: who has no key learns nothing of what there is.
+        raise ValueError(f"There is no run {run_id} here that you may open. Use the link that you kept: its key shows "
+                         "that the run is yours.")
+
+    def readable(self, run_id: str, owners: Owners, key: str = "") -> Run:
+        """The run of that id to look at: of one of these owners, or shared with this key; ValueError for others."""
+        try:
+            return self.get(run_id, owners)
+        except ValueError:
+            shared = Run(self.folder / run_id)
+            if _RUN_ID.fullmatch(run_id) and shared.folder.is_dir() and shared.is_opened_by(key):
+                return shared
+            raise
+
+    def of(self, owners: Owners) -> list[Run]:
+        """The runs of these owners, newest first."""
+        return [run for run in self.all() if run.owner in owners]
 
     def all(self) -> list[Run]:
         """Newest first."""
@@ -277,14 +362,18 @@ class Runs:
         """The run that is being trained or about to be."""
         return next((run for run in self.all() if run.state() in ("preparing", "running")), None)
 
-    def _named(self, config: RunConfig, data: ChatData) -> RunConfig:
-        library = Library(self.home)
+    def _refuse_a_second(self) -> None:
+        going = self.going()
+        if going is not None:
+            raise ValueError(f"{going.id} is still training. Wait for it, or stop it first.")
+
+    def _named(self, config: RunConfig, data: ChatData, library: Library) -> RunConfig:
         if config.name:
             if library.has(checked_name(config.name)):
                 raise ValueError(f"There is already an adapter named {config.name}. Choose another name.")
             return config
         stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.name).stem).strip("-").lower()[:40] or "adapter"
-        taken = {*library.names(), *(run.config.name for run in self.all())}
+        taken = {*library.names(), *(run.config.name for run in self.of(library.owners))}
         number = next(n for n in range(1, 100_000) if f"{stem}-{n}" not in taken)
         return RunConfig.from_settings({**config.settings(), "name": f"{stem}-{number}"})
 

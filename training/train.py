@@ -313,8 +313,9 @@ def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer, plan: Pl
                "loss": round(losses[-1][1], 5) if losses else None,
                "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak,
                "peak_bytes": _peak_bytes()}
-    library = Library(run.home)
-    adapter = library.put(run.config.name, run.folder / "adapter", _provenance(run, base, outcome))
+    library = Library(run.home, {run.owner})
+    adapter = library.put(run.config.name, run.folder / "adapter", _provenance(run, base, outcome),
+                          run.owner)
     kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"
     if kind == "finished" and not writer.seconds_before:
         guess = plan.total_seconds / (speed.slower_than_guessed(run.home, this_machine(), run.config) or 1.0)

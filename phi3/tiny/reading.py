@@ -58,7 +58,8 @@ TOLD = (
          ("What place did {n} go to?", "Tell me where {n} went."), PLACES, whose=("Who went to the {v}?",)),
     Told("{n} has a {v}.", ("What does {n} have?", "Which thing does {n} have?", "Say what {n} has.",
                             "What is owned by {n}?", "What thing has {n}?", "What belongs to {n}?",
-                            "What things does {n} own?", "Which thing does {n} own?", "Please tell what {n} has.", "I ask what {n} has.",
+                            "What things does {n} own?", "Which thing does {n} own?", "Please tell what {n} has.",
+                            "I ask what {n} has.",
                             "Do you know what {n} owns?", "What may {n} own?"),
          ("What does {n} own?", "Tell me what {n} has."),
          tuple(f"{colour} {thing}" for colour in COLOURS if colour != "orange"

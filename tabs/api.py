@@ -1,0 +1,125 @@
+"""What other programs may call: inspect and plan data; train, follow, stop and resume runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from tabs import form, openings
+from tabs.plainly import plainly
+from tabs.studio import Studio
+from tabs.visitor import Visitor, visitor_of
+from training.config import RunConfig
+from training.data import ChatData, example_names, lengths_of, make_report, read_data, read_text, split
+from training.plan import make_plan
+from training.run import Run
+from training.speed import slower_than_guessed
+
+# Where a run's files lie and which process trains it is nobody's business.
+NOT_TOLD = ("folder", "pid")
+Settings = dict[str, Any]
+
+
+def build(studio: Studio) -> None:
+    """Add the endpoints to the page that is being built; `/lease` is tabs/turns.py's, where a GPU is lent."""
+    calls = _Calls(studio)
+    for name in ("inspect", "plan", "train", "run", "runs", "stop", "resume"):
+        gr.api(plainly(getattr(calls, name)), api_name=name, concurrency_limit=None)
+
+
+class _Calls:
+    """The endpoints; their docstrings and types are what the API page shows."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def inspect(self, example: str = "", text: str = "", file: dict | None = None, max_length: int = 1024) -> dict:
+        """What data holds, what of it can't be used and why. Give the name of an example (pirate, json, shop), the
+        text of a JSONL file, or an uploaded file.
+        """
+        data = self._data(example, text, file)
+        return make_report(data, self.studio.tokenizer.result(), max_length).as_json()
+
+    def plan(self, example: str = "", text: str = "", file: dict | None = None, settings: dict | None = None) -> dict:
+        """What a run on this data would do and need: steps, memory in bytes by term, seconds by part. `settings` are
+        those of the README's table.
+        """
+        config, data = self._config(settings), self._data(example, text, file)
+        train, held = (lengths_of(part, self.studio.tokenizer.result(), config.max_length)
+                       for part in split(data, config.held_out, config.seed))
+        slower = slower_than_guessed(self.studio.home, self.studio.machine, config)
+        return make_plan(config, self.studio.facts.config, train, held, self.studio.machine, slower).as_json()
+
+    def train(self, example: str = "", text: str = "", file: dict | None = None, settings: dict | None = None) -> dict:
+        """Begin a run, or queue it where another is being trained. Returns its id at once, with the `key` that shows
+        that it is yours (empty on one's own machine) and how many runs come `before` it. Where a GPU is lent, call
+        /lease with both until it says that the run doesn't go on.
+        """
+        visitor, data = visitor_of(self.studio), self._data(example, text, file)
+        visitor, run, keys = openings.begin_run(visitor, self._config(settings), data)
+        openings.begin(self.studio, run)
+        return {**self._standing(run), "key": keys.get(run.id, "")}
+
+    def run(self, run: str, key: str = "") -> dict:
+        """A run: its settings, its data in numbers, its state, and its events so far. The key is its owner's, or the
+        one of a link that the owner gave away.
+        """
+        found = self._visitor(key).seen_run(run, key)
+        events = [json.loads(event.to_json()) for event in found.course()]
+        told = [{name: value for name, value in event.items() if name not in NOT_TOLD} for event in events]
+        return {**self._standing(found), "settings": found.config.settings(), "about_data": found.about_data,
+                "events": told}
+
+    def runs(self, keys: list[str] | None = None) -> list[dict]:
+        """The runs that these keys open, newest first; on one's own machine all runs."""
+        return [found.summary() for found in visitor_of(self.studio, given=keys or []).runs()]
+
+    def stop(self, run: str, key: str = "") -> dict:
+        """Stop a run after its step; what was learned is kept, and it can be resumed. One that waits leaves the
+        queue.
+        """
+        found = self._visitor(key).run(run)
+        openings.stop(self.studio, found)
+        return self._standing(found)
+
+    def resume(self, run: str, key: str = "", num_train_epochs: float | None = None,
+               max_steps: int | None = None) -> dict:
+        """Go on with a run from its newest whole checkpoint, to its planned end or for longer."""
+        visitor = self._visitor(key)
+        found = visitor.run(run)
+        openings.resume(visitor, found, num_train_epochs=num_train_epochs, max_steps=max_steps)
+        openings.begin(self.studio, found)
+        return self._standing(found)
+
+    def _visitor(self, key: str) -> Visitor:
+        return visitor_of(self.studio, given=[key])
+
+    def _standing(self, run: Run) -> dict[str, Any]:
+        return {**run.summary(), "before": self.studio.queue.before(run)}
+
+    def _config(self, settings: Settings | None) -> RunConfig:
+        return form.asked({**(settings or {}), "base": self.studio.facts.id}, self.studio.suited)
+
+    def _data(self, example: str, text: str, file: dict | None) -> ChatData:
+        """ValueError where there is none, or where it is no example and nothing that was uploaded."""
+        if file:
+            return read_data(self._uploaded(file))
+        if text.strip():
+            return read_text(text)
+        if example not in example_names():
+            raise ValueError(f"There is no example named {example!r}. Give one of {', '.join(example_names())}, a "
+                             "text, or an uploaded file.")
+        return read_data(example)
+
+    def _uploaded(self, file: dict) -> Path:
+        """The file's place; a path on this machine that nobody uploaded is refused."""
+        path = Path(str(file.get("path", ""))).resolve()
+        if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
+            raise ValueError("Only a file that was uploaded can be read here. Upload it first (gradio_client: "
+                             "handle_file), or send its text.")
+        visitor_of(self.studio).limits.check_upload(path)
+        return path

@@ -1,0 +1,162 @@
+"""Which run the page shows: the one that was just begun, that the address names or that goes on, or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from tabs import run_panel, run_view, turns
+from tabs.plainly import plainly
+from tabs.studio import Studio
+from tabs.visitor import Keys, Visitor, new_owner, visitor_of
+from training.config import RunConfig
+from training.data import ChatData
+from training.run import BUSY, Run
+
+Changes = dict[Component, Any]
+QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
+# Following costs little and must never wait for anything else on the page.
+FOLLOWING = {**QUIETLY, "concurrency_limit": None}
+REMEMBER_IN_ADDRESS = """(run, keys, look) => {
+  const address = new URL(window.location);
+  const key = look || (keys || {})[run];
+  if (run) address.searchParams.set('run', run); else address.searchParams.delete('run');
+  if (run && key) address.searchParams.set('key', key); else address.searchParams.delete('key');
+  window.history.replaceState(null, '', address);
+}"""
+
+
+@dataclass(frozen=True)
+class Openings:
+    """The parts that show runs, and what they show when another one is opened. `keys` is what the browser keeps."""
+
+    setup: gr.Column
+    panel: run_panel.RunPanel
+    past: gr.HTML
+    keys: gr.BrowserState
+    studio: Studio
+
+    def outputs(self) -> list[Component]:
+        """Everything that an opening may change."""
+        return [self.setup, self.past, self.keys, *self.panel.outputs()]
+
+    def address(self) -> dict[str, Any]:
+        """What keeps the address up with the run that is shown."""
+        return {"fn": None, "inputs": [self.panel.run_id, self.keys, self.panel.look], "js": REMEMBER_IN_ADDRESS,
+                "show_progress": "hidden"}
+
+    def none_shown(self, visitor: Visitor) -> Changes:
+        """No run, but what a new one needs."""
+        return {self.setup: gr.update(visible=True), self.panel.column: gr.update(visible=False),
+                self.panel.run_id: "", self.panel.turn: "", self.panel.look: "",
+                self.panel.timer: gr.Timer(active=False), self.past: run_view.listed(visitor.runs())}
+
+    def begun(self, visitor: Visitor, run: Run, keys: Keys) -> Changes:
+        """A run that its visitor began or resumed. Where the GPU is lent, this page takes the first turn."""
+        begin(self.studio, run)
+        shown = {**self.shown(visitor, run), self.keys: keys}
+        return {**shown, self.panel.turn: turns.next_turn()} if is_lent(self.studio, run) else shown
+
+    def shown(self, visitor: Visitor, run: Run, look: str = "") -> Changes:
+        """This run on the page, followed from now on."""
+        return {self.setup: gr.update(visible=False), self.past: run_view.listed(visitor.runs()),
+                self.panel.look: look, **self.panel.show(run, run_panel.Standing.of(self.studio, visitor, run))}
+
+
+def begin_run(visitor: Visitor, config: RunConfig, data: ChatData) -> tuple[Visitor, Run, Keys]:
+    """A new run of this visitor, who is its owner from now on: the visitor with its key, the run, and all their keys.
+
+    ValueError where a limit forbids it.
+    """
+    studio = visitor.studio
+    visitor.limits.check_run(config, data, visitor.runs(), studio.runs)
+    owner, key = new_owner(studio)
+    beside = studio.lend is not None and config.base == studio.facts.id
+    run = studio.runs.create(config, data, owner, visitor.owners, waits=not beside, beside=beside)
+    keys = visitor.with_key(run.id, key)
+    return visitor_of(studio, keys), run, keys
+
+
+def begin(studio: Studio, run: Run) -> None:
+    """Let a run that waits begin as soon as it can; one on a lent GPU begins with the page's first turn."""
+    if not is_lent(studio, run):
+        studio.queue.look()
+
+
+def stop(studio: Studio, run: Run) -> None:
+    """After its step; one that waits leaves the queue."""
+    if run.state() == "queued":
+        studio.runs.leave_queue(run)
+    elif run.state() in BUSY:
+        run.ask_to_stop()
+    else:
+        raise ValueError(f"{run.config.name} is not being trained: it is {run.state()}.")
+
+
+def resume(visitor: Visitor, run: Run, **more: Any) -> None:
+    """Make a run ready to go on, for longer where `more` says so; ValueError where a limit or its state forbids it."""
+    studio = visitor.studio
+    if more:
+        longer = {name: value for name, value in more.items() if value is not None}
+        visitor.limits.check_steps(replace(run.config, **longer), run.about_data["train"])
+    visitor.limits.check_disk(studio.home)
+    lent = is_lent(studio, run)
+    studio.runs.resume(run, waits=not lent, beside=lent, **more)
+
+
+def is_lent(studio: Studio, run: Run) -> bool:
+    """Whether the run is trained on a GPU that is lent, turn after turn."""
+    return studio.lend is not None and run.config.base == studio.facts.id
+
+
+def connect(runs: Openings, page: gr.Blocks) -> None:
+    """Open, follow, stop and resume a run, and go back for a new one."""
+    panel, studio = runs.panel, runs.studio
+
+    def opened(keys: Any, request: gr.Request) -> Changes:
+        visitor = visitor_of(studio, keys)
+        named, key = request.query_params.get("run", ""), request.query_params.get("key", "")
+        if not named:
+            run = visitor.going()
+            return runs.shown(visitor, run) if run else {panel.run_id: ""}
+        keyed = visitor_of(studio, visitor.with_key(named, key))
+        if studio.runs.readable(named, keyed.owners, key).owner in keyed.owners:
+            return {**runs.shown(keyed, keyed.run(named)), runs.keys: dict(keyed.keys)}
+        return runs.shown(visitor, visitor.seen_run(named, key), key)
+
+    def follow(run_id: str, seen: run_panel.Seen | None, turn: str, look: str, keys: Any) -> Changes:
+        visitor = visitor_of(studio, keys)
+        run = visitor.seen_run(run_id, look)
+        changes = panel.show(run, run_panel.Standing.of(studio, visitor, run), seen, turn)
+        is_news = seen is None or changes[panel.seen].state != seen.state
+        return {**changes, runs.past: run_view.listed(visitor.runs())} if is_news else changes
+
+    def halt(run_id: str, keys: Any) -> Changes:
+        visitor = visitor_of(studio, keys)
+        run = visitor.run(run_id)
+        stop(studio, run)
+        return panel.show(run, run_panel.Standing.of(studio, visitor, run))
+
+    def go_on(run_id: str, keys: Any) -> Changes:
+        visitor = visitor_of(studio, keys)
+        run = visitor.run(run_id)
+        resume(visitor, run)
+        return runs.begun(visitor, run, dict(visitor.keys))
+
+    def go_back(keys: Any) -> Changes:
+        return runs.none_shown(visitor_of(studio, keys))
+
+    def listed(keys: Any) -> str:
+        return run_view.listed(visitor_of(studio, keys).runs())
+
+    mine, everything = [panel.run_id, runs.keys], runs.outputs()
+    panel.new.click(plainly(go_back), runs.keys, everything, **FOLLOWING).success(**runs.address())
+    page.load(plainly(listed), runs.keys, runs.past, **FOLLOWING)
+    page.load(plainly(opened), runs.keys, everything, **FOLLOWING).success(**runs.address())
+    panel.timer.tick(plainly(follow), [panel.run_id, panel.seen, panel.turn, panel.look, runs.keys],
+                     [runs.past, *panel.outputs()], **FOLLOWING)
+    panel.stop.click(plainly(halt), mine, panel.outputs(), **FOLLOWING)
+    panel.resume.click(plainly(go_on), mine, everything, **QUIETLY)

@@ -1,0 +1,103 @@
+"""How much one visitor may keep and ask for where many share a machine; every such number stands here."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.config import RunConfig
+from training.data import ChatData
+from training.plan import batches_of
+from training.run import BUSY, Run, Runs
+
+MEBIBYTE = 1024**2
+SECONDS_A_DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may have; None is no limit. `days_kept` is for runs that belong to a key and no name."""
+
+    runs_kept: int | None = None
+    runs_at_once: int | None = None
+    waiting: int | None = None       # runs of all visitors together
+    rows: int | None = None
+    upload_mebibytes: int | None = None
+    steps: int | None = None
+    tokens_at_once: int | None = None
+    days_kept: int | None = None
+    free_mebibytes: int = 500        # that must be left on the disk when a run begins
+
+    def check_run(self, config: RunConfig, data: ChatData, own: Sequence[Run], runs: Runs) -> None:
+        """ValueError with a sentence where a new run of this visitor, who has `own` runs, would pass a limit."""
+        self._check_count(own, runs)
+        if self.rows is not None and len(data.conversations) > self.rows:
+            raise ValueError(f"{data.name} has {len(data.conversations):,} conversations, and a run here may use "
+                             f"{self.rows:,}. Use a part of them, or duplicate this Space.")
+        at_once = config.per_device_train_batch_size * config.max_length
+        if self.tokens_at_once is not None and at_once > self.tokens_at_once:
+            raise ValueError(f"Batch size times longest conversation is {at_once:,} tokens, and {self.tokens_at_once:,}"
+                             " may be computed at once here. Make one of them smaller.")
+        self.check_steps(config, len(data.conversations))
+        self.check_disk(runs.home)
+
+    def check_steps(self, config: RunConfig, conversations: int) -> None:
+        """ValueError where a run over so many conversations would make more steps than one may here."""
+        steps = batches_of(config, [1] * conversations).steps
+        if self.steps is not None and steps > self.steps:
+            raise ValueError(f"This run would make {steps:,} steps, and {self.steps:,} are allowed here. Choose fewer "
+                             "epochs, or set max_steps.")
+
+    def check_disk(self, home: Path) -> None:
+        """ValueError where the disk has hardly any room left."""
+        place = next(one for one in (home, *home.parents) if one.exists())
+        free = shutil.disk_usage(place).free // MEBIBYTE
+        if free < self.free_mebibytes:
+            raise ValueError(f"The disk is nearly full: {free:,} MB are left, and a run needs {self.free_mebibytes:,} "
+                             "MB to begin. Delete runs that aren't needed any more, or free some space.")
+
+    def check_upload(self, path: Path) -> None:
+        """ValueError where a file is larger than may be uploaded."""
+        size = path.stat().st_size / MEBIBYTE
+        if self.upload_mebibytes is not None and size > self.upload_mebibytes:
+            raise ValueError(f"{path.name} has {size:.0f} MB, and {self.upload_mebibytes} MB may be uploaded here. Use "
+                             "a part of it, or duplicate this Space.")
+
+    def _check_count(self, own: Sequence[Run], runs: Runs) -> None:
+        going = [run for run in own if run.state() in BUSY]
+        if self.runs_at_once is not None and len(going) >= self.runs_at_once:
+            raise ValueError(f"Your run {going[0].config.name} is still going or waiting. Wait for it, or stop it "
+                             "first.")
+        if self.runs_kept is not None and len(own) >= self.runs_kept:
+            raise ValueError(f"You have {len(own)} runs, and {self.runs_kept} are kept here for each visitor. Delete "
+                             "one first; its page has a button for that.")
+        if self.waiting is not None and sum(run.state() == "queued" for run in runs.all()) >= self.waiting:
+            raise ValueError(f"{self.waiting} runs are waiting already. Try again when some of them have ended.")
+
+
+# One's own machine: whoever owns the disk decides.
+ONES_OWN = Limits(free_mebibytes=200)
+# A Space that many share.
+SHARED = Limits(runs_kept=12, runs_at_once=1, waiting=40, rows=20_000, upload_mebibytes=50, steps=3_000,
+                tokens_at_once=65_536, days_kept=7)
+
+
+def sweep(runs: Runs, limits: Limits, now: float | None = None) -> list[str]:
+    """Delete the runs of nobody's name that are older than is promised; the ids of those that went."""
+    if limits.days_kept is None:
+        return []
+    oldest = (time.time() if now is None else now) - limits.days_kept * SECONDS_A_DAY
+    gone = []
+    for run in runs.all():
+        if run.owner.startswith("key:") and run.state() not in BUSY and _last_change(run) < oldest:
+            runs.delete(run)
+            gone.append(run.id)
+    return gone
+
+
+def _last_change(run: Run) -> float:
+    events = run.events()
+    return events[-1].time if events else run.folder.stat().st_mtime

@@ -1,0 +1,80 @@
+"""One training at a time on this machine: who comes later waits for their turn, first come first."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from training.run import Run, Runs
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class Queue:
+    """The runs of one studio that wait; what is waiting is read from their folders, so a restart forgets nobody."""
+
+    def __init__(self, runs: Runs, start: Callable[[Run], None],
+                 is_here: Callable[[Run], bool] = lambda run: True) -> None:
+        """`start` sets a trainer to work and returns at once; `is_here` says whether a run is trained on what this
+        queue is for, and not on a GPU that is lent.
+        """
+        self.runs, self._start, self._is_here = runs, start, is_here
+        self._looking: threading.Thread | None = None
+        self._asked = threading.Lock()
+
+    def waiting(self) -> list[Run]:
+        """Who waits, in the order in which they came."""
+        queued = [(run.events()[-1].time, run) for run in self.runs.all() if run.state() == "queued"]
+        return [run for _, run in sorted(queued, key=lambda pair: (pair[0], pair[1].id))]
+
+    def before(self, run: Run) -> int:
+        """How many runs end before this one begins: those that wait in front of it, and the one that is trained."""
+        waiting = [one.id for one in self.waiting()]
+        if run.id not in waiting:
+            return 0
+        return waiting.index(run.id) + self._is_busy()
+
+    def _is_busy(self) -> bool:
+        return any(run.state() in ("preparing", "running") for run in self.runs.all() if self._is_here(run))
+
+    def begin_next(self) -> Run | None:
+        """Set the first that waits to work where nobody is trained; the run, or None where none began."""
+        with self._alone():
+            waiting = self.waiting()
+            if not waiting or self._is_busy():
+                return None
+            self.runs.begin(waiting[0])
+            self._start(waiting[0])
+            return waiting[0]
+
+    def look(self) -> None:
+        """Begin what can begin now, and go on looking, in a thread, for as long as somebody waits."""
+        self.begin_next()
+        with self._asked:
+            if self._looking is None and self.waiting():
+                self._looking = threading.Thread(target=self._look_on, name="queue", daemon=True)
+                self._looking.start()
+
+    def _look_on(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(SECONDS_BETWEEN_LOOKS)
+            self.begin_next()
+            with self._asked:
+                if not self.waiting():
+                    self._looking = None
+                    return
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two apps on one folder never begin two runs at once."""
+        self.runs.folder.mkdir(parents=True, exist_ok=True)
+        with (self.runs.folder / ".queue").open("a") as lock, _LOCAL:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            yield
+
+
+# A POSIX lock keeps processes apart, not the threads of one.
+_LOCAL = threading.Lock()
