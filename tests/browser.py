@@ -50,10 +50,10 @@ class App:
 
 
 @contextmanager
-def running_app(home: Path, log: Path) -> Iterator[App]:
-    """The app on a free port, from its start until the page answers, ended with the context."""
-    port = free_port()
-    environment = {**os.environ, "STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port)}
+def running_app(home: Path, log: Path, port: int | None = None, **settings: str) -> Iterator[App]:
+    """The app on a free port, or on this one, from its start until the page answers, ended with the context."""
+    port = port or free_port()
+    environment = {**os.environ, "STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port), **settings}
     for name in ("STUDIO_BASE", "GRADIO_SERVER_NAME"):
         environment.pop(name, None)
     began = time.monotonic()

@@ -142,3 +142,22 @@ def test_a_run_for_another_base_is_refused(runs, base, new_run):
     with pytest.raises(ValueError, match="only another is trained"):
         lease.take(run, Turns(runs, other), 60)
     assert run.state() == "failed"
+
+
+class Ended:
+    """A trainer's process that has ended."""
+
+    def wait(self):
+        return 0
+
+
+def test_a_trainer_that_is_slow_to_end_does_not_fail_the_run_that_was_resumed_meanwhile(new_run, runs):
+    run = new_run("slow-to-end")
+    (run.folder / "log.txt").touch()
+    before = len(run.events())
+    run.append("finished", 2, adapter="slow-to-end", loss=None)
+    runs.resume(run, max_steps=50)
+    lease._watch(Ended(), run, before)
+    assert run.state() == "preparing"
+    lease._watch(Ended(), run, len(run.events()))
+    assert run.state() == "failed" and "ended with code 0 before it began" in run.events()[-1].values["message"]

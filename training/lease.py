@@ -45,11 +45,12 @@ class Taken:
 
 def start(run: Run, environment: Mapping[str, str] | None = None) -> None:
     """Train the run in a process of its own; its output goes to log.txt in the run's folder."""
+    before = len(run.events())
     with (run.folder / "log.txt").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-m", "training", "lease", str(run.folder)], cwd=_ROOT,
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                    start_new_session=True, env=environment)
-    threading.Thread(target=_watch, args=(process, run), daemon=True).start()
+    threading.Thread(target=_watch, args=(process, run, before), daemon=True).start()
 
 
 def start_without_card(run: Run) -> None:
@@ -129,10 +130,12 @@ def _taken(run: Run, before: int) -> Taken:
     return Taken(run.id, state, saved, reason, end.values.get("message", ""), goes_on)
 
 
-def _watch(process: subprocess.Popen, run: Run) -> None:
-    """Wait for the trainer; one that ended before it could say anything gets its `failed` event from here."""
+def _watch(process: subprocess.Popen, run: Run, before: int) -> None:
+    """Wait for the trainer; one that ended before it could say anything, so that there are as many events as `before`
+    it began, gets its `failed` event from here. (One that is slow to end may see the run resumed meanwhile.)
+    """
     code = process.wait()
-    if run.folder.is_dir() and run.state() == "preparing":
+    if run.folder.is_dir() and run.state() == "preparing" and len(run.events()) == before:
         why = "was ended by the system (out of memory?)" if code < 0 else f"ended with code {code}"
         last_words = (run.folder / "log.txt").read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:]
         run.append("failed", message=f"The trainer {why} before it began.", advice="The run's log.txt holds the "

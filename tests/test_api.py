@@ -1,0 +1,126 @@
+"""The endpoints as another program calls them, on an app to which many visitors come."""
+
+import time
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from tests.browser import running_app
+from training.run import Runs
+
+FEW_STEPS = {"max_steps": 2, "eval_steps": 100, "r": 2, "held_out": 0.02}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """The app as a Space runs it: each visitor sees what is theirs."""
+    folder = tmp_path_factory.mktemp("many")
+    with running_app(folder / "studio", folder / "app.log", STUDIO_VISITORS="many") as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def client(many):
+    return Client(many.address, verbose=False)
+
+
+def call(client, name, **values):
+    return client.predict(api_name=f"/{name}", **values)
+
+
+def refused(client, name, **values):
+    with pytest.raises(AppError) as problem:
+        call(client, name, **values)
+    assert "Traceback" not in str(problem.value)
+    return str(problem.value)
+
+
+def ended(client, begun):
+    """Follow the run until nothing more happens by itself."""
+    give_up = time.monotonic() + 180
+    while True:
+        seen = call(client, "run", run=begun["run"], key=begun["key"])
+        if seen["state"] in ("finished", "failed", "stopped", "paused", "interrupted"):
+            return seen
+        assert time.monotonic() < give_up, seen
+        time.sleep(0.2)
+
+
+def test_every_call_is_named_and_says_what_it_is_for(client):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(named) == {"/inspect", "/plan", "/train", "/run", "/runs", "/stop", "/resume"}
+    assert all(one["description"] for one in named.values())
+
+
+def test_data_is_inspected_by_example_by_text_and_by_file(client, chats):
+    assert call(client, "inspect", example="pirate")["rows_kept"] == 300
+    assert call(client, "inspect", text='{"prompt": "a", "completion": "b"}\nnothing')["dropped_total"] == 1
+    assert call(client, "inspect", file=handle_file(str(chats)))["rows_read"] == 40
+
+
+@pytest.mark.parametrize("given", [
+    {"example": "/etc/passwd"}, {"example": "../pirate"}, {"file": {"path": "/etc/passwd"}},
+    {"file": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}}])
+def test_no_path_on_this_machine_is_read(client, given):
+    said = refused(client, "inspect", **given)
+    assert "root:" not in said
+
+
+def test_a_plan_follows_the_settings(client):
+    one = call(client, "plan", example="pirate", settings={"num_train_epochs": 1})
+    two = call(client, "plan", example="pirate", settings={"num_train_epochs": 2})
+    assert two["batches"]["steps"] == 2 * one["batches"]["steps"] > 0
+    assert "learning_rte" in refused(client, "plan", example="pirate", settings={"learning_rte": 1})
+
+
+def test_a_run_is_begun_followed_and_resumed_by_its_key_alone(client, many):
+    begun = call(client, "train", example="pirate", settings={**FEW_STEPS, "name": "mine"})
+    assert begun["key"] and begun["state"] in ("queued", "preparing", "running")
+    assert call(client, "runs") == [] and call(client, "runs", keys=["another"]) == []
+    assert [one["run"] for one in call(client, "runs", keys=[begun["key"]])] == [begun["run"]]
+    for name in ("run", "stop", "resume"):
+        assert "may open" in refused(client, name, run=begun["run"], key="another")
+        assert "may open" in refused(client, name, run=begun["run"])
+    end = ended(client, begun)
+    assert end["state"] == "finished" and end["events"][-1]["adapter"] == "mine"
+    assert str(many.home) not in str(end)
+    assert "is not being trained" in refused(client, "stop", run=begun["run"], key=begun["key"])
+    assert call(client, "resume", run=begun["run"], key=begun["key"], max_steps=3)["state"] != "finished"
+    assert ended(client, begun)["events"][-1]["step"] == 3
+    assert "5,000 steps, and 3,000 are allowed" in refused(client, "resume", run=begun["run"], key=begun["key"],
+                                                           max_steps=5000)
+
+
+@pytest.mark.slow
+def test_who_comes_second_waits_and_can_leave_the_queue(client, many):
+    first = call(client, "train", example="pirate", settings={**FEW_STEPS, "max_steps": 2000})
+    second = call(client, "train", example="shop", settings=FEW_STEPS)
+    third = call(client, "train", example="json", settings=FEW_STEPS)
+    assert (second["state"], second["before"], third["before"]) == ("queued", 1, 2)
+    assert call(client, "stop", run=second["run"], key=second["key"])["state"] == "paused"
+    assert call(client, "run", run=third["run"], key=third["key"])["before"] == 1
+    call(client, "stop", run=first["run"], key=first["key"])
+    assert ended(client, first)["state"] == "stopped"
+    assert ended(client, third)["state"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_run_that_was_shown_can_be_looked_at_and_nothing_else(client, many):
+    begun = call(client, "train", example="pirate", settings=FEW_STEPS)
+    ended(client, begun)
+    link = Runs(many.home).get(begun["run"]).share()
+    assert call(client, "run", run=begun["run"], key=link)["state"] == "finished"
+    for name in ("stop", "resume"):
+        assert "may open" in refused(client, name, run=begun["run"], key=link)
+    assert call(client, "runs", keys=[link]) == []
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"max_steps": 5000}, "3,000 are allowed"), ({"max_length": 100_000}, "may be computed at once"),
+    ({"base": "somebody/else"}, "")])
+def test_limits_are_said(client, settings, words):
+    if not words:  # the base is the app's, whatever a caller says
+        assert call(client, "plan", example="pirate", settings=settings)["fits"]
+        return
+    assert words in refused(client, "train", example="pirate", settings=settings)

@@ -1,0 +1,81 @@
+"""How much a visitor may: each limit answers in a sentence with its number, and old runs of nobody's name go."""
+
+import shutil
+import time
+from collections import namedtuple
+
+import pytest
+
+from training.config import RunConfig
+from training.data import read_data
+from training.limits import ONES_OWN, SECONDS_A_DAY, Limits, sweep
+from training.owners import LOCAL, owner_by_key, owner_by_name
+from training.run import Runs
+
+OWNER = owner_by_key("secret")
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def data(chats):
+    return read_data(chats)
+
+
+def run_of(home, data, owner=OWNER, name=""):
+    return Runs(home).create(RunConfig.from_settings({"name": name}), data, owner, waits=True)
+
+
+def check(limits, home, data, own=(), **settings):
+    limits.check_run(RunConfig.from_settings(settings), data, own, Runs(home))
+
+
+@pytest.mark.parametrize(("limits", "settings", "words"), [
+    (Limits(rows=39), {}, "40 conversations, and a run here may use 39"),
+    (Limits(steps=9), {"num_train_epochs": 2.0}, "10 steps, and 9 are allowed"),
+    (Limits(steps=9), {"max_steps": 10}, "10 steps, and 9 are allowed"),
+    (Limits(tokens_at_once=1000), {"max_length": 512}, "4,096 tokens, and 1,000 may be computed"),
+    (Limits(waiting=0), {}, "0 runs are waiting already")])
+def test_what_passes_a_limit_is_refused_with_its_number(home, data, limits, settings, words):
+    with pytest.raises(ValueError, match=words):
+        check(limits, home, data, **settings)
+
+
+def test_a_visitors_runs_are_counted_and_those_of_others_are_not(home, data):
+    run = run_of(home, data)
+    run_of(home, data, owner_by_key("other"))
+    own = Runs(home).of({OWNER})
+    with pytest.raises(ValueError, match=f"Your run {run.config.name} is still going or waiting"):
+        check(Limits(runs_at_once=1), home, data, own)
+    run.append("failed", message="", advice="")
+    check(Limits(runs_at_once=1), home, data, own)
+    with pytest.raises(ValueError, match="You have 1 runs, and 1 are kept"):
+        check(Limits(runs_kept=1), home, data, own)
+    check(Limits(runs_kept=2), home, data, own)
+
+
+def test_on_ones_own_machine_only_the_disk_is_a_limit(home, data, monkeypatch):
+    check(ONES_OWN, home, data, [run_of(home, data, LOCAL) for _ in range(3)], num_train_epochs=1000.0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(10**12, 10**12, 10 * 1024**2))
+    with pytest.raises(ValueError, match="nearly full: 10 MB are left, and a run needs 200 MB"):
+        check(ONES_OWN, home, data)
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path):
+    path = tmp_path / "large.jsonl"
+    with path.open("wb") as file:
+        file.truncate(3 * 1024**2)
+    Limits(upload_mebibytes=3).check_upload(path)
+    with pytest.raises(ValueError, match=r"large.jsonl has 3 MB, and 2 MB"):
+        Limits(upload_mebibytes=2).check_upload(path)
+
+
+def test_old_runs_of_nobodys_name_are_swept_and_others_stay(home, data):
+    old, named, local, going = (run_of(home, data, owner) for owner in (
+        OWNER, owner_by_name("ada"), LOCAL, OWNER))
+    for run in (old, named, local):
+        run.append("failed", message="", advice="")
+    soon = time.time() + 2 * SECONDS_A_DAY
+    assert sweep(Runs(home), Limits(days_kept=3), soon) == []
+    assert sweep(Runs(home), Limits(), soon * 2) == []
+    assert sweep(Runs(home), Limits(days_kept=1), soon) == [old.id]
+    assert {run.id for run in Runs(home).all()} == {named.id, local.id, going.id}
