@@ -46,8 +46,7 @@ def _connect_taking(runs: Openings) -> None:
         None, js="() => document.querySelector('#parcel').click()", show_progress="hidden")
     panel.delete.click(None, outputs=panel.sure, js=f"() => confirm({json.dumps(theme.DELETE_SURE)})",
                        show_progress="hidden").success(
-        plainly(delete), [panel.run_id, panel.sure, runs.keys], runs.outputs(), **FOLLOWING).success(
-        **runs.address())
+        plainly(delete), [panel.run_id, panel.sure, runs.keys], runs.outputs(), **FOLLOWING)
 
 
 def _connect_sharing(runs: Openings) -> None:
@@ -75,8 +74,7 @@ def _connect_going_elsewhere(runs: Openings) -> None:
         config, rows = on_the_embedded(visitor.run(run_id))
         return runs.begun(*begin_run(visitor, config, rows))
 
-    panel.elsewhere.click(plainly(train_here), [panel.run_id, runs.keys], runs.outputs(), **QUIETLY).success(
-        **runs.address())
+    panel.elsewhere.click(plainly(train_here), [panel.run_id, runs.keys], runs.outputs(), **QUIETLY)
 
 
 def on_the_embedded(run: Run) -> tuple[RunConfig, ChatData]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 from gradio.components import Component
@@ -20,11 +21,11 @@ Changes = dict[Component, Any]
 QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
 # Following costs little and must never wait for anything else on the page.
 FOLLOWING = {**QUIETLY, "concurrency_limit": None}
-REMEMBER_IN_ADDRESS = """(run, keys, look) => {
+# The browser knows nothing of a state's value, so what belongs into the address stands in a hidden text.
+REMEMBER_IN_ADDRESS = """(query) => {
   const address = new URL(window.location);
-  const key = look || (keys || {})[run];
-  if (run) address.searchParams.set('run', run); else address.searchParams.delete('run');
-  if (run && key) address.searchParams.set('key', key); else address.searchParams.delete('key');
+  for (const name of ['run', 'key']) address.searchParams.delete(name);
+  new URLSearchParams(query).forEach((value, name) => address.searchParams.set(name, value));
   window.history.replaceState(null, '', address);
 }"""
 
@@ -37,21 +38,17 @@ class Openings:
     panel: run_panel.RunPanel
     past: gr.HTML
     keys: gr.BrowserState
+    address: gr.Textbox
     studio: Studio
 
     def outputs(self) -> list[Component]:
         """Everything that an opening may change."""
-        return [self.setup, self.past, self.keys, *self.panel.outputs()]
-
-    def address(self) -> dict[str, Any]:
-        """What keeps the address up with the run that is shown."""
-        return {"fn": None, "inputs": [self.panel.run_id, self.keys, self.panel.look], "js": REMEMBER_IN_ADDRESS,
-                "show_progress": "hidden"}
+        return [self.setup, self.past, self.keys, self.address, *self.panel.outputs()]
 
     def none_shown(self, visitor: Visitor) -> Changes:
         """No run, but what a new one needs."""
         return {self.setup: gr.update(visible=True), self.panel.column: gr.update(visible=False),
-                self.panel.run_id: "", self.panel.turn: "", self.panel.look: "",
+                self.panel.run_id: "", self.panel.turn: "", self.panel.look: "", self.address: "",
                 self.panel.timer: gr.Timer(active=False), self.past: run_view.listed(visitor.runs())}
 
     def begun(self, visitor: Visitor, run: Run, keys: Keys) -> Changes:
@@ -62,8 +59,11 @@ class Openings:
 
     def shown(self, visitor: Visitor, run: Run, look: str = "") -> Changes:
         """This run on the page, followed from now on."""
+        key = look or dict(visitor.keys).get(run.id, "")
+        query = {"run": run.id, **({"key": key} if key else {})}
         return {self.setup: gr.update(visible=False), self.past: run_view.listed(visitor.runs()),
-                self.panel.look: look, **self.panel.show(run, run_panel.Standing.of(self.studio, visitor, run))}
+                self.panel.look: look, self.address: urlencode(query),
+                **self.panel.show(run, run_panel.Standing.of(self.studio, visitor, run))}
 
 
 def begin_run(visitor: Visitor, config: RunConfig, data: ChatData) -> tuple[Visitor, Run, Keys]:
@@ -152,10 +152,11 @@ def connect(runs: Openings, page: gr.Blocks) -> None:
     def listed(keys: Any) -> str:
         return run_view.listed(visitor_of(studio, keys).runs())
 
+    runs.address.change(None, runs.address, js=REMEMBER_IN_ADDRESS, show_progress="hidden")
     mine, everything = [panel.run_id, runs.keys], runs.outputs()
-    panel.new.click(plainly(go_back), runs.keys, everything, **FOLLOWING).success(**runs.address())
+    panel.new.click(plainly(go_back), runs.keys, everything, **FOLLOWING)
     page.load(plainly(listed), runs.keys, runs.past, **FOLLOWING)
-    page.load(plainly(opened), runs.keys, everything, **FOLLOWING).success(**runs.address())
+    page.load(plainly(opened), runs.keys, everything, **FOLLOWING)
     panel.timer.tick(plainly(follow), [panel.run_id, panel.seen, panel.turn, panel.look, runs.keys],
                      [runs.past, *panel.outputs()], **FOLLOWING)
     panel.stop.click(plainly(halt), mine, panel.outputs(), **FOLLOWING)

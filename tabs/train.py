@@ -54,7 +54,8 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState) -> TrainTab:
         theme.markup(f'<p class="muted" id="kept-here">{kept_here(studio)}</p>')
     data.connect(setup.data, studio, setup.form["max_length"], page)
     _connect_settings(setup, studio, page)
-    runs = Openings(setup.column, panel, past, keys, studio)
+    address = gr.Textbox(visible="hidden", elem_id="address")
+    runs = Openings(setup.column, panel, past, keys, address, studio)
     _connect_start(setup, runs)
     openings.connect(runs, page)
     keeping.connect(runs)
@@ -151,8 +152,7 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
         return runs.begun(*begin_run(visitor_of(studio, keys), _asked(studio, values), chosen))
 
     inputs = {**setup.data.inputs(), **setup.form, "keys": runs.keys}
-    setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY).success(
-        **runs.address())
+    setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)
 
 
 def kept_here(studio: Studio) -> str:
