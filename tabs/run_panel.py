@@ -77,6 +77,7 @@ class RunPanel:
     losses: gr.HTML
     loss_table: gr.HTML
     speed: gr.HTML
+    about: gr.HTML
     code: gr.HTML
     keep: gr.Group
     kept: gr.HTML
@@ -118,6 +119,7 @@ class RunPanel:
             self.losses: run_view.losses(picture),
             self.loss_table: run_view.loss_table(picture),
             self.speed: run_view.speed(picture),
+            self.about: run_view.about(run, picture, run.log() if over and standing.is_own else ""),
             **({} if seen else {self.code: code_view.script(script_of(run.config, rows))}),
             self.kept: run_view.kept(picture, "" if standing.many_visitors else str(run.home)),
             self.link: run_view.link(run.id, now.shared),
@@ -182,23 +184,25 @@ def build() -> RunPanel:
                         sure = gr.Checkbox(visible="hidden")
                     link = theme.markup(elem_id="shared-link", js_on_load=COPY_LINK)
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
-                losses, loss_table, speed, code = _numbers()
+                losses, loss_table, speed, about, code = _numbers()
     return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, elsewhere, compare, said,
-                    losses, loss_table, speed, code, keep, kept, take, parcel, share, link, delete, sure,
+                    losses, loss_table, speed, about, code, keep, kept, take, parcel, share, link, delete, sure,
                     gr.Timer(0.5, active=False), gr.State(""), gr.State(None), gr.State(""), gr.State(""))
 
 
-def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
+def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
     theme.markup(f'<h3>{theme.LOSS_TITLE}</h3><p class="muted">{theme.LOSS_LEAD}</p>')
     losses = theme.markup(elem_id="losses")
     with gr.Accordion(theme.LOSS_TABLE, open=False, elem_classes="fold"):
         loss_table = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
     with gr.Accordion(theme.SPEED, open=False, elem_classes="fold"):
         speed = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
+    with gr.Accordion(theme.ABOUT_RUN, open=False, elem_classes="fold"):
+        about = theme.markup(elem_id="about-run", elem_classes="scroll", js_on_load=SCROLLED)
     with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
         theme.markup(f'<p class="muted">{theme.RUN_CODE_LEAD}</p>')
         code = theme.markup(js_on_load=code_view.COPY)
-    return losses, loss_table, speed, code
+    return losses, loss_table, speed, about, code
 
 
 COPY_LINK = """element.addEventListener('click', async (event) => {

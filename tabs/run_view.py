@@ -1,12 +1,17 @@
 """One run as HTML: where it stands, what the model says now beside the base, its curves, and how it ended."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from phi3.machine import GIBIBYTE
 from tabs import curves, theme
 from tabs.progress import Progress
 from tabs.text import as_written, count, duration, escaped
+from training.config import SETTINGS
 from training.run import Run
+
+SHOWN_DROPS = 20
 
 
 def steps_bar(current: int) -> str:
@@ -159,6 +164,40 @@ def kept(run: Progress, home: str) -> str:
                 "its files, in PEFT's format.</p>")
     return (f'<p>It is in the Chat tab already, under <strong>{escaped(run.adapter)}</strong>. Its files, in PEFT\'s '
             f'format:</p><p class="path"><code>{escaped(home)}/adapters/{escaped(run.adapter)}</code></p>')
+
+
+def about(run: Run, picture: Progress, log: str) -> str:
+    """What the run was asked for, what it learned from, and what became of the plan; its trainer's log where given."""
+    settings = [(SETTINGS[name].label, value) for name, value in run.config.settings().items() if value != ""]
+    parts = [numbers(theme.RUN_SETTINGS, settings), numbers(theme.RUN_DATA, _data_rows(picture.data))]
+    if "planned_seconds" in picture.ending:
+        parts.append(_plan_and_outcome(picture.ending))
+    if log.strip():
+        parts.append(f'<h4>{theme.RUN_LOG}</h4><pre class="log" tabindex="0">{escaped(log.strip())}</pre>')
+    return "".join(parts)
+
+
+def _data_rows(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    dropped = [(f"Row {one['row']}", one["reason"]) for one in data.get("rows_dropped", ())[:SHOWN_DROPS]]
+    return [("Name", data["name"]), ("Form", data["format"]), ("Rows read", f"{data['rows']:,}"),
+            ("Left out", f"{data['dropped']:,}"), *dropped, ("Trained on", f"{data['train']:,}"),
+            ("Held out", f"{data['held_out']:,}")]
+
+
+def _plan_and_outcome(ending: Mapping[str, Any]) -> str:
+    rows = [("Time", duration(ending["planned_seconds"]), duration(ending["seconds"])),
+            ("Memory", *(f"{ending[name] / GIBIBYTE:.2f} GB" for name in ("planned_peak_bytes", "peak_bytes")))]
+    lines = "".join(f'<tr><th scope="row">{name}</th><td>{planned}</td><td>{was}</td></tr>'
+                    for name, planned, was in rows)
+    return (f'<table class="numbers"><caption>{theme.RUN_PLAN}</caption><thead><tr><td></td><th scope="col">planned'
+            f'</th><th scope="col">was</th></tr></thead><tbody>{lines}</tbody></table>')
+
+
+def numbers(title: str, rows: Sequence[tuple[str, Any]]) -> str:
+    """A table of names and values."""
+    lines = "".join(f'<tr><th scope="row">{escaped(name)}</th><td dir="auto">{escaped(str(value))}</td></tr>'
+                    for name, value in rows)
+    return f'<table class="numbers"><caption>{escaped(title)}</caption><tbody>{lines}</tbody></table>'
 
 
 def link(run_id: str, key: str) -> str:

@@ -32,7 +32,7 @@ def test_a_run_opens_to_its_key_and_to_no_other(home, chats, keys):
     assert runs.get(run.id, mine) == run and runs.of(mine) == [run]
     assert runs.of(other) == [] and runs.of({LOCAL}) == []
     for strangers in (other, {LOCAL}, frozenset()):
-        with pytest.raises(ValueError, match="no run .* here that you may open"):
+        with pytest.raises(ValueError, match=r"no run .* here that you may open"):
             runs.get(run.id, strangers)
 
 

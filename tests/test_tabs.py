@@ -312,3 +312,15 @@ def test_what_was_changed_to_make_it_fit_is_said_by_label():
 
 def test_without_rows_there_is_no_plan():
     assert plan_view.planned(None) == ""
+
+
+def test_a_run_tells_its_settings_its_data_and_what_became_of_the_plan(staged):
+    staged.begin()
+    staged.run.append("finished", 60, adapter="sums-1", seconds=12.0, planned_seconds=90.0, base_loss=None, loss=None,
+                      planned_peak_bytes=2 * 1024**3, peak_bytes=1024**3)
+    (staged.run.folder / "log.txt").write_text("a <warning> of torch", encoding="utf-8")
+    shown = run_view.about(staged.run, seen(staged), staged.run.log())
+    for words in ("Learning rate", "<td dir=\"auto\">sums</td>", "2 min", "12 s", "2.00 GB", "1.00 GB",
+                  "a &lt;warning&gt; of torch"):
+        assert words in shown, words
+    assert "Left out" in shown and "Row" in shown

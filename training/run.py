@@ -12,14 +12,14 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from adapters.library import WEIGHTS, Adapter, Library, checked_name
 from training.config import RunConfig
-from training.data import ChatData, Conversation, split
+from training.data import LISTED_DROPS, ChatData, Conversation, split
 from training.owners import LOCAL, Owners, new_key
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -202,6 +202,11 @@ class Run:
     def began(self) -> bool:
         """Whether a trainer ever got as far as its first event."""
         return any(event.type in ("started", "resumed") for event in self.events())
+
+    def log(self, most: int = 20_000) -> str:
+        """The end of what its trainer's process printed; nothing where there was none or it was quiet."""
+        path = self.folder / "log.txt"
+        return path.read_text(encoding="utf-8", errors="replace")[-most:] if path.is_file() else ""
 
     def ask_to_stop(self) -> None:
         """Please stop after this step; what was learned is kept."""
@@ -424,7 +429,8 @@ def _fill(folder: Path, config: RunConfig, data: ChatData, train: Sequence[Conve
             for side, part in ((False, train), (True, held)) for one in part]
     parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "data.parquet")
     about = {"name": data.name, "kind": data.kind, "format": data.format, "rows": data.rows_read,
-             "dropped": len(data.dropped), "train": len(train), "held_out": len(held)}
+             "dropped": len(data.dropped), "train": len(train), "held_out": len(held),
+             "rows_dropped": [asdict(one) for one in data.dropped[:LISTED_DROPS]]}
     (folder / "data.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
     (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     (folder / "owner").write_text(owner, encoding="utf-8")
