@@ -149,7 +149,7 @@ def test_what_is_wrong_in_a_worker_reaches_the_visitor_as_its_sentence(tmp_path,
 
 
 def test_an_anonymous_visitor_trains_compares_and_chats_within_two_minutes_of_gpu(tmp_path, small_base, browser):
-    with rehearsed(tmp_path, small_base, Service(quota=120)) as app:
+    with rehearsed(tmp_path, small_base, Service(quota=120), STUDIO_VISITORS="many") as app:
         page = opened(app, browser)
         page.locator("#start").click()
         page.locator("#compare").click(timeout=240_000)
@@ -167,6 +167,25 @@ def test_an_anonymous_visitor_trains_compares_and_chats_within_two_minutes_of_gp
     assert len(app.service.lent) == turns + 3, "the comparison took a turn of its own"
     assert not any(one.was_killed for one in app.service.lent)
     assert app.service.used[visitors_pass("visitor")] <= 120
+
+
+def test_a_visitor_without_gpu_time_trains_the_embedded_phi_3_instead(tmp_path, small_base, browser):
+    with rehearsed(tmp_path, small_base, Service(quota=1), STUDIO_VISITORS="many") as app:
+        page = opened(app, browser)
+        page.get_by_role("button", name="More training settings").click()
+        page.locator("#setting-max_steps input").fill("3")
+        page.locator("#start").click()
+        expect(page.locator(".outcome")).to_contain_text("Your GPU time is used up")
+        page.locator("#train-elsewhere").click()
+        expect(page.locator(".run-heading")).to_contain_text("phi3/tiny")
+        expect(page.locator(".outcome")).to_contain_text("is ready", timeout=240_000)
+        expect(page.locator("#compare")).to_be_hidden()  # the chat's base is another
+        expect(page.locator("#says-now")).to_contain_text("It says now")
+        page.close()
+    here, there = Runs(app.home).all()
+    assert here.config.base == "phi3/tiny" and there.config.base != here.config.base
+    assert here.conversations() == there.conversations()
+    assert not app.service.lent
 
 
 def test_the_page_takes_turn_after_turn_until_its_visitor_leaves_and_goes_on_when_they_are_back(

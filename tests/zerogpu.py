@@ -250,7 +250,7 @@ class App:
 
 
 @contextmanager
-def rehearsed(folder: Path, base: Path, service: Service, turn_seconds: int = 60) -> Iterator[App]:
+def rehearsed(folder: Path, base: Path, service: Service, turn_seconds: int = 60, **settings: str) -> Iterator[App]:
     """The app with a studio in `folder`, until the context ends. One thread everywhere: a forked process that comes
     after threads have computed would wait for them for ever.
     """
@@ -264,7 +264,8 @@ def rehearsed(folder: Path, base: Path, service: Service, turn_seconds: int = 60
             "SPACES_ZERO_GPU": "true", "SPACES_ZERO_DEVICE_API_URL": device_api, "HF_HUB_OFFLINE": "1",
             "ZEROGPU_OFFLOAD_DIR": str(folder / "packed"), "ZEROGPU_PROC_SELF_CGROUP_PATH": str(folder / "cgroup"),
             "STUDIO_HOME": str(folder / "studio"), "STUDIO_BASE": str(base), "GRADIO_SERVER_PORT": str(port),
-            "STUDIO_TURN_SECONDS": str(turn_seconds), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+            "STUDIO_TURN_SECONDS": str(turn_seconds), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
+            **settings}
         with log.open("wb") as output:
             process = subprocess.Popen([sys.executable, "-m", "tests.zerogpu"], cwd=ROOT, env=environment,
                                        stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
