@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.files import CONFIG, found, left_aside, read_header, read_object, wanted
+from adapters.files import CONFIG, WEIGHTS, found, left_aside, printable, read_header, read_object, wanted
 from adapters.fit import AdaptedLayer, about_base, about_leftovers, about_targets, layers_of, short, table, unmatched
 from adapters.layers import EMBEDDING, HEAD, WHOLE, last_name, shape_of
-from adapters.library import WEIGHTS
 from adapters.peft_config import LoraSettings, key_of, place_of, settings_from
 from phi3.models import Base, BaseFacts, shell_of
 
@@ -104,7 +103,11 @@ def ready_folder(folder: Path, facts: BaseFacts, kept: Path) -> Path:
     ready = kept / _identity(folder, facts)
     if not (ready / CONFIG).is_file():
         shape = shape_of(facts.config)
-        write_peft(fused(read_peft(folder, shape), shape), ready, shape)
+        try:
+            write_peft(fused(read_peft(folder, shape), shape), ready, shape)
+        except ValueError:
+            if not (ready / CONFIG).is_file():  # it is there where somebody else was quicker
+                raise
     return ready
 
 
@@ -129,7 +132,7 @@ def _judged(folder: Path, facts: BaseFacts, base: Base | None, findings: _Findin
     wanted(sizes)
     aside = left_aside(sizes)
     if aside:
-        findings.warnings.append(f"Files that could hold code were not opened: {', '.join(aside[:3])[:200]}"
+        findings.warnings.append(f"Files that could hold code were not opened: {', '.join(map(printable, aside[:3]))}"
                                  f"{' and others' if len(aside) > 3 else ''}.")
     findings.settings = settings = settings_from(read_object(folder / CONFIG))
     findings.warnings += [*settings.notes, *about_base(settings, facts)]

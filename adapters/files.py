@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.library import WEIGHTS
-
-CONFIG = "adapter_config.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # The only files of an adapter that are ever fetched, opened or copied.
 WANTED = (CONFIG, WEIGHTS)
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -69,17 +67,14 @@ def wanted(sizes: Mapping[str, int]) -> list[str]:
 
 
 def found(folder: Path) -> dict[str, int]:
-    """Names and bytes of what stands in a folder itself; the two wanted files must be plain files inside it."""
+    """Names of what stands in a folder itself, with the bytes of the two wanted files, which must be plain files."""
     sizes: dict[str, int] = {}
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if len(sizes) > MOST_FILES:
                     break
-                if entry.name in WANTED:
-                    sizes[entry.name] = _plain_file(folder, entry.name).st_size
-                elif not entry.is_dir(follow_symlinks=False):
-                    sizes[entry.name] = 0
+                sizes[entry.name] = _plain_file(folder, entry.name).st_size if entry.name in WANTED else 0
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"There is no folder {folder}.") from None
     except OSError as problem:
@@ -90,6 +85,11 @@ def found(folder: Path) -> dict[str, int]:
 def left_aside(names: Iterable[str]) -> list[str]:
     """Files that could hold code and are therefore not opened, by name."""
     return sorted(name for name in names if name.lower().endswith((*PICKLED, ".py")))
+
+
+def printable(name: Any, most: int = 60) -> str:
+    """A name that a stranger chose, as it can stand in a sentence: short, on one line, in ASCII."""
+    return ascii(str(name))[1:-1][:most]
 
 
 def read_object(path: Path, most_bytes: int = MEBIBYTE) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def arriving(folder: Path) -> Iterator[Path]:
 def _entries(declared: Mapping[str, Any], begin: int, size: int, name: str) -> dict[str, Entry]:
     if len(declared) > MOST_TENSORS:
         raise ValueError(f"{name} declares {len(declared):,} tensors; at most {MOST_TENSORS:,} are read.")
-    entries = {key: _entry(key[:200], about, begin, name) for key, about in declared.items()}
+    entries = {key: _entry(printable(key, 120), about, begin, name) for key, about in declared.items()}
     end = begin
     for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.bytes)):
         if entry.start != end:
@@ -206,8 +206,8 @@ def _plain_file(folder: Path, name: str) -> os.stat_result:
 def _nothing_safe(names: Iterable[str]) -> str:
     pickles = [name for name in left_aside(names) if not name.endswith(".py")]
     if pickles:
-        return (f"It holds its weights only as {pickles[0][:80]}, a pickle, which can run code when it is opened. Save "
-                f"it as safetensors (PEFT: save_pretrained(..., safe_serialization=True)).")
+        return (f"It holds its weights only as {printable(pickles[0])}, a pickle, which can run code when it is opened."
+                " Save it as safetensors, as PEFT's save_pretrained does.")
     return f"It holds no {WEIGHTS}, so it is no adapter in PEFT's format."
 
 

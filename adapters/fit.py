@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from adapters.files import Entry
+from adapters.files import Entry, printable
 from adapters.layers import WHOLE, last_name, shape_of, sibling
 from adapters.peft_config import LoraSettings, place_of
 from phi3.models import EMBEDDED, BaseFacts
@@ -84,7 +84,7 @@ def about_targets(settings: LoraSettings, layers: Mapping[str, AdaptedLayer]) ->
     names = {last_name(path) for path in layers}
     absent = [name for name in settings.targets or () if last_name(name) not in names]
     if absent:
-        yield f"It names {', '.join(absent[:5])[:200]} among its layers and holds no weights for them."
+        yield f"It names {', '.join(map(printable, absent[:5]))} among its layers and holds no weights for them."
 
 
 def table(layers: Mapping[str, AdaptedLayer], settings: LoraSettings,
@@ -105,7 +105,7 @@ def table(layers: Mapping[str, AdaptedLayer], settings: LoraSettings,
 
 def short(key: str) -> str:
     """A tensor's name as it can stand in a sentence."""
-    return ascii(key.removeprefix("base_model.model."))[1:-1][:120]
+    return printable(key.removeprefix("base_model.model."), 120)
 
 
 def _no_strangers(entries: Mapping[str, Entry], settings: LoraSettings, facts: BaseFacts) -> None:

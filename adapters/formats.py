@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from adapters.files import CONFIG, arriving, read_header, read_object
+from adapters.files import CONFIG, WEIGHTS, arriving, read_header, read_object
 from adapters.layers import EMBEDDING, FUSED, WHOLE, Phi3Shape, last_name, sibling
-from adapters.library import PROVENANCE, WEIGHTS
+from adapters.library import PROVENANCE
 from adapters.peft_config import LoraSettings, key_of, place_of, settings_from
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from adapters.files import MEBIBYTE, MOST_TENSORS, arriving, read_header, read_object
+from adapters.files import MEBIBYTE, MOST_TENSORS, arriving, printable, read_header, read_object
 from adapters.formats import Lora, Pair, blocks_of, fused
 from adapters.layers import EMBEDDING, FUSED, WHOLE, Phi3Shape, last_name
 from adapters.loralib_layers import LoralibLayer, part_paths
@@ -38,6 +38,16 @@ class Checkpoint:
     says_alpha: bool = True
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a checkpoint besides its tensors: the base's sizes, the file beside it, what was asked for."""
+
+    shape: Phi3Shape
+    said: Mapping[str, Any]
+    lora_alpha: float | None
+    enable: tuple[str, ...]
+
+
 def read_checkpoint(path: Path, shape: Phi3Shape, lora_alpha: float | None = None,
                     enable: tuple[str, ...] = ()) -> Checkpoint:
     """Read a checkpoint: a file (torch's or safetensors), or a folder that holds lora.safetensors or one such file.
@@ -51,18 +61,13 @@ def read_checkpoint(path: Path, shape: Phi3Shape, lora_alpha: float | None = Non
         raise ValueError(f"{', '.join(enable)} can't be switched on. Give names out of {', '.join(WHOLE)}.")
     file = _file_of(path)
     weights = _plain_tensors(file)
-    about = file.with_name(ABOUT)
-    said = read_object(about) if about.is_file() else {}
     if not weights:
         raise ValueError(f"{file.name} holds no tensors named lora_A and lora_B, so it is no checkpoint of loralib.")
-    layers = {}
-    for name in dict.fromkeys(key.rpartition(".")[0] for key in weights):
-        a, b = (weights.get(f"{name}.{side}") for side in ("lora_A", "lora_B"))
-        if a is None or b is None:
-            raise ValueError(f"{file.name} holds only one of {name}'s two matrices, lora_A and lora_B.")
-        layers[name] = _made(name, a, b, shape, _said_of(said, name), lora_alpha, enable)
-    says_alpha = lora_alpha is not None or all(_said_of(said, name) for name in layers)
-    return Checkpoint(weights, layers, _name(said, "base"), _name(said, "revision"), says_alpha)
+    about = file.with_name(ABOUT)
+    known = _Known(shape, read_object(about) if about.is_file() else {}, lora_alpha, enable)
+    layers = {name: _made(name, weights, known) for name in dict.fromkeys(key.rpartition(".")[0] for key in weights)}
+    says_alpha = lora_alpha is not None or all(_said_of(known.said, name) for name in layers)
+    return Checkpoint(weights, layers, _name(known.said, "base"), _name(known.said, "revision"), says_alpha)
 
 
 def lora_of(checkpoint: Checkpoint, base: str | None = None, revision: str | None = None) -> Lora:
@@ -193,44 +198,45 @@ def _unpickled(file: Path) -> Any:
                          "loralib's lora_state_dict(model) alone.") from None
 
 
-def _made(path: str, a: torch.Tensor, b: torch.Tensor, shape: Phi3Shape, said: LoralibLayer | None,
-          lora_alpha: float | None, enable: tuple[str, ...]) -> LoralibLayer:
+def _made(path: str, weights: Mapping[str, torch.Tensor], known: _Known) -> LoralibLayer:
     """How a layer was made: as the file beside the checkpoint says, else as the shapes do, checked against them."""
-    size = shape.size_of(path)
+    name, size = printable(path, 120), known.shape.size_of(path)
     if size is None:
-        raise ValueError(f"The checkpoint changes {path[:120]}, which this base doesn't have. Choose the base that it "
-                         "was trained on with --base.")
-    shapes = f"{path}: lora_A is {str(list(a.shape))[:60]} and lora_B {str(list(b.shape))[:60]}"
+        raise ValueError(f"The checkpoint changes {name}, which this base doesn't have. Choose the base that it was "
+                         "trained on with --base.")
+    a, b = (weights.get(f"{path}.{side}") for side in ("lora_A", "lora_B"))
+    if a is None or b is None:
+        raise ValueError(f"The checkpoint holds only one of {name}'s two matrices, lora_A and lora_B. Save it again.")
+    shapes = f"{name}: lora_A is {str(list(a.shape))[:60]} and lora_B {str(list(b.shape))[:60]}"
     if a.dim() != 2 or b.dim() != 2 or not 1 <= b.shape[1] <= MOST_RANK or \
             not (a.is_floating_point() and b.is_floating_point()):
         raise ValueError(f"{shapes}, which are no two matrices of numbers. Save lora_state_dict(model) again.")
-    how = said or _guessed(path, a, b, shape, enable)
-    if lora_alpha is not None:
-        how = replace(how, lora_alpha=lora_alpha)
+    how = _said_of(known.said, path) or _guessed(path, a.shape[0], b.shape, known)
+    if known.lora_alpha is not None:
+        how = replace(how, lora_alpha=known.lora_alpha)
     count, parts = sum(how.enable_lora) or 1, len(how.enable_lora) or 1
     if tuple(a.shape) != (how.r * count, size[1]) or tuple(b.shape) != (size[0] // parts * count, how.r):
         raise ValueError(f"{shapes}, which fit no {how.kind} of rank {how.r} here: the layer has {size[0]} outputs and "
                          f"{size[1]} inputs. Choose the base that it was trained on with --base.")
     if not (a.isfinite().all() and b.isfinite().all()):
-        raise ValueError(f"{path} holds numbers that are not finite (NaN or infinite). Train it again with a lower "
+        raise ValueError(f"{name} holds numbers that are not finite (NaN or infinite). Train it again with a lower "
                          "learning rate.")
     return how
 
 
-def _guessed(path: str, a: torch.Tensor, b: torch.Tensor, shape: Phi3Shape, enable: tuple[str, ...]) -> LoralibLayer:
+def _guessed(path: str, rows_of_a: int, shape_of_b: tuple[int, ...], known: _Known) -> LoralibLayer:
     """A layer's making by its shapes: A has r rows and B all outputs in a Linear; in a MergedLinear only parts of them.
 
     loralib's own default for lora_alpha is 1.
     """
-    rank, name = b.shape[1], last_name(path)
+    name, (outputs, _), (rows_of_b, rank) = last_name(path), known.shape.size_of(path), shape_of_b
     if path == EMBEDDING:
         return LoralibLayer("Embedding", rank, 1)
-    if name not in FUSED or not shape.has_equal_parts(name) or \
-            (a.shape[0] == rank and b.shape[0] == shape.size_of(path)[0]):
+    if name not in FUSED or not known.shape.has_equal_parts(name) or (rows_of_a, rows_of_b) == (rank, outputs):
         return LoralibLayer("Linear", rank, 1)
     parts = FUSED[name]
-    count = b.shape[0] * len(parts) // shape.size_of(path)[0]
-    enabled = tuple(count == len(parts) or part in enable for part in parts)
+    count = rows_of_b * len(parts) // outputs
+    enabled = tuple(count == len(parts) or part in known.enable for part in parts)
     if sum(enabled) != count:
         raise ValueError(f"{path} has {count} of {', '.join(parts)} switched on, and the checkpoint doesn't say which. "
                          "Say it: --enable q_proj,v_proj.")
@@ -250,8 +256,8 @@ def _said_of(said: Mapping[str, Any], path: str) -> LoralibLayer | None:
     except (KeyError, TypeError):
         fits = False
     if not fits:
-        raise ValueError(f"{ABOUT} says nothing usable of {path[:120]}. Remove the file, and give --alpha and "
-                         "--enable.")
+        raise ValueError(f"{ABOUT} says nothing usable of {printable(path, 120)}. Remove the file, and give --alpha "
+                         "and --enable.")
     return LoralibLayer(kind, r, alpha, tuple(enabled))
 
 

@@ -7,10 +7,11 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapters.files import printable
 from adapters.layers import EMBEDDING
 
 MOST_RANK = 2_048
@@ -119,9 +120,7 @@ def settings_from(config: Mapping[str, Any]) -> LoraSettings:
         rank=_rank(config.get("r", 8), "r"), alpha=_number(config.get("lora_alpha", 8), "lora_alpha"),
         rank_stabilised=bool(config.get("use_rslora")), dropout=_dropout(config.get("lora_dropout", 0.0)),
         targets=_targets(config.get("target_modules")),
-        rank_pattern={key: _rank(rank, f"rank_pattern[{key[:40]}]") for key, rank in _pattern(config, "rank_pattern")},
-        alpha_pattern={key: _number(alpha, f"alpha_pattern[{key[:40]}]")
-                       for key, alpha in _pattern(config, "alpha_pattern")},
+        rank_pattern=_pattern(config, "rank_pattern", _rank), alpha_pattern=_pattern(config, "alpha_pattern", _number),
         notes=tuple(_notes(config)), is_plain=_is_plain(config))
 
 
@@ -140,7 +139,7 @@ def _notes(config: Mapping[str, Any]) -> list[str]:
     notes = []
     if config.get("auto_map") or config.get("auto_mapping"):
         notes.append("Its config names code to be imported (auto_map); nothing of it was.")
-    newer = sorted(str(key)[:40] for key in config.keys() - READ - INERT - BEYOND.keys() - {"auto_map"})
+    newer = sorted(printable(key, 40) for key in config.keys() - READ - INERT - BEYOND.keys() - {"auto_map"})
     if newer:
         more = f" and {len(newer) - 5} more" if len(newer) > 5 else ""
         notes.append(f"Its config has keys that this version doesn't know, so they were dropped: "
@@ -163,13 +162,13 @@ def _targets(value: Any) -> tuple[str, ...] | None:
     return tuple(value)
 
 
-def _pattern(config: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
+def _pattern(config: Mapping[str, Any], key: str, number: Callable[[Any, str], Any]) -> dict[str, Any]:
     value = config.get(key) or {}
     if not isinstance(value, dict) or len(value) > MOST_PATTERNS or \
             any(len(one) > MOST_PATTERN_LENGTH for one in value):
         raise ValueError(f"Its {key} must be at most {MOST_PATTERNS} patterns of at most {MOST_PATTERN_LENGTH} "
                          "characters, each with a number.")
-    return list(value.items())
+    return {pattern: number(one, f"{key}[{printable(pattern, 40)}]") for pattern, one in value.items()}
 
 
 def _rank(value: Any, name: str) -> int:

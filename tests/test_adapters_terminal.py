@@ -138,3 +138,14 @@ def test_a_merge_says_where_it_went(run, mine, tmp_path):
     assert status == 0 and told["precision"] == "fp32" and told["layers"] == 8
     assert (tmp_path / "whole" / "model.safetensors").is_file()
     assert "there already" in run("merge", "mine", tmp_path / "whole")[2]
+
+
+def test_a_damaged_adapter_hides_no_other(run, mine):
+    for name, text in (("torn", "{"), ("odd", "[]"), ("deep", "[" * 100_000),
+                       ("strange", '{"base_model_name_or_path": 7}')):
+        (mine.folder.parent / name).mkdir()
+        (mine.folder.parent / name / CONFIG).write_text(text)
+        (mine.folder.parent / name / "provenance.json").write_text(text)
+    status, out, _ = run("list")
+    assert status == 0 and {"mine", "torn", "odd", "deep", "strange"} <= {line.split()[0] for line in out.splitlines()}
+    assert run("check", "torn")[0] == 2

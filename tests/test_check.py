@@ -297,6 +297,16 @@ def test_folders_that_hold_no_adapter_are_refused(base, sound, tmp_path):
     assert "holds no adapter_config.json" in refusal(sound, base.facts)
 
 
+def test_names_that_strangers_chose_stay_on_one_line_and_in_ascii(base, sound):
+    (sound / "evil\x1b[2J\nname.py").touch()
+    reconfigured(sound, **{"new\nkey\x1b[1m": 1}, target_modules=["qkv_proj\n", "\u202eo_proj"])
+    reweighed(sound, lambda weights: weights | {"a\n\u202eb": torch.ones(1)})
+    told = check(sound, base.facts).warnings
+    assert len(told) == 4 and all(text.isascii() and text.isprintable() for text in told)
+    reconfigured(sound, rank_pattern={"\n\x1b": "x"})
+    assert refusal(sound, base.facts).isprintable()
+
+
 def test_a_folder_of_too_many_files_is_refused(base, sound):
     for number in range(MOST_FILES + 1):
         (sound / f"file{number}").touch()
