@@ -99,7 +99,7 @@ def _convert(asked: argparse.Namespace) -> int:
     _be_quiet()
     from adapters import formats
     from adapters.layers import shape_of
-    from adapters.loralib_checkpoint import checkpoint_of, write_checkpoint
+    from adapters.loralib_files import checkpoint_of, write_checkpoint
 
     shape = shape_of(facts.config)
     lora, provenance, notes = _read(asked, facts)
@@ -136,7 +136,7 @@ def _read(asked: argparse.Namespace, facts: BaseFacts) -> tuple[Lora, dict[str, 
     """The adapter or checkpoint that was named, how it came to be where somebody wrote that down, and notes."""
     from adapters.formats import read_peft
     from adapters.layers import shape_of
-    from adapters.loralib_checkpoint import lora_of, read_checkpoint
+    from adapters.loralib_files import lora_of, read_checkpoint
 
     shape = shape_of(facts.config)
     path = Path(asked.what).expanduser()

@@ -10,7 +10,7 @@ from torch import nn
 
 from adapters.formats import attached, fused, split, write_peft
 from adapters.layers import shape_of
-from adapters.loralib_checkpoint import (
+from adapters.loralib_files import (
     Checkpoint,
     checkpoint_of,
     convolutions_of,
