@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.files import CONFIG, WEIGHTS, found, left_aside, printable, read_header, read_object, wanted
+from adapters.files import CONFIG, WEIGHTS, found, left_aside, opened, printable, read_header, read_object, wanted
 from adapters.fit import AdaptedLayer, about_base, about_leftovers, about_targets, layers_of, short, table, unmatched
 from adapters.layers import EMBEDDING, HEAD, WHOLE, last_name, shape_of
 from adapters.peft_config import LoraSettings, key_of, place_of, settings_from
@@ -94,7 +94,7 @@ def ready_folder(folder: Path, facts: BaseFacts, kept: Path) -> Path:
     """
     demand(folder, facts)
     settings = settings_from(read_object(folder / CONFIG))
-    places = {key: place_of(key) for key in read_header(folder / WEIGHTS).entries}
+    places = {key: place_of(key) for key in read_header(folder / WEIGHTS)}
     if settings.is_plain and all(place and key_of(*place) == key and last_name(place[0]) not in WHOLE
                                  for key, place in places.items()):
         return folder
@@ -136,7 +136,7 @@ def _judged(folder: Path, facts: BaseFacts, base: Base | None, findings: _Findin
                                  f"{' and others' if len(aside) > 3 else ''}.")
     findings.settings = settings = settings_from(read_object(folder / CONFIG))
     findings.warnings += [*settings.notes, *about_base(settings, facts)]
-    entries = read_header(folder / WEIGHTS).entries
+    entries = read_header(folder / WEIGHTS)
     findings.unmatched = unmatched(entries, facts)
     findings.matched = len(entries) - len(findings.unmatched)
     findings.layers = layers_of(entries, settings, facts)
@@ -164,15 +164,13 @@ def _moves(moved: float, facts: BaseFacts) -> None:
 
 def _weights_looked_at(folder: Path, base: Base | None, findings: _Findings) -> dict[str, float]:
     """Read every number once: all finite, and some layer with neither A nor B all zero. The largest in B by name."""
-    from safetensors import safe_open
-
     sizes: dict[str, dict[str, float]] = defaultdict(dict)
-    with safe_open(folder / WEIGHTS, framework="pt") as weights:
+    with opened(folder / WEIGHTS) as weights:
         for key in weights.keys():  # noqa: SIM118 - it is no dictionary
             place = place_of(key)
             if place is not None and place[0] in findings.layers:
                 sizes[place[0]][place[1]] = _largest(key, weights.get_tensor(key))
-            elif base is not None:
+            elif base is not None and (f"{EMBEDDING}." in key or f"{HEAD}." in key):
                 _is_the_bases_own(key, weights.get_tensor(key), base)
     idle = [path for path, size in sizes.items() if not (size["A"] and size["B"])]
     if len(idle) == len(sizes):

@@ -44,14 +44,6 @@ class Entry:
         return self.count * DTYPES[self.dtype]
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a safetensors file says of itself before its weights begin."""
-
-    entries: Mapping[str, Entry]
-    metadata: Mapping[str, str]
-
-
 def wanted(sizes: Mapping[str, int]) -> list[str]:
     """The files to fetch out of a listing of names and bytes; ValueError where it holds no adapter to be fetched."""
     if len(sizes) > MOST_FILES:
@@ -115,8 +107,8 @@ def as_object(text: bytes, name: str) -> dict[str, Any]:
     return value
 
 
-def read_header(path: Path) -> Header:
-    """A safetensors file's header, checked against the file's size, without reading any weight.
+def read_header(path: Path) -> dict[str, Entry]:
+    """The tensors of a safetensors file by name, checked against the file's size, without reading any weight.
 
     The format: 8 bytes with the header's length N (little-endian), N bytes of JSON that give dtype, shape and
     data_offsets for each tensor, then the data (https://huggingface.co/docs/safetensors, "Format").
@@ -134,11 +126,20 @@ def read_header(path: Path) -> Header:
             declared = as_object(file.read(length), f"the header of {path.name}")
     except OSError as problem:
         raise ValueError(f"{path.name} can't be read: {problem.strerror}.") from None
-    metadata = declared.pop("__metadata__", {})
-    if not isinstance(metadata, dict):
-        metadata = {}
-    return Header(_entries(declared, 8 + length, size, path.name),
-                  {str(key): str(value) for key, value in metadata.items()})
+    declared.pop("__metadata__", None)
+    return _entries(declared, 8 + length, size, path.name)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """safetensors' own reader of a file whose header was read; what it finds amiss beyond that is a ValueError too."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as weights:
+            yield weights
+    except (SafetensorError, OSError) as problem:
+        raise ValueError(f"{path.name} can't be read: {printable(problem, 200)}. Fetch or save it again.") from None
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def _entry(key: str, about: Any, begin: int, name: str) -> Entry:
         plain = all(type(number) is int and 0 <= number < 2**48 for number in (*shape, first, last))
     except (TypeError, KeyError, ValueError):
         raise ValueError(f"{name} is damaged: its header says nothing usable of {key}.") from None
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"{key} is kept as {str(dtype)[:20]}; only {', '.join(DTYPES)} are read. Save it in one of "
                          "these.")
     if not plain or len(shape) > 8 or last - first != math.prod(shape) * DTYPES[dtype]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from adapters.files import CONFIG, WEIGHTS, arriving, read_header, read_object
+from adapters.files import CONFIG, WEIGHTS, arriving, opened, read_header, read_object
 from adapters.layers import EMBEDDING, FUSED, WHOLE, Phi3Shape, last_name, sibling
 from adapters.library import PROVENANCE
 from adapters.peft_config import LoraSettings, key_of, place_of, settings_from
@@ -44,12 +44,10 @@ class Lora:
 
 def read_peft(folder: Path, shape: Phi3Shape) -> Lora:
     """An adapter's weights out of a folder that `check` found sound; tensors keep their dtype and stay on the CPU."""
-    from safetensors import safe_open
-
     settings = settings_from(read_object(folder / CONFIG))
-    places = {place_of(key): key for key in read_header(folder / WEIGHTS).entries if place_of(key)}
+    places = {place_of(key): key for key in read_header(folder / WEIGHTS) if place_of(key)}
     paths = list(dict.fromkeys(path for path, _ in places if shape.size_of(path)))
-    with safe_open(folder / WEIGHTS, framework="pt") as weights:
+    with opened(folder / WEIGHTS) as weights:
         pairs = {path: Pair(weights.get_tensor(places[path, "A"]), weights.get_tensor(places[path, "B"]), scaling)
                  for path, (_, scaling) in zip(paths, settings.ranks_and_scalings(paths), strict=True)}
     return Lora(pairs, settings)

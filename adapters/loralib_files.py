@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from adapters.files import MEBIBYTE, MOST_TENSORS, arriving, printable, read_header, read_object
+from adapters.files import MEBIBYTE, MOST_TENSORS, arriving, opened, printable, read_header, read_object
 from adapters.formats import Lora, Pair, blocks_of, fused
 from adapters.layers import EMBEDDING, FUSED, WHOLE, Phi3Shape, last_name
 from adapters.loralib_layers import LoralibLayer, part_paths
@@ -165,10 +165,9 @@ def _plain_tensors(file: Path) -> dict[str, torch.Tensor]:
     if file.stat().st_size > MOST_BYTES:
         raise ValueError(f"{file.name} has {file.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read.")
     if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        read_header(file)
-        state = load_file(file)
+        header = read_header(file)
+        with opened(file) as weights:
+            state = {key: weights.get_tensor(key) for key in header}
     else:
         state = _unpickled(file)
     if not isinstance(state, dict) or len(state) > MOST_TENSORS or \

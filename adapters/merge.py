@@ -96,7 +96,7 @@ def _weights_of(folder: Path, facts: BaseFacts) -> dict[str, _Source]:
         if Path(name).name != name or not (folder / name).is_file():
             raise ValueError(f"{facts.id} has no file {name[:80]} with its weights as safetensors, so nothing can be "
                              "merged into it.")
-        for key, entry in read_header(folder / name).entries.items():
+        for key, entry in read_header(folder / name).items():
             weights[key] = _Source(folder / name, entry)
     return weights
 

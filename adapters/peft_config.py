@@ -14,7 +14,7 @@ from typing import Any
 from adapters.files import printable
 from adapters.layers import EMBEDDING
 
-MOST_RANK = 2_048
+MOST_RANK = 8_192
 MOST_PATTERNS, MOST_PATTERN_LENGTH = 512, 256
 MOST_TARGETS = 2_048
 PATTERN_SECONDS = 1.5
@@ -28,15 +28,15 @@ INERT = {"auto_mapping", "bias", "corda_config", "eva_config", "exclude_modules"
          "qalora_group_size", "runtime_config"}
 # Keys of PEFT 0.21 that make an adapter more than two matrices beside a layer, with the words for what they do.
 BEYOND = {
-    "use_dora": "is a DoRA adapter, whose magnitudes can't be answered with beside other adapters",
+    "use_dora": "is a DoRA adapter, whose magnitudes can't be computed beside other adapters",
     "modules_to_save": "brings whole layers of its own",
     "trainable_token_indices": "brings rows of the embedding",
     "target_parameters": "changes parameters instead of layers",
     "lora_bias": "has biases of its own",
     "layer_replication": "repeats layers of the base",
     "use_qalora": "is a QA-LoRA adapter", "use_bdlora": "is a BD-LoRA adapter", "velora_config": "is a VeLoRA adapter",
-    "monteclora_config": "is a MonteCLoRA adapter", "arrow_config": "is an Arrow router", "kasa_config":
-    "is a KaSA adapter", "alora_invocation_tokens": "is an activated LoRA (it waits for certain tokens)",
+    "monteclora_config": "is a MonteCLoRA adapter", "arrow_config": "is an Arrow router",
+    "kasa_config": "is a KaSA adapter", "alora_invocation_tokens": "is an activated LoRA (it waits for certain tokens)",
     "megatron_config": "is made for Megatron", "ensure_weight_tying": "ties its weights to other layers",
 }
 # How PEFT may have begun the weights without touching the base's.

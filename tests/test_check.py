@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import time
 
 import pytest
@@ -161,9 +162,10 @@ def entry(dtype="F32", shape=(4, 4), first=0, last=64):
     ((9_000_000).to_bytes(8, "little") + b" " * 9_000_000, b"", "declares a header"), ({}, b"1234", "is damaged"),
     ({"a.lora_A.weight": entry()}, b"", "is damaged"), ({"a": entry(shape=(2**40, 2**40))}, b"0" * 64, "is damaged"),
     ({"a": entry(shape=(-4, -4))}, b"0" * 64, "is damaged"), ({"a": entry(dtype="I8")}, b"0" * 64, "only F64"),
+    ({"a": entry(dtype=["F32"])}, b"0" * 64, "only F64"), ({"a": entry(shape="44")}, b"0" * 64, "is damaged"),
     ({"a": entry(), "b": entry()}, b"0" * 64, "overlap"), ({"a": "x"}, b"", "nothing usable"),
     ({f"t{number}": entry(shape=(0,), last=0) for number in range(5000)}, b"", "5,000 tensors"),
-    ({"a": entry()}, b"0" * 64, "no LoRA weights at all"),
+    ({"a": entry()}, b"0" * 64, "no LoRA weights at all"), ({"a": {}, "__metadata__": 3}, b"", "nothing usable"),
 ], ids=spoken)
 def test_a_file_of_weights_that_is_none_is_refused(base, sound, header, data, words):
     if isinstance(header, dict):
@@ -171,6 +173,25 @@ def test_a_file_of_weights_that_is_none_is_refused(base, sound, header, data, wo
         header = len(text).to_bytes(8, "little") + text
     (sound / WEIGHTS).write_bytes(header + data)
     assert words in refusal(sound, base.facts)
+
+
+def test_whatever_bytes_are_wrong_there_is_a_verdict(base, sound):
+    chance = random.Random(0)
+    for name in (CONFIG, WEIGHTS) * 100:
+        whole = (sound / name).read_bytes()
+        torn = bytearray(whole)
+        for _ in range(chance.randint(1, 3)):
+            torn[chance.randrange(min(len(torn), 2500))] = chance.choice(b'\x00\xff{}[]",:0123456789aeE.-tfn')
+        (sound / name).write_bytes(torn[:chance.choice((len(torn), chance.randrange(len(torn))))])
+        assert check(sound, base.facts).verdict
+        (sound / name).write_bytes(whole)
+    assert check(sound, base.facts).ok
+
+
+def test_what_only_safetensors_itself_finds_amiss_is_a_sentence_too(base, sound):
+    whole = (sound / WEIGHTS).read_bytes()
+    (sound / WEIGHTS).write_bytes(whole.replace(b'{"format":"pt"}', b'{"format": 77 }'))
+    assert "can't be read" in refusal(sound, base.facts)
 
 
 def renamed(old, new):
