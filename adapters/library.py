@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adapters.files import CONFIG, WEIGHTS, read_object
 from phi3.models import EMBEDDED, EMBEDDED_FOLDER
 
 SHIPPED_FOLDER = EMBEDDED_FOLDER / "adapters"
 PROVENANCE = "provenance.json"
-WEIGHTS = "adapter_model.safetensors"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # The owner of what is trained on one's own machine, and where an adapter's owner is written.
 LOCAL = "local"
@@ -72,7 +72,7 @@ class Library:
         if _NAME.fullmatch(name):
             own = [(self._place(name, owner), False) for owner in sorted(self.owners)]
             for folder, shipped in (*own, (SHIPPED_FOLDER / name, True)):
-                if (folder / "adapter_config.json").is_file():
+                if (folder / CONFIG).is_file():
                     return _read(folder, shipped)
         known = ", ".join(self.names()) or "none yet"
         raise ValueError(f"There is no adapter named {name}. Adapters here: {known}.")
@@ -133,8 +133,8 @@ class Library:
 
 def adapter_in(folder: Path) -> Adapter:
     """An adapter anywhere on this disk (the terminal's way); ValueError where the folder holds none."""
-    if not (folder / "adapter_config.json").is_file() or not (folder / WEIGHTS).is_file():
-        raise ValueError(f"{folder} holds no adapter (adapter_config.json and {WEIGHTS}).")
+    if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
+        raise ValueError(f"{folder} holds no adapter ({CONFIG} and {WEIGHTS}).")
     return _read(folder.resolve(), shipped=False)
 
 
@@ -146,7 +146,7 @@ def as_plain(adapter: Adapter) -> dict[str, Any]:
 def _adapters_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return [one for one in folder.iterdir() if (one / "adapter_config.json").is_file()
+    return [one for one in folder.iterdir() if (one / CONFIG).is_file()
             and not one.name.startswith(".")]
 
 
@@ -157,12 +157,18 @@ def _owner_of(folder: Path) -> str:
 
 
 def _made_at(folder: Path) -> float:
-    return (folder / "adapter_config.json").stat().st_mtime
+    return (folder / CONFIG).stat().st_mtime
 
 
 def _read(folder: Path, shipped: bool) -> Adapter:
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    written = folder / PROVENANCE
-    provenance = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
-    base = config.get("base_model_name_or_path") or EMBEDDED
-    return Adapter(folder.name.split("@")[0], folder, base, shipped, provenance)
+    base = _object_in(folder / CONFIG).get("base_model_name_or_path")
+    return Adapter(folder.name.split("@")[0], folder, base if isinstance(base, str) and base else EMBEDDED, shipped,
+                   _object_in(folder / PROVENANCE))
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    """What a file says, or nothing: one damaged adapter must not hide the others, and `check` says what is wrong."""
+    try:
+        return read_object(path) if path.is_file() else {}
+    except ValueError:
+        return {}
