@@ -86,7 +86,7 @@ def load_behind(studio: Studio) -> None:
     from phi3.models import load_base, load_tokenizer
 
     _fill(studio.tokenizer, lambda: load_tokenizer(studio.facts))
-    _fill(studio.answerer, lambda: Answerer(load_base(studio.facts.id)))
+    _fill(studio.answerer, lambda: Answerer(load_base(studio.facts.id), studio.ready))
 
 
 def tidy_behind(studio: Studio) -> None:
@@ -127,7 +127,7 @@ def placed(studio: Studio) -> Studio:
         lease.train_within(base, studio.runs.get(run_id), seconds)
 
     def answer(lanes: Sequence[Lane], flag: str, seconds: int) -> Iterator[list[Answer]]:
-        yield from lending.answered_within(base, lanes, flag, seconds)
+        yield from lending.answered_within(base, lanes, flag, seconds, studio.ready)
 
     answerer = lending.LentAnswerer(lent(answer, lambda lanes, flag, seconds: seconds), studio.home)
     studio.answerer.set_result(answerer)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adapters.check import ready_folder
 from adapters.library import Adapter, Library, adapter_in
 from phi3.machine import studio_home, this_machine
 
@@ -96,7 +97,8 @@ def _answers(asked: argparse.Namespace, adapters: Sequence[Adapter | None]) -> l
     from phi3.generate import Answerer
     from phi3.models import load_base
 
-    answerer = Answerer(load_base(facts.id))
+    kept = studio_home() / ".converted"
+    answerer = Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
     *_, last = answerer.answer([_lane(asked, adapter) for adapter in adapters])
     return last
 

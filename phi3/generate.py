@@ -67,14 +67,22 @@ def never() -> bool:
     return False
 
 
+def as_it_is(folder: Path) -> Path:
+    """The folder of an adapter that was looked over before."""
+    return folder
+
+
 class Answerer:
     """One resident base and the adapters loaded beside it; answers up to any number of lanes in one batch.
 
     Calls from several threads take turns. The base's own module is never touched: adapters sit in a shell of it.
     """
 
-    def __init__(self, base: Base) -> None:
-        self.base = base
+    def __init__(self, base: Base, ready: Callable[[Path], Path] = as_it_is) -> None:
+        """`ready` is asked once for each adapter that is loaded: it gives the folder that PEFT can take, or raises a
+        ValueError where the adapter can't be used (adapters/check.py).
+        """
+        self.base, self._ready = base, ready
         self._model: Any = shell_of(base)
         self._loaded: dict[tuple[str, int], str] = {}  # (folder, time of change) → PEFT's name, oldest use first
         self._count = 0
@@ -112,14 +120,15 @@ class Answerer:
         if key in self._loaded:
             self._loaded[key] = self._loaded.pop(key)
             return self._loaded[key]
+        taken = str(self._ready(Path(folder)))
         self._make_room(needed)
         self._count += 1
         name = f"adapter{self._count}"
         options = {"adapter_name": name, "is_trainable": False, "autocast_adapter_dtype": False}
         if isinstance(self._model, PeftModel):
-            self._model.load_adapter(folder, **options)
+            self._model.load_adapter(taken, **options)
         else:
-            self._model = PeftModel.from_pretrained(self._model, folder, **options).eval()
+            self._model = PeftModel.from_pretrained(self._model, taken, **options).eval()
         self._loaded[key] = name
         return name
 

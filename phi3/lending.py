@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phi3.generate import Answer, Answerer, Lane, never
+from phi3.generate import Answer, Answerer, Lane, as_it_is, never
 
 if TYPE_CHECKING:
     from phi3.models import Base
@@ -136,7 +136,8 @@ class LentAnswerer:
             flag.unlink(missing_ok=True)
 
 
-def answered_within(base: Base, lanes: Sequence[Lane], flag: str, seconds: int) -> Iterator[list[Answer]]:
+def answered_within(base: Base, lanes: Sequence[Lane], flag: str, seconds: int,
+                    ready: Callable[[Path], Path] = as_it_is) -> Iterator[list[Answer]]:
     """Answers on the resident base, in the process that has the GPU, until the flag is there or time is nearly up.
 
     The answerer is made anew: a process that serves the next visitor too keeps no adapter of this one.
@@ -144,7 +145,7 @@ def answered_within(base: Base, lanes: Sequence[Lane], flag: str, seconds: int) 
     ends, asked = time.monotonic() + seconds - MARGIN_SECONDS, Path(flag)
     yield [Answer() for _ in lanes]
     shown = 0.0
-    for snapshot in Answerer(base).answer(lanes, lambda: time.monotonic() > ends or asked.exists()):
+    for snapshot in Answerer(base, ready).answer(lanes, lambda: time.monotonic() > ends or asked.exists()):
         if all(answer.done for answer in snapshot) or time.monotonic() - shown >= SECONDS_BETWEEN_SNAPSHOTS:
             shown = time.monotonic()
             yield snapshot

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.check import ready_folder
 from adapters.library import Library
 from phi3.machine import Machine
 from phi3.models import EMBEDDED, BaseFacts
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from phi3.generate import Answerer
     from phi3.lending import LentAnswerer
     from training.lease import Lend
+
+# Copies of adapters whose names PEFT could not take as they are.
+CONVERTED = ".converted"
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,11 @@ class Studio:
         if self.lend is None:
             return Queue(self.runs, lease.start)
         return Queue(self.runs, lease.start_without_card, lambda run: run.config.base == EMBEDDED)
+
+    def ready(self, adapter: Path) -> Path:
+        """The folder of an adapter as the chat can take it; ValueError where it is unsafe, doesn't fit or does nothing.
+        """
+        return ready_folder(adapter, self.facts, self.home / CONVERTED)
 
     def browser_secret(self) -> str:
         """What the browser's kept values are written with: the same after a restart, or nobody could read them."""

@@ -14,6 +14,7 @@ from tabs.run_panel import RunPanel
 from tabs.studio import Studio
 from tabs.visitor import visitor_of
 from training import lease
+from training.run import Run
 
 # Every visitor's turn holds a thread for as long as it lasts.
 TURNS_AT_ONCE = 8
@@ -34,16 +35,18 @@ def connect(panel: RunPanel, studio: Studio, keys: gr.BrowserState) -> None:
     if studio.lend is None:
         return
 
+    def taken(run: Run) -> lease.Taken:
+        return lease.take(run, studio.lend, studio.turn_seconds, studio.tokenizer.result())
+
     def take(run_id: str, turn: str, kept: Any) -> dict[Component, Any]:
         if not turn:
             return {panel.turn: ""}
-        taken = lease.take(visitor_of(studio, kept).run(run_id), studio.lend, studio.turn_seconds)
-        return {panel.turn: next_turn() if taken.goes_on else ""}
+        return {panel.turn: next_turn() if taken(visitor_of(studio, kept).run(run_id)).goes_on else ""}
 
     def train_for_a_turn(run_id: str, key: str = "") -> dict:
         """Train a run for one turn of the GPU, from where it stopped. `goes_on`: the next turn may follow."""
         run = visitor_of(studio, given=[key]).run(run_id)
-        return dataclasses.asdict(lease.take(run, studio.lend, studio.turn_seconds))
+        return dataclasses.asdict(taken(run))
 
     # The change comes while the turn before it is still ending.
     panel.turn.change(plainly(take), [panel.run_id, panel.turn, keys], panel.turn, trigger_mode="multiple",

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 from phi3.lending import Refusal, Refused, refusal_of, shorter_turn
 from training import checkpoint
 from training.run import Run
+from training.tokens import tokens_of
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from phi3.models import Base
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -60,14 +63,17 @@ def start_without_card(run: Run) -> None:
     start(run, {**kept, "CUDA_VISIBLE_DEVICES": ""})
 
 
-def take(run: Run, lend: Lend, seconds: int) -> Taken:
+def take(run: Run, lend: Lend, seconds: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Taken:
     """Train the run for one turn of a lent GPU, from its newest whole checkpoint; a shorter one where the visitor has
-    no more left. Where none is lent, or it is taken back, the run is paused with the reason.
+    no more left. Where none is lent, or it is taken back, the run is paused with the reason. With the tokenizer its
+    rows become tokens before the GPU is asked for.
 
     ValueError where the run is being trained already; what goes wrong in the training itself is raised as it is.
     """
     if run.is_held():
         raise ValueError(f"{run.id} is being trained already.")
+    if tokenizer is not None:
+        tokens_of(run, tokenizer)
     before = saved_step(run)
     if run.state() == "finished":
         return _taken(run, before)

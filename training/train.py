@@ -21,12 +21,13 @@ from adapters.library import WEIGHTS, Library
 from phi3.generate import Lane, Sampling, answer_all
 from phi3.machine import this_machine
 from phi3.models import Base, load_base, quantised, shell_of, with_attention
-from phi3.template import Message, encode_conversation
+from phi3.template import Message
 from training import checkpoint, speed
 from training.config import RunConfig
 from training.data import Conversation
 from training.plan import Plan, make_plan
 from training.run import START, Event, Run
+from training.tokens import tokens_of
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
@@ -83,7 +84,7 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     base = _base_of(run.config, resident)
     train, held = run.conversations()
     set_seed(run.config.seed)  # the adapter's own random start; TRL seeds only after it was made
-    trainer = _trainer(run, base, train, held)
+    trainer = _trainer(run, base)
     found, skipped = checkpoint.newest(run.folder / CHECKPOINTS)
     plan = _planned(run, base, trainer)
     _announce(run, base, trainer, plan, found, skipped)
@@ -143,14 +144,16 @@ def _precision(config: RunConfig) -> Any:
     return "bf16" if config.bf16 and torch.cuda.is_available() else "fp32"
 
 
-def _trainer(run: Run, base: Base, train: Sequence[Conversation], held: Sequence[Conversation]) -> SFTTrainer:
+def _trainer(run: Run, base: Base) -> SFTTrainer:
     """TRL's trainer over a shell of the base, on rows that were tokenised by the app's own template code."""
     import torch
+    from datasets import Dataset
     from peft import LoraConfig
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig
 
     asked = run.config.training_config()
+    train, held = tokens_of(run, base.tokenizer)
     on_card = torch.cuda.is_available()
     # The labels mark the answers already (`encode_conversation`), so TRL has nothing left to prepare.
     ours = {"assistant_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True},
@@ -159,10 +162,10 @@ def _trainer(run: Run, base: Base, train: Sequence[Conversation], held: Sequence
             "per_device_eval_batch_size": asked["per_device_train_batch_size"], "disable_tqdm": True,
             "dataloader_pin_memory": on_card, "logging_first_step": True}
     arguments = SFTConfig(output_dir=str(run.folder / CHECKPOINTS), **{**asked, **ours})
-    rows = [_dataset(base, part, run.config.max_length) for part in (train, held)]
-    if not rows[0]:
+    if not train:
         raise ValueError("No conversation has an answer within max_length, so there is nothing to train. Raise it.")
-    trainer = _Resumable(model=shell_of(base), args=arguments, train_dataset=rows[0], eval_dataset=rows[1] or None,
+    rows = [Dataset.from_list(part) if part else None for part in (train, held)]
+    trainer = _Resumable(model=shell_of(base), args=arguments, train_dataset=rows[0], eval_dataset=rows[1],
                          processing_class=base.tokenizer, peft_config=LoraConfig(**run.config.peft_config()))
     trainer.remove_callback(PrinterCallback)  # the events say what it would print
     return trainer
@@ -182,14 +185,6 @@ class _Resumable(SFTTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None at each checkpoint: the run's folder says more, and its owner decides what becomes public."""
-
-
-def _dataset(base: Base, rows: Sequence[Conversation], max_length: int) -> Any:
-    from datasets import Dataset
-
-    encoded = [encode_conversation(base.tokenizer, one.messages).cut(max_length) for one in rows]
-    return Dataset.from_list([{"input_ids": one.input_ids, "labels": one.labels()} for one in encoded
-                              if any(one.trained)])
 
 
 def _prompts(rows: Sequence[Conversation]) -> list[list[Message]]:
