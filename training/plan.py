@@ -212,8 +212,8 @@ CHANGES: tuple[Change, ...] = (_checkpointing, _smaller_batch, _quantised, _shor
 def memory_of(config: RunConfig, shape: Shape, precision: str, batches: Batches, machine: Machine) -> dict[str, int]:
     """Bytes by term at the worst moment of a step: the backward pass of the largest batch.
 
-    With gradient checkpointing a block is computed again only after the head's buffers are gone: of the two, the
-    larger counts.
+    With gradient checkpointing a block is computed again only after the head's buffers are gone: on a card the larger
+    of the two counts, while a CPU's heap was measured to hold both.
     """
     width, tokens = _width(precision, machine), batches.longest_batch
     linear = shape.linear_weights() * (NF4_BYTES if precision == "nf4" else width)
@@ -223,8 +223,9 @@ def memory_of(config: RunConfig, shape: Shape, precision: str, batches: Batches,
     head, kept = head_bytes(shape, tokens, width, machine), shape.layers * block
     if config.gradient_checkpointing:
         again = block + tokens * gradient_bytes_per_token(shape, width)
-        kept = shape.layers * tokens * shape.hidden * width + (again if again > head else 0)
-        head = 0 if again > head else head
+        both = machine.kind == "cpu"
+        head, again = (head if both or head > again else 0, again if both or again >= head else 0)
+        kept = shape.layers * tokens * shape.hidden * width + again
     terms = {
         "base": linear + shape.table_weights() * width,
         "adapter": trainable * adapter_width,
