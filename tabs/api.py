@@ -17,7 +17,7 @@ from training.config import RunConfig
 from training.data import ChatData, example_names, lengths_of, make_report, read_data, read_text, split
 from training.plan import make_plan
 from training.run import Run
-from training.speed import slower_than_guessed
+from training.speed import measured
 
 # Where a run's files lie and which process trains it is nobody's business.
 NOT_TOLD = ("folder", "pid")
@@ -51,8 +51,8 @@ class _Calls:
         config, data = self._config(settings), self._data(example, text, file)
         train, held = (lengths_of(part, self.studio.tokenizer.result(), config.max_length)
                        for part in split(data, config.held_out, config.seed))
-        slower = slower_than_guessed(self.studio.home, self.studio.machine, config)
-        return make_plan(config, self.studio.facts.config, train, held, self.studio.machine, slower).as_json()
+        speed = measured(self.studio.home, self.studio.machine, config)
+        return make_plan(config, self.studio.facts.config, train, held, self.studio.machine, speed).as_json()
 
     def train(self, example: str = "", text: str = "", file: dict | None = None, settings: dict | None = None) -> dict:
         """Begin a run, or queue it where another is being trained. Returns its id at once, with the `key` that shows

@@ -6,36 +6,59 @@ from typing import Any
 from phi3.machine import GIBIBYTE
 from tabs import theme
 from tabs.text import count, duration, escaped
-from training.config import SETTINGS, RunConfig
-from training.plan import Plan
+from training.config import RunConfig
+from training.plan import Plan, changes_in_words
+from training.quota import QUOTA_SECONDS, Turns
 
 
-def planned(plan: Plan | None) -> str:
-    """The line, a warning where the machine can't hold the run, and the table behind it; empty without a plan."""
+def planned(plan: Plan | None, config: RunConfig | None = None, change: Mapping[str, Any] | None = None) -> str:
+    """The line, what it takes of a GPU that is lent, a warning where the machine can't hold the run, with the single
+    `change` of `config` that makes it fit, and the table behind it; empty without a plan.
+    """
     if plan is None:
         return ""
-    return f'<p class="plan-line">{line(plan)}</p>{_warning(plan)}{_behind(plan)}'
+    way_out = changes_in_words(config, change) if config and change else ""
+    lent = _lent(plan.turns) if plan.turns else ""
+    return f'<p class="plan-line">{line(plan)}</p>{lent}{_warning(plan, way_out)}{_behind(plan)}'
 
 
 def line(plan: Plan) -> str:
-    """Steps, time and memory."""
+    """Steps, time, memory, and turns where the GPU is lent."""
     how = "" if plan.is_measured else f" <span>({theme.PLAN_GUESSED})</span>"
     return (f"<strong>{count(plan.batches.steps, 'step')}</strong>, about "
             f"<strong>{duration(plan.total_seconds)}</strong>{how}, {_gigabytes(plan.peak)} of "
-            f"{_gigabytes(plan.available)} GB of memory.")
+            f"{_gigabytes(plan.available)} GB of memory{_turns(plan.turns)}.")
 
 
 def changed(config: RunConfig, changes: Mapping[str, Any]) -> str:
     """What was changed to make a run fit: each setting by its label, before and after."""
-    told = (f"{SETTINGS[name].label}: {getattr(config, name)} → {value}" for name, value in changes.items())
-    return f"{theme.MADE_TO_FIT} {'; '.join(told)}."
+    return f"{theme.MADE_TO_FIT} {changes_in_words(config, changes)}."
 
 
-def _warning(plan: Plan) -> str:
+def _turns(turns: Turns | None) -> str:
+    if turns is None:
+        return ""
+    words = theme.PLAN_ONE_TURN if turns.count == 1 else theme.PLAN_TURNS.format(count=turns.count)
+    return f"; <strong>{words}</strong>"
+
+
+def _lent(turns: Turns) -> str:
+    """What it leaves of a day without a sign-in, and who has more where that is too little."""
+    asked = turns.asked + turns.described
+    if turns.leaves_a_comparison:
+        words = theme.PLAN_LEAVES_ENOUGH.format(asked=asked, quota=turns.quota, left=turns.left)
+        return f'<p class="muted">{words}</p>'
+    more = theme.PLAN_MORE[turns.tier].format(quota=QUOTA_SECONDS.get(turns.tier, 0))
+    words = theme.PLAN_LEAVES_LITTLE.format(asked=asked, quota=turns.quota, more=more)
+    return f'<p class="warning">{words}</p>'
+
+
+def _warning(plan: Plan, way_out: str) -> str:
     if plan.fits:
         return ""
     words = theme.PLAN_TOO_LARGE.format(needed=_gigabytes(plan.peak), there=_gigabytes(plan.available))
-    return f'<p class="warning">{words}</p>'
+    more = theme.PLAN_ONE_CHANGE.format(change=escaped(way_out)) if way_out else theme.PLAN_TAKES_LESS
+    return f'<p class="warning">{words} {more}</p>'
 
 
 def _behind(plan: Plan) -> str:
@@ -50,7 +73,13 @@ def _behind(plan: Plan) -> str:
     memory = [(theme.PLAN_MEMORY[name], _size(value)) for name, value in plan.memory.items()]
     time = [(theme.PLAN_TIME[name], duration(value)) for name, value in plan.seconds.items()]
     parts = "".join(map(_table, theme.PLAN_TABLES, (work, memory, time)))
+    parts += _table(theme.PLAN_LENT, _day(plan.turns)) if plan.turns else ""
     return f'<details class="behind"><summary>{theme.PLAN_BEHIND}</summary>{parts}</details>'
+
+
+def _day(turns: Turns) -> list[tuple[str, str]]:
+    seconds = (turns.asked, turns.described, turns.comparison, turns.quota, max(turns.left, 0))
+    return [(name, f"{number:,} s") for name, number in zip(theme.PLAN_TURN_ROWS, seconds, strict=True)]
 
 
 def _table(title: str, rows: Sequence[tuple[str, str]]) -> str:

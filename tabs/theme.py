@@ -86,11 +86,25 @@ MADE_TO_FIT = "Now it fits."
 PLAN_GUESSED = "a guess: nothing was trained here yet"
 PLAN_BEHIND = "What will happen"
 PLAN_TABLES = ("The work", "Memory at its highest", "Time")
-PLAN_TOO_LARGE = ("This needs about {needed} GB and there are {there} GB. A smaller batch, a shorter longest "
-                  "conversation, gradient checkpointing or QLoRA take less.")
+PLAN_LENT = "A day's seconds of GPU"
+PLAN_TOO_LARGE = "This needs about {needed} GB and there are {there} GB."
+PLAN_ONE_CHANGE = "One change makes it fit: {change}."
+PLAN_TAKES_LESS = ("A smaller batch, a shorter longest conversation, gradient checkpointing or QLoRA take less; one "
+                   "alone is not enough.")
+PLAN_ONE_TURN = "one GPU turn"
+PLAN_TURNS = "{count} GPU turns: keep this page open"
+PLAN_LEAVES_ENOUGH = ("It counts as {asked} of the {quota} seconds of GPU that you have in a day without signing in; "
+                      "{left} are left for the chat.")
+PLAN_LEAVES_LITTLE = ("It counts as {asked} of the {quota} seconds of GPU that you have in a day without signing in, "
+                      "which leaves too little to compare afterwards. {more}")
+PLAN_MORE = {"free": "Signed in you have {quota}.", "pro": "With a PRO account you have {quota}.",
+             "": "Train on fewer conversations, or go on tomorrow.", "anonymous": ""}
+PLAN_TURN_ROWS = ("This run", "“Describe it”, before the run", "One comparison, after it",
+                  "Without signing in", "Left for the chat")
 PLAN_MEMORY = {"base": "Base", "adapter": "Adapter", "gradients": "Gradients", "optimizer": "Optimizer",
                "activations": "Activations", "logits": "Logits", "overhead": "Program"}
-PLAN_TIME = {"loading": "Loading", "training": "Training", "evaluation": "Held-out loss"}
+PLAN_TIME = {"loading": "Loading", "training": "Training", "evaluation": "Held-out loss",
+             "speaking": "Answers in between"}
 PRECISIONS = {"fp32": "32 bits", "bf16": "bfloat16", "nf4": "4 bits (NF4)"}
 MORE_TRAINING = "More training settings"
 MORE_LORA = "More LoRA settings"

@@ -16,9 +16,10 @@ from tabs.text import escaped
 from tabs.visitor import visitor_of
 from training.config import RunConfig
 from training.limits import SHARED
-from training.plan import Plan, made_to_fit, make_plan
+from training.plan import Plan, made_to_fit, make_plan, one_change
+from training.quota import Visit
 from training.script import script_of
-from training.speed import slower_than_guessed
+from training.speed import measured
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,14 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
         except ValueError as problem:
             return {setup.note: f'<p class="problem">{problem}</p>', setup.plan: "",
                     setup.fit: gr.update(visible=False)}
-        plan = _plan_of(studio, config, lengths) if lengths else None
+        def plan_of(one: RunConfig) -> Plan:
+            return _plan_of(studio, one, lengths, source)
+
+        plan = plan_of(config) if lengths else None
+        change = one_change(config, plan_of) if plan and not plan.fits else {}
         return {setup.note: word, setup.code: code_view.script(script_of(config, _file_of(source))),
-                setup.plan: plan_view.planned(plan), setup.fit: gr.update(visible=bool(plan and not plan.fits))}
+                setup.plan: plan_view.planned(plan, config, change),
+                setup.fit: gr.update(visible=bool(plan and not plan.fits))}
 
     def make_it_fit(lengths: list[int], **settings: Any) -> Changes:
         config = _asked(studio, settings)
@@ -131,8 +137,9 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
                     inputs_kwargs={**setup.form, "lengths": lengths}, **QUIETLY)
 
 
-def _plan_of(studio: Studio, config: RunConfig, lengths: list[int]) -> Plan:
+def _plan_of(studio: Studio, config: RunConfig, lengths: list[int], source: str = "") -> Plan:
     """The plan over rows as long as these, so many of them held out as the run will hold out."""
+    questions = max(studio.questions_at_once, len(lengths)) if source == theme.DESCRIBED else 0
     lengths = [min(length, config.max_length) for length in lengths]
     held_out = round(len(lengths) * config.held_out)
     every = len(lengths) // held_out if held_out else len(lengths) + 1
@@ -140,7 +147,7 @@ def _plan_of(studio: Studio, config: RunConfig, lengths: list[int]) -> Plan:
     left = Counter(lengths)
     left.subtract(held)
     return make_plan(config, studio.facts.config, list(left.elements()), held, studio.machine,
-                     slower_than_guessed(studio.home, studio.machine, config))
+                     measured(studio.home, studio.machine, config), Visit(studio.turn_seconds, questions))
 
 
 def _connect_start(setup: _Setup, runs: Openings) -> None:

@@ -8,8 +8,20 @@ from dataclasses import replace
 import pytest
 
 from phi3.machine import GIBIBYTE, Machine
-from training.config import RunConfig
-from training.plan import Shape, batches_of, expected_longest, made_to_fit, make_plan
+from phi3.models import base_facts, load_tokenizer
+from training.config import RunConfig, recommended
+from training.data import lengths_of, read_data, split
+from training.plan import (
+    block_bytes_per_token,
+    change_after_memory_ran_out,
+    changes_in_words,
+    in_words,
+    made_to_fit,
+    make_plan,
+    one_change,
+)
+from training.quota import QUOTA_SECONDS, Visit, counted, described, turns_of
+from training.work import Shape, Speed, batches_of, expected_longest
 
 MINI = {"num_hidden_layers": 32, "hidden_size": 3072, "num_attention_heads": 32, "num_key_value_heads": 32,
         "intermediate_size": 8192, "vocab_size": 32064, "tie_word_embeddings": False}
@@ -17,6 +29,7 @@ MEDIUM = {**MINI, "num_hidden_layers": 40, "hidden_size": 5120, "num_attention_h
           "intermediate_size": 17920}
 CPU = Machine("cpu", "CPU", 2, 24.0)
 T4 = Machine("cuda", "Tesla T4", 8, 30.0, card_memory=15.0)
+LENT = Machine("zerogpu", "ZeroGPU", 8, 64.0, card_memory=48.0)
 H200 = Machine("cuda", "NVIDIA H200", 16, 128.0, card_memory=139.0)
 
 
@@ -82,12 +95,25 @@ def test_what_does_not_fit_is_said():
     assert make_plan(config, MINI, [1000] * 64, [], H200).fits
 
 
-def test_what_a_run_took_corrects_the_next_plan():
+def test_what_runs_took_corrects_the_next_plan():
     guessed = make_plan(RunConfig(), MINI, [100] * 80, [90] * 8, CPU)
-    corrected = make_plan(RunConfig(), MINI, [100] * 80, [90] * 8, CPU, slower=1.7)
+    slower = Speed((3e-3, 0.05, 0.4, 4.0), 20.0, 3e-3)
+    corrected = make_plan(RunConfig(), MINI, [100] * 80, [90] * 8, CPU, slower)
     assert corrected.is_measured and not guessed.is_measured
-    assert corrected.seconds == {part: pytest.approx(1.7 * seconds) for part, seconds in guessed.seconds.items()}
-    assert corrected.memory == guessed.memory
+    assert corrected.seconds["training"] == pytest.approx(slower.seconds(guessed.work))
+    assert corrected.seconds["loading"] == 20 and corrected.memory == guessed.memory
+
+
+def test_a_small_block_is_counted_as_autograd_keeps_it():
+    """Bytes of the saved tensors of six layers, counted with torch's hooks for eight rows of 200 tokens, padded."""
+    tiny = {**MINI, "num_hidden_layers": 6, "hidden_size": 192, "num_attention_heads": 6, "num_key_value_heads": 6,
+            "intermediate_size": 512, "vocab_size": 2000}
+    config = RunConfig(max_steps=1)
+    for changes, kept in (({}, 22080), ({"target_modules": "qkv_proj, o_proj"}, 16320), ({"r": 128}, 23872)):
+        changed = replace(config, **changes)
+        assert block_bytes_per_token(changed, Shape.of(tiny), 4, CPU, 200) == kept
+    grouped = Shape.of({**tiny, "num_key_value_heads": 2})
+    assert block_bytes_per_token(config, grouped, 4, CPU, 200) == 20544
 
 
 def test_without_held_out_rows_nothing_is_evaluated():
@@ -127,3 +153,66 @@ def test_what_can_not_be_made_to_fit_is_said():
 def test_no_rows_are_refused():
     with pytest.raises(ValueError, match="No conversation is left"):
         make_plan(RunConfig(), MINI, [], [], CPU)
+
+
+def shipped(name):
+    """The lengths of an example's rows, as its run splits them. Phi-3-mini's own tokenizer has sixteen times the
+    words, so its rows are shorter still.
+    """
+    parts = split(read_data(name), RunConfig().held_out, RunConfig().seed)
+    tokenizer = load_tokenizer(base_facts("phi3/tiny"))
+    return [lengths_of(part, tokenizer, RunConfig().max_length) for part in parts]
+
+
+@pytest.mark.parametrize("example", ["pirate", "json", "shop"])
+def test_the_default_run_fits_one_turn_and_leaves_an_anonymous_visitor_a_comparison(example):
+    config = RunConfig.from_settings(recommended(3072, LENT))
+    plan = make_plan(config, MINI, *shipped(example), LENT)
+    assert plan.fits and plan.turns.count == 1 and plan.turns.asked == 90
+    assert plan.turns.left == 30 and plan.turns.leaves_a_comparison and plan.turns.tier == "anonymous"
+    assert "One GPU turn." in in_words(plan)
+
+
+def test_a_long_run_takes_as_many_turns_as_it_must_each_with_its_cold_start():
+    turns = turns_of(total=306, load=6, longest=9, visit=Visit(60))
+    assert turns.count == math.ceil(300 / (60 - 3 - 2 - 6 - 9)) and turns.asked == turns.count * 90
+    assert turns.left < 0 and not turns.leaves_a_comparison and turns.tier == "pro"
+    assert turns_of(306, 6, 9, Visit(400)).count == 1
+
+
+def test_longer_turns_are_fewer_and_a_page_must_stay_open_for_more_than_one():
+    lengths = [900] * 400
+    plans = [make_plan(RunConfig(bf16=True), MINI, lengths, [], LENT, visit=Visit(seconds)) for seconds in (60, 240)]
+    assert plans[0].turns.count > plans[1].turns.count > 1
+    assert any("GPU turns: keep this page open" in line for line in in_words(plans[0]))
+
+
+def test_questions_before_the_run_are_counted_too():
+    config = RunConfig.from_settings(recommended(3072, LENT))
+    without, with_them = (make_plan(config, MINI, [50] * 100, [50] * 10, LENT, visit=Visit(questions=count)).turns
+                          for count in (0, 120))
+    assert without.described == 0 and with_them.described == described(120) == 8 * counted(10)
+    assert with_them.left == without.left - described(120) and with_them.tier == "free"
+    assert described(17) == 2 * described(16)
+
+
+def test_only_a_gpu_that_is_lent_has_turns_and_a_quota():
+    assert make_plan(RunConfig(), MINI, [100] * 80, [], H200).turns is None
+    assert QUOTA_SECONDS == {"anonymous": 120, "free": 300, "pro": 2400} and counted(60) == 90
+
+
+def test_the_single_change_that_is_enough_is_named_and_none_where_none_is():
+    plan_of, config = plans_on(Machine("cuda", "A100", 8, 80.0, card_memory=40.0)), RunConfig(bf16=True)
+    change = one_change(config, plan_of)
+    assert change == {"gradient_checkpointing": True}
+    assert changes_in_words(config, change) == "Gradient checkpointing: off → on"
+    assert one_change(config, plans_on(Machine("cuda", "small", 4, 8.0, card_memory=1.0))) == {}
+
+
+def test_after_an_out_of_memory_the_plan_is_made_smaller_by_what_was_missing():
+    config, plan_of = RunConfig(bf16=True, gradient_checkpointing=True, method="qlora"), plans_on(H200)
+    planned = plan_of(config).peak
+    changes = change_after_memory_ran_out(config, plan_of, held=20 * GIBIBYTE, asked=2 * GIBIBYTE)
+    assert plan_of(replace(config, **changes)).peak <= planned * 20 / 22
+    assert set(changes) == {"per_device_train_batch_size", "gradient_accumulation_steps"}
+    assert change_after_memory_ran_out(config, plan_of, held=1, asked=GIBIBYTE) == {}

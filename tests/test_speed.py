@@ -1,27 +1,86 @@
-"""What runs took is kept for the next plan, by machine, base and method."""
+"""What runs took is kept for the next plan, by machine; a few prices explain it."""
+
+import json
+import random
+
+import pytest
 
 from phi3.machine import Machine
 from training.config import RunConfig
-from training.speed import FILE, keep, slower_than_guessed
+from training.speed import FILE, KEPT, Outcome, keep, measured, prices
+from training.work import guessed_speed
 
 CPU = Machine("cpu", "CPU", 2, 24.0)
 LARGE = Machine("cpu", "CPU", 64, 512.0)
+GUESS = guessed_speed(CPU).prices
+# Seconds for a pass, 1e9 operations, 1e9 bytes and 1e9 unpacked weights on a made-up machine.
+TRUE = (1e-3, 0.04, 0.1, 6.0)
+WORKS = [(280, 150, 10, 0), (280, 700, 48, 0), (280, 900, 20, 0), (420, 90, 30, 0.1), (280, 160, 11, 0.1)]
 
 
-def test_the_newest_run_of_its_kind_counts(tmp_path):
-    config, other = RunConfig(), RunConfig(method="qlora")
-    assert slower_than_guessed(tmp_path, CPU, config) is None
-    keep(tmp_path, CPU, config, 2.0)
-    keep(tmp_path, CPU, other, 3.0)
-    keep(tmp_path, CPU, config, 1.5)
-    assert slower_than_guessed(tmp_path, CPU, config) == 1.5
-    assert slower_than_guessed(tmp_path, CPU, other) == 3.0
-    assert slower_than_guessed(tmp_path, LARGE, config) is None
+def outcome(work, took=1.0, **others) -> Outcome:
+    seconds = took * sum(price * part for price, part in zip(TRUE, work, strict=True))
+    return Outcome(**{"base": "phi3/tiny", "method": "lora", "work": work, "training": seconds, "spoken": 1000,
+                      "speaking": 2.0, "load": 9.0, **others})
 
 
-def test_a_damaged_file_costs_only_the_correction(tmp_path):
-    for text in ("{half", "[]", '{"a": null}'):
-        (tmp_path / FILE).write_text(text)
-        assert slower_than_guessed(tmp_path, CPU, RunConfig()) is None
-    keep(tmp_path, CPU, RunConfig(), 2.0)
-    assert slower_than_guessed(tmp_path, CPU, RunConfig()) == 2.0
+def off(found, work) -> float:
+    taken = sum(price * part for price, part in zip(TRUE, work, strict=True))
+    return abs(sum(price * part for price, part in zip(found, work, strict=True)) / taken - 1)
+
+
+def test_one_run_scales_the_guess():
+    found = prices([outcome(WORKS[1])], GUESS)
+    assert off(found, WORKS[1]) < 0.02
+
+
+def test_several_runs_tell_the_prices_apart():
+    rng = random.Random(0)
+    noisy = [outcome(work, 1 + rng.uniform(-0.03, 0.03)) for work in WORKS * 2]
+    found = prices(noisy, GUESS)
+    assert max(off(found, work) for work in WORKS) < 0.06
+    assert off(found, (280, 400, 30, 0.05)) < 0.06  # a run that was never made
+    assert all(price > 0 for price in found)
+
+
+def test_one_slow_run_among_many_hardly_counts():
+    found = prices([*(outcome(work) for work in WORKS), outcome(WORKS[0], 3.0), *(outcome(work) for work in WORKS)],
+                   GUESS)
+    assert off(found, WORKS[2]) < 0.2
+
+
+def test_a_machine_learns_from_its_own_runs_and_loading_from_those_of_the_same_method(tmp_path):
+    lora, qlora = RunConfig(), RunConfig(method="qlora")
+    assert measured(tmp_path, CPU, lora) is None
+    keep(tmp_path, CPU, outcome(WORKS[0]))
+    keep(tmp_path, CPU, outcome(WORKS[4], method="qlora", load=15.0, speaking=8.0))
+    assert measured(tmp_path, LARGE, lora) is None
+    assert measured(tmp_path, CPU, lora).load == 9 and measured(tmp_path, CPU, qlora).load == 15
+    assert measured(tmp_path, CPU, qlora).word == 4 * measured(tmp_path, CPU, lora).word
+    assert measured(tmp_path, CPU, lora).prices == measured(tmp_path, CPU, qlora).prices
+
+
+def test_only_the_newest_runs_are_kept(tmp_path):
+    for load in range(KEPT + 5):
+        keep(tmp_path, CPU, outcome(WORKS[0], load=float(load)))
+    noted = json.loads((tmp_path / FILE).read_text())["CPU, 2 threads"]
+    assert [one["load"] for one in noted] == list(range(5, KEPT + 5))
+
+
+@pytest.mark.parametrize("text", ["{half", "[]", '{"a": null}', '{"CPU, 2 threads": 3.5}',
+                                  '{"CPU, 2 threads": [7, {"work": "x"}, {"work": [1, 2, 3, 4], "training": "NaN"}]}'])
+def test_a_damaged_file_costs_only_the_correction(tmp_path, text):
+    (tmp_path / FILE).write_text(text)
+    assert measured(tmp_path, CPU, RunConfig()) is None
+    keep(tmp_path, CPU, outcome(WORKS[0]))
+    assert measured(tmp_path, CPU, RunConfig()).load == 9
+
+
+@pytest.mark.parametrize("damage", [{"training": 0}, {"training": -1}, {"work": [0, 1, 1, 0]}, {"work": [1, 1]},
+                                    {"load": "soon"}, {"spoken": None}, {"work": [1, 1, 1, float("inf")]}])
+def test_a_damaged_run_is_left_out_and_the_others_count(tmp_path, damage):
+    keep(tmp_path, CPU, outcome(WORKS[0]))
+    noted = json.loads((tmp_path / FILE).read_text())
+    noted["CPU, 2 threads"].append({**noted["CPU, 2 threads"][0], **damage})
+    (tmp_path / FILE).write_text(json.dumps(noted))
+    assert off(measured(tmp_path, CPU, RunConfig()).prices, WORKS[0]) < 0.02

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from adapters.library import Library
 from tests.conftest import ROOT
@@ -204,3 +205,43 @@ def test_a_trainer_that_can_not_begin_is_reported_by_whoever_started_it(make_run
     end = [*run.follow()][-1]
     assert end.type == "failed" and "before it began" in end.values["message"]
     assert "IsADirectoryError" in end.values["log"]
+
+
+class _ShortOfMemory(Run):
+    """A run whose first step finds no memory."""
+
+    def append(self, kind, step=None, **values):
+        if kind == "step":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 24.00 MiB. GPU 0 has a total capacity "
+                                         "of 79.10 GiB of which 1.50 MiB is free.")
+        return super().append(kind, step, **values)
+
+
+def test_an_out_of_memory_says_how_far_off_the_plan_was_and_what_to_change(make_run):
+    from training.train import run_lease
+
+    run = make_run(per_device_train_batch_size=8)
+    with pytest.raises(ValueError, match="and asked for"):
+        run_lease(_ShortOfMemory(run.folder))
+    told = run.events()[-1].values
+    started = next(event.values for event in run.events() if event.type == "started")
+    assert run.state() == "failed" and told["message"].startswith("The machine ran out of memory: the plan was")
+    assert told["planned_peak_bytes"] == started["planned_peak_bytes"] < told["available_bytes"]
+    assert told["asked_bytes"] == 24 * 1024**2 and told["free_bytes"] == 1.5 * 1024**2
+    assert told["held_bytes"] > 0 and isinstance(told["changes"], dict)
+
+
+def test_prediction_and_outcome_stand_in_the_last_event_and_are_kept_for_the_next_plan(make_run, home):
+    from phi3.machine import this_machine
+    from training.speed import measured
+    from training.train import run_lease
+
+    run = make_run()
+    end = run_lease(run).values
+    assert end["planned_seconds"] > 0 < end["planned_peak_bytes"] and end["seconds"] > 0 < end["peak_bytes"]
+    assert not json.loads((run.folder / "plan.json").read_text())["is_measured"]
+    speed = measured(home, this_machine(), run.config)
+    assert 0 < speed.load < end["seconds"] and min(speed.prices) > 0 < speed.word
+    again = make_run(name="again")
+    run_lease(again)
+    assert json.loads((again.folder / "plan.json").read_text())["is_measured"]

@@ -106,7 +106,7 @@ def _plan(asked: argparse.Namespace) -> int:
     from phi3.models import base_facts, load_tokenizer
     from training.data import lengths_of, split
     from training.plan import in_words, make_plan
-    from training.speed import slower_than_guessed
+    from training.speed import measured
 
     config, rows = _asked_for(asked)
     facts = base_facts(config.base)
@@ -115,7 +115,7 @@ def _plan(asked: argparse.Namespace) -> int:
                    for part in split(rows, config.held_out, config.seed))
     machine = this_machine()
     plan = make_plan(config, facts.config, train, held, machine,
-                     slower_than_guessed(studio_home(), machine, config))
+                     measured(studio_home(), machine, config))
     if "json" in asked:
         print(json.dumps(plan.as_json()))
     else:

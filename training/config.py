@@ -179,10 +179,13 @@ def recommended(hidden_size: int, machine: Machine) -> dict[str, Any]:
     on_card = machine.kind != "cpu"
     # Phi-3-mini takes 7.6 GB in bf16 and its activations at 8 x 1024 tokens far more than a 40 GB card holds.
     wide = hidden_size >= 2048
+    # The default run is to fit one turn of a GPU that is lent: nothing is computed twice, and it is looked at less.
+    is_lent = machine.kind == "zerogpu"
     return {
         "learning_rate": round(rate, digits),
         "bf16": on_card,
-        "gradient_checkpointing": wide and machine.card_memory < 80,
+        "gradient_checkpointing": wide and machine.card_memory < 80 and not is_lent,
+        **({"eval_steps": 50} if is_lent else {}),
         "method": "qlora" if on_card and wide and machine.card_memory < 14 else "lora",
     }
 

@@ -1,100 +1,59 @@
-"""What a run will do and need, before it starts: precision, batch, steps, memory by term and seconds; pure."""
+"""What a run will do and need, before it starts: precision, batch, steps, memory by term, seconds, GPU turns; pure."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phi3.machine import GIBIBYTE, Machine
-from training.config import LINEAR_LAYERS, RunConfig
+from training.config import SETTINGS, RunConfig
+from training.quota import Turns, Visit, turns_of
+from training.work import (
+    SPOKEN_TOKENS,
+    Batches,
+    Shape,
+    Speed,
+    Work,
+    adapted,
+    batches_of,
+    guessed_speed,
+    looking_work,
+    mean_square,
+    training_work,
+)
 
 # Quantised weights hold half a byte each, one byte of scale per 64 of them, and for 256 of those scales a float32
 # (double quantisation; Dettmers et al., "QLoRA", 2023, section 3).
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # AdamW keeps two moments for each trained weight (Loshchilov and Hutter, 2019).
 MOMENTS = 2
-# What a trainer's process takes before it holds a model: Python with torch, transformers, PEFT and TRL on a CPU; the
-# CUDA context and its libraries on a card.
-PROCESS_BYTES = {"cpu": 0.95 * GIBIBYTE, "cuda": 0.6 * GIBIBYTE, "zerogpu": 0.6 * GIBIBYTE}
+# What a trainer's process takes before it holds a model, measured as resident memory: Python with torch, transformers,
+# PEFT and TRL on a CPU, and what they allocate at the first step; the CUDA context and its libraries on a card.
+PROCESS_BYTES = {"cpu": 0.56 * GIBIBYTE, "cuda": 0.6 * GIBIBYTE, "zerogpu": 0.6 * GIBIBYTE}
+# Blocks of many sizes leave gaps in the C library's heap: resident memory over what torch asked for, as measured on
+# a CPU (benchmarks/plan.py). A card's allocator is counted by what it gave out.
+HEAP = {"cpu": 1.38, "cuda": 1.0, "zerogpu": 1.0}
+# TRL's head works on so many tokens and words at once (TRL 1.16, chunked_logprob.py); its buffer is that wide whatever
+# the vocabulary is, but on a CPU only the pages that are written become resident.
+HEAD_TOKENS, HEAD_WORDS = 4096, 32768
+PAGE = 4096
+# Copies of a tile of logits that exist at once without a fused kernel (`_backward_tile`).
+TILE_COPIES = 5
 # Share of the machine's memory that a run may plan with: allocators leave gaps, and the page needs some too.
 USABLE_SHARE = 0.92
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a Phi-3, from its config.json."""
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    intermediate: int
-    vocabulary: int
-    tied: bool
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Shape:
-        """From the config's own names."""
-        return cls(config["num_hidden_layers"], config["hidden_size"], config["num_attention_heads"],
-                   config.get("num_key_value_heads") or config["num_attention_heads"], config["intermediate_size"],
-                   config["vocab_size"], bool(config.get("tie_word_embeddings", False)))
-
-    @property
-    def queries(self) -> int:
-        """Width of all query heads together."""
-        return self.heads * (self.hidden // self.heads)
-
-    @property
-    def keys(self) -> int:
-        """Width of all key heads together; values are as wide."""
-        return self.kv_heads * (self.hidden // self.heads)
-
-    def widths(self) -> dict[str, tuple[int, int]]:
-        """(in, out) of each linear layer of a block."""
-        return {"qkv_proj": (self.hidden, self.queries + 2 * self.keys), "o_proj": (self.queries, self.hidden),
-                "gate_up_proj": (self.hidden, 2 * self.intermediate), "down_proj": (self.intermediate, self.hidden)}
-
-    def linear_weights(self) -> int:
-        """Weights of the blocks' linear layers."""
-        return self.layers * sum(into * out for into, out in self.widths().values())
-
-    def table_weights(self) -> int:
-        """Weights of the embedding and, where it has its own, the head; norms are counted with them."""
-        tables = (1 if self.tied else 2) * self.vocabulary * self.hidden
-        return tables + (2 * self.layers + 1) * self.hidden
-
-    def lora_weights(self, rank: int, names: Sequence[str] = LINEAR_LAYERS) -> int:
-        """A (rank x in) and B (out x rank) beside each adapted layer (Hu et al., "LoRA", 2021)."""
-        return self.layers * sum(rank * sum(self.widths()[name]) for name in names)
-
-
-@dataclass(frozen=True)
-class Batches:
-    """How the rows become steps. Tokens are counted over the whole run; `padded` is what is really computed."""
-
-    examples_per_step: int
-    steps: int
-    epochs: float
-    tokens: int
-    padded: int
-    longest_batch: int     # tokens of the largest forward pass, padding included
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds of a step: `per_step`, and `per_token` for each computed token; `load` is spent before the first."""
-
-    per_step: float
-    per_token: float
-    load: float
+# After memory ran out, and nobody said for want of how much, the next run is to need this share of it at most.
+CAUTION = 0.9
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done. `memory` is in bytes by term, `seconds` by part."""
+    """What will be done. `memory` is in bytes by term, `seconds` by part, `turns` only where a GPU is lent.
+
+    `work` is that of all steps and `spoken` the tokens, times layers, that the model says in between: what a machine's
+    speed is learned from.
+    """
 
     precision: str
     attention: str
@@ -105,6 +64,9 @@ class Plan:
     available: int
     seconds: dict[str, float]
     is_measured: bool
+    work: Work
+    spoken: int
+    turns: Turns | None = None
 
     @property
     def peak(self) -> int:
@@ -123,25 +85,41 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, with the sums."""
-        return {**asdict(self), "peak": self.peak, "fits": self.fits, "total_seconds": self.total_seconds}
+        left = {"turns": {**asdict(self.turns), "left": self.turns.left}} if self.turns else {}
+        return {**asdict(self), **left, "peak": self.peak, "fits": self.fits, "total_seconds": self.total_seconds}
 
 
 def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], held: Sequence[int], machine: Machine,
-              slower: float | None = None) -> Plan:
+              measured: Speed | None = None, visit: Visit | None = None) -> Plan:
     """The plan of a run over rows of `train` and `held` tokens each (already cut at `max_length`), on a base with
     this config.json; ValueError where no row is left to train on.
 
-    `slower` is how many times as long as guessed such a run took on this machine (training/speed.py), if one did.
+    `measured` is how fast such runs were on this machine (training/speed.py), if one was; `visit` counts only where
+    the GPU is lent.
     """
     if not train:
         raise ValueError("No conversation is left to train on.")
     shape = Shape.of(base)
     batches = batches_of(config, train)
     precision = "nf4" if config.method == "qlora" else "bf16" if config.bf16 and machine.kind != "cpu" else "fp32"
-    speed = guessed_speed(shape, config, machine, slower or 1.0)
+    kept = block_bytes_per_token(config, shape, _width(precision, machine), machine, 0)
+    work = training_work(config, shape, batches, mean_square(config, train), kept)
+    looks, speed = looks_of(config, batches), measured or guessed_speed(machine)
+    look = looking_work(config, shape, held, kept) if held else Work(0, 0, 0, 0)
+    spoken = SPOKEN_TOKENS * shape.layers
+    seconds = {"loading": speed.load, "training": speed.seconds(work), "evaluation": looks * speed.seconds(look),
+               "speaking": looks * spoken * speed.word}
+    longest = (seconds["training"] / batches.steps) + (seconds["evaluation"] + seconds["speaking"]) / looks
+    turns = turns_of(sum(seconds.values()), speed.load, longest, visit or Visit()) \
+        if machine.kind == "zerogpu" else None
     return Plan(precision, config.attn_implementation, config.gradient_checkpointing, batches,
-                shape.lora_weights(config.r, _names(config)), memory_of(config, shape, precision, batches, machine),
-                int(_memory(machine) * USABLE_SHARE), seconds_of(config, batches, held, speed), slower is not None)
+                shape.lora_weights(config.r, adapted(config)), memory_of(config, shape, precision, batches, machine),
+                int(_memory(machine) * USABLE_SHARE), seconds, measured is not None, work, looks * spoken, turns)
+
+
+def looks_of(config: RunConfig, batches: Batches) -> int:
+    """How often held-out loss and answers are looked at: before the first step, in between, and after the last."""
+    return 2 + max(0, (batches.steps - 1) // config.eval_steps)
 
 
 def made_to_fit(config: RunConfig, plan_of: Callable[[RunConfig], Plan]) -> dict[str, Any]:
@@ -150,7 +128,7 @@ def made_to_fit(config: RunConfig, plan_of: Callable[[RunConfig], Plan]) -> dict
     What costs least is tried first: gradient checkpointing costs time, a smaller batch with as many more forward passes
     a little more of it, QLoRA some precision, and a shorter longest conversation what is cut off.
     """
-    steps = [change for change in (_checkpointing, _smaller_batch, _quantised, _shorter) if change(config)]
+    steps = [change for change in CHANGES if change(config)]
     for count in range(1, len(steps) + 1):
         for chosen in itertools.combinations(steps, count):
             changes = _least_of(config, chosen, plan_of)
@@ -158,6 +136,41 @@ def made_to_fit(config: RunConfig, plan_of: Callable[[RunConfig], Plan]) -> dict
                 return changes
     raise ValueError("No change of the settings makes this run fit. Choose a smaller base, or a machine with more "
                      "memory.")
+
+
+def one_change(config: RunConfig, plan_of: Callable[[RunConfig], Plan]) -> dict[str, Any]:
+    """The mildest single change with which the run fits, as settings; empty where more than one is needed, or none
+    is enough.
+    """
+    chances = (_least_of(config, [change], plan_of) for change in CHANGES if change(config))
+    return next(filter(None, chances), {})
+
+
+def change_after_memory_ran_out(config: RunConfig, plan_of: Callable[[RunConfig], Plan], held: int,
+                                asked: int) -> dict[str, Any]:
+    """What to change where a run held so many bytes and got no `asked` more, whatever its plan said: the mildest single
+    change, or the fewest together, by which the plan shrinks as much as was missing (`asked` 0: not known). Empty
+    where nothing is enough.
+    """
+    allowed = int(plan_of(config).peak * (held / (held + asked) if asked else CAUTION))
+
+    def bounded(changed: RunConfig) -> Plan:
+        return replace(plan_of(changed), available=allowed)
+
+    try:
+        return one_change(config, bounded) or made_to_fit(config, bounded)
+    except ValueError:
+        return {}
+
+
+def changes_in_words(config: RunConfig, changes: Mapping[str, Any]) -> str:
+    """Each setting by its label, before and after."""
+    return "; ".join(f"{SETTINGS[name].label}: {_said(getattr(config, name))} → {_said(value)}"
+                     for name, value in changes.items())
+
+
+def _said(value: Any) -> Any:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 Change = Callable[[RunConfig], list[dict[str, Any]]]
@@ -192,54 +205,42 @@ def _shorter(config: RunConfig) -> list[dict[str, Any]]:
     return [{"max_length": config.max_length // parts} for parts in (2, 4, 8) if config.max_length // parts >= 128]
 
 
-def batches_of(config: RunConfig, train: Sequence[int]) -> Batches:
-    """Steps as `Trainer` counts them: the last, smaller batch of an epoch is a step too."""
-    size, accumulated = config.per_device_train_batch_size, config.gradient_accumulation_steps
-    forwards = math.ceil(len(train) / size)
-    per_epoch = max(1, math.ceil(forwards / accumulated))
-    steps = config.max_steps if config.max_steps > 0 else max(1, math.ceil(config.num_train_epochs * per_epoch))
-    epochs = steps / per_epoch
-    padded = expected_longest(train, size) * len(train)
-    longest = sorted(train)[-size:]
-    return Batches(size * accumulated, steps, epochs, round(sum(train) * epochs), round(padded * epochs),
-                   len(longest) * longest[-1])
-
-
-def expected_longest(lengths: Sequence[int], size: int) -> float:
-    """The mean longest of `size` rows drawn without replacement: to that length a random batch is padded.
-
-    The k-th smallest of n is the longest of a draw with probability C(k-1, size-1) / C(n, size).
-    """
-    ordered, count = sorted(lengths), len(lengths)
-    size = min(size, count)
-    chance, mean = 1.0, 0.0
-    # From the longest down: the chance that none of the longer ones was drawn, times that this one was.
-    for drawn, length in enumerate(reversed(ordered)):
-        left = count - drawn
-        here = chance * size / left
-        mean += here * length
-        chance -= here
-        if chance <= 1e-12:
-            break
-    return mean
+# What costs least comes first.
+CHANGES: tuple[Change, ...] = (_checkpointing, _smaller_batch, _quantised, _shorter)
 
 
 def memory_of(config: RunConfig, shape: Shape, precision: str, batches: Batches, machine: Machine) -> dict[str, int]:
-    """Bytes by term at the worst moment of a step: the backward pass of the largest batch."""
-    width = {"fp32": 4, "bf16": 2, "nf4": 4 if machine.kind == "cpu" else 2}[precision]
+    """Bytes by term at the worst moment of a step: the backward pass of the largest batch.
+
+    With gradient checkpointing a block is computed again only after the head's buffers are gone: on a card the larger
+    of the two counts, while a CPU's heap was measured to hold both.
+    """
+    width, tokens = _width(precision, machine), batches.longest_batch
     linear = shape.linear_weights() * (NF4_BYTES if precision == "nf4" else width)
     adapter_width = adapter_bytes(precision)
-    trainable = shape.lora_weights(config.r, _names(config))
+    trainable = shape.lora_weights(config.r, adapted(config))
+    block = tokens * block_bytes_per_token(config, shape, width, machine, batches.longest_row)
+    head, kept = head_bytes(shape, tokens, width, machine), shape.layers * block
+    if config.gradient_checkpointing:
+        again = block + tokens * gradient_bytes_per_token(shape, width)
+        both = machine.kind == "cpu"
+        head, again = (head if both or head > again else 0, again if both or again >= head else 0)
+        kept = shape.layers * tokens * shape.hidden * width + again
     terms = {
         "base": linear + shape.table_weights() * width,
         "adapter": trainable * adapter_width,
         "gradients": trainable * adapter_width,
         "optimizer": trainable * adapter_width * MOMENTS,
-        "activations": activation_bytes(config, shape, width, batches.longest_batch, machine),
-        "logits": logit_bytes(shape, batches.longest_batch, width),
-        "overhead": PROCESS_BYTES[machine.kind],
+        "activations": kept * HEAP[machine.kind],
+        "logits": head * HEAP[machine.kind],
+        "overhead": process_bytes(precision, machine),
     }
     return {name: int(value) for name, value in terms.items()}
+
+
+def process_bytes(precision: str, machine: Machine) -> float:
+    """The trainer's process without a model."""
+    return PROCESS_BYTES[machine.kind]
 
 
 def adapter_bytes(precision: str) -> int:
@@ -247,67 +248,48 @@ def adapter_bytes(precision: str) -> int:
     return 2 if precision == "nf4" else 4
 
 
-def activation_bytes(config: RunConfig, shape: Shape, width: int, tokens: int, machine: Machine) -> float:
-    """What the backward pass needs of the forward one, for the largest batch.
+def block_bytes_per_token(config: RunConfig, shape: Shape, width: int, machine: Machine, length: int) -> float:
+    """Bytes that one block keeps of the forward pass for each token of rows so long.
 
     Counted tensor by tensor over a block of the native Phi-3 with a frozen base, where a linear layer's own input need
     not be kept (only its LoRA's), after the way of Korthikanti et al., "Reducing Activation Recomputation in Large
-    Transformer Models", 2022, section 4. With gradient checkpointing each block keeps its input, and one at a time
-    all of this.
+    Transformer Models", 2022, section 4; to the byte what autograd's saved tensors are in fp32 on a CPU.
     """
-    block = tokens * block_bytes_per_token(config, shape, width, machine)
-    if not config.gradient_checkpointing:
-        return shape.layers * block
-    return shape.layers * tokens * shape.hidden * width + block
-
-
-def block_bytes_per_token(config: RunConfig, shape: Shape, width: int, machine: Machine) -> float:
-    """Bytes that one block keeps for each token."""
-    norms = 2 * 4 * shape.hidden                       # RMSNorm computes in float32
-    attention = width * (2 * shape.queries + 2 * shape.keys)     # queries, keys, values, and what comes out
+    norms = 2 * 4 * (shape.hidden + 1)                 # RMSNorm computes in float32, and keeps its root
+    # Queries and keys after their rotation, what comes out, and the whole of qkv, of which the values are a view; for
+    # each head the sum of its scores, in float32.
+    attention = width * (3 * shape.queries + 3 * shape.keys) + 4 * shape.heads
     gates = width * 3 * shape.intermediate             # gate, up, and the gate's SiLU
     # PEFT hands A the layer's input in float32; dropout keeps its result and a mask: booleans on a card, on a CPU the
     # scaled noise itself.
     mask = (4 if machine.kind == "cpu" else 1) if config.lora_dropout else 0
-    lora = sum((4 + mask) * shape.widths()[name][0] + 4 * config.r for name in _names(config))
-    return norms + attention + gates + lora
+    lora = sum((4 + mask) * shape.widths()[name][0] + 4 * config.r for name in adapted(config))
+    return norms + attention + gates + lora + score_bytes(config, shape, width, length)
 
 
-def logit_bytes(shape: Shape, tokens: int, width: int) -> float:
-    """The head's output for the largest batch, its float32 copy and its gradient."""
-    return tokens * shape.vocabulary * (4 + width)
-
-
-def seconds_of(config: RunConfig, batches: Batches, held: Sequence[int], speed: Speed) -> dict[str, float]:
-    """Seconds by part. An evaluation is a forward pass over the held-out rows: a third of a step's work per token."""
-    training = batches.steps * speed.per_step + batches.padded * speed.per_token
-    evaluations = 2 + max(0, (batches.steps - 1) // config.eval_steps) if held else 0
-    padded = expected_longest(held, config.per_device_train_batch_size) * len(held) if held else 0.0
-    forwards = math.ceil(len(held) / config.per_device_train_batch_size)
-    each = forwards * speed.per_step / 3 + padded * speed.per_token / 3
-    return {"loading": speed.load, "training": training, "evaluation": evaluations * each}
-
-
-def flops_per_token(shape: Shape, config: RunConfig) -> float:
-    """Operations of a step per token: 2 per weight forward and 2 backward, since a frozen weight needs no gradient of
-    its own; 2 more where checkpointing computes the forward pass again; 6 per LoRA weight. Attention's share is left
-    out: below 4 % at 2,048 tokens of Phi-3-mini.
+def score_bytes(config: RunConfig, shape: Shape, width: int, length: int) -> float:
+    """Bytes a token that attention keeps for each position: SDPA a mask as numbers, made anew in every layer, where a
+    batch is padded; eager attention every head's scores, in float32 and as they were multiplied.
     """
-    weights = shape.linear_weights() + shape.vocabulary * shape.hidden
-    passes = 3 if config.gradient_checkpointing else 2
-    return 2 * passes * weights + 6 * shape.lora_weights(config.r, _names(config))
+    each = {"sdpa": width, "eager": shape.heads * (4 + width), "flash_attention_2": 0}[config.attn_implementation]
+    return each * length
 
 
-# Operations per second and thread (or card) that the plain recipe reached where it was measured, seconds of a step's
-# fixed cost, and seconds to load. What a run on this machine took corrects them.
-GUESSED = {"cpu": (22e9, 0.15, 8.0), "cuda": (90e12, 0.12, 25.0), "zerogpu": (60e12, 0.12, 6.0)}
+def gradient_bytes_per_token(shape: Shape, width: int) -> float:
+    """What the backward pass of one block holds at once besides: the MLP's gradients, and their halves joined."""
+    return width * 5 * shape.intermediate
 
 
-def guessed_speed(shape: Shape, config: RunConfig, machine: Machine, slower: float = 1.0) -> Speed:
-    """The speed of such a machine, or of this one where it is known to be so many times slower."""
-    rate, per_step, load = GUESSED[machine.kind]
-    threads = machine.threads if machine.kind == "cpu" else 1
-    return Speed(per_step * slower, flops_per_token(shape, config) / (rate * threads) * slower, load * slower)
+def head_bytes(shape: Shape, tokens: int, width: int, machine: Machine) -> float:
+    """The head's tiles of logits, the last norm's input and result, and their gradients in float32."""
+    rows = min(tokens, HEAD_TOKENS)
+    words = min(shape.vocabulary, HEAD_WORDS)
+    if machine.kind == "cpu":
+        written = (words * width + 2 * PAGE) // PAGE * PAGE
+        tiles = rows * (min(written, HEAD_WORDS * width) + TILE_COPIES * 4 * words)
+    else:
+        tiles = rows * HEAD_WORDS * width
+    return tiles + tokens * shape.hidden * (4 + width + 2 * 4)
 
 
 def in_words(plan: Plan) -> list[str]:
@@ -324,12 +306,22 @@ def in_words(plan: Plan) -> list[str]:
         *(f"  {name:12} {value / GIBIBYTE:7.2f} GiB" for name, value in plan.memory.items()),
         f"Time: about {plan.total_seconds:.0f} s ({how}).",
         *(f"  {name:12} {value:7.0f} s" for name, value in plan.seconds.items()),
+        *(_turns_in_words(plan.turns) if plan.turns else ()),
     ]
 
 
-def _names(config: RunConfig) -> Sequence[str]:
-    layers = config.layers()
-    return LINEAR_LAYERS if layers == "all-linear" else layers
+def _turns_in_words(turns: Turns) -> list[str]:
+    how = "one GPU turn" if turns.count == 1 else f"{turns.count} GPU turns: keep this page open"
+    before = f", after {turns.described} s for the questions before it" if turns.described else ""
+    after = "enough" if turns.leaves_a_comparison else "too little"
+    return [f"{how[0].upper()}{how[1:]}.",
+            f"  Counted as {turns.asked} of an anonymous visitor's {turns.quota} s a day{before}; it leaves "
+            f"{max(turns.left, 0)} s, {after} for a comparison ({turns.comparison} s)."]
+
+
+def _width(precision: str, machine: Machine) -> int:
+    """Bytes of a number that passes from layer to layer."""
+    return {"fp32": 4, "bf16": 2, "nf4": 4 if machine.kind == "cpu" else 2}[precision]
 
 
 def _memory(machine: Machine) -> float:

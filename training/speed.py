@@ -1,39 +1,138 @@
-"""How long runs really took on this machine against the guess, kept for the next plan."""
+"""What runs really took on this machine, kept for the next plan: its prices for work, its loading, its speaking."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from phi3.machine import Machine
 from training.config import RunConfig
+from training.work import Speed, Work, guessed_speed
 
 FILE = "speeds.json"
+# So many runs of a machine are kept, and each newer one counts more: a machine's load and its libraries change.
+KEPT = 16
+FADING = 0.9
+# How unwilling the single prices are to leave their common scale: with one run they hardly do, with several they
+# follow what tells them apart (ridge regression; Hoerl and Kennard, 1970).
+STIFFNESS = 0.02
+# No price falls below this share of its scaled guess.
+LEAST = 0.05
 
 
-def slower_than_guessed(home: Path, machine: Machine, config: RunConfig) -> float | None:
-    """How many times as long as guessed the last such run took; None where none was finished here."""
-    value = _read(home / FILE).get(_kind(machine, config))
-    return float(value) if isinstance(value, (int, float)) and value > 0 else None
+@dataclass(frozen=True)
+class Outcome:
+    """What one run did and took; seconds. `load` is all that was neither a step nor a look at the model."""
+
+    base: str
+    method: str
+    work: tuple[float, float, float, float]
+    training: float
+    spoken: int
+    speaking: float
+    load: float
 
 
-def keep(home: Path, machine: Machine, config: RunConfig, slower: float) -> None:
+def measured(home: Path, machine: Machine, config: RunConfig) -> Speed | None:
+    """How fast this machine is by what its runs took; None where none was finished here.
+
+    Its prices are shared by all its runs; loading and speaking are those of the same base and method, where there were
+    such.
+    """
+    outcomes = _outcomes(home, machine)
+    if not outcomes:
+        return None
+    alike = [one for one in outcomes if (one.base, one.method) == (config.base, config.method)] or outcomes
+    words = [one.speaking / one.spoken for one in alike if one.spoken]
+    guess = guessed_speed(machine)
+    return Speed(prices(outcomes, guess.prices), statistics.median(one.load for one in alike),
+                 statistics.median(words) if words else guess.word)
+
+
+def keep(home: Path, machine: Machine, outcome: Outcome) -> None:
     """Note it for the next plan; whole or not at all."""
     path = home / FILE
-    noted = {**_read(path), _kind(machine, config): round(slower, 4)}
+    newest = [asdict(one) for one in (*_outcomes(home, machine), outcome)][-KEPT:]
+    noted = {**_read(path), _name(machine): newest}
     arriving = path.with_name(f".{FILE}.{os.getpid()}")
     arriving.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
     arriving.replace(path)
 
 
-def _kind(machine: Machine, config: RunConfig) -> str:
-    """Runs that are equally far from the guess: on one machine, base and method."""
-    saving = "checkpointing" if config.gradient_checkpointing else "plain"
-    return f"{machine.name}, {machine.threads} threads: {config.base}, {config.method}, {saving}"
+def prices(outcomes: Sequence[Outcome], guess: Sequence[float]) -> tuple[float, float, float, float]:
+    """The four prices of work (see `Speed`) that explain best what these runs took, oldest first.
+
+    First the guess is scaled by the middle of what the runs took against it; then each price may leave that scale, by
+    the share d for which sum(weight · (predicted / taken - 1)²) + STIFFNESS · |d|² is least.
+    """
+    scale = statistics.median(one.training / _dot(guess, one.work) for one in outcomes)
+    scaled = [price * scale for price in guess]
+    rows = [[price * part / one.training for price, part in zip(scaled, one.work, strict=True)] for one in outcomes]
+    weights = [FADING ** age for age in reversed(range(len(rows)))]
+    places = range(len(scaled))
+    matrix = [[sum(weight * row[i] * row[j] for weight, row in zip(weights, rows, strict=True))
+               + (STIFFNESS if i == j else 0.0) for j in places] for i in places]
+    missing = [sum(weight * row[i] * (1 - sum(row)) for weight, row in zip(weights, rows, strict=True)) for i in places]
+    shares = _solved(matrix, missing)
+    start, operation, byte, unpacking = (price * max(LEAST, 1 + share)
+                                         for price, share in zip(scaled, shares, strict=True))
+    return start, operation, byte, unpacking
 
 
-def _read(path: Path) -> dict[str, object]:
+def outcome_of(config: RunConfig, work: Work, training: float, spoken: int, speaking: float, load: float) -> Outcome:
+    """The same in plain values."""
+    return Outcome(config.base, config.method, work.parts(), training, spoken, speaking, load)
+
+
+def _solved(matrix: list[list[float]], right: list[float]) -> list[float]:
+    """Gauss's elimination; the matrix is symmetric and, by its stiffness, never singular."""
+    rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
+    for place, pivot in enumerate(rows):
+        for below in rows[place + 1:]:
+            times = below[place] / pivot[place]
+            below[:] = [value - times * above for value, above in zip(below, pivot, strict=True)]
+    found = [0.0] * len(rows)
+    for place in reversed(range(len(rows))):
+        known = sum(rows[place][later] * found[later] for later in range(place + 1, len(rows)))
+        found[place] = (rows[place][-1] - known) / rows[place][place]
+    return found
+
+
+def _dot(prices: Iterable[float], work: Iterable[float]) -> float:
+    return sum(price * part for price, part in zip(prices, work, strict=True))
+
+
+def _outcomes(home: Path, machine: Machine) -> list[Outcome]:
+    """The noted runs of this machine, oldest first; what is damaged among them is left out."""
+    noted = _read(home / FILE).get(_name(machine))
+    found = (_outcome(one) for one in noted) if isinstance(noted, list) else ()
+    return [one for one in found if one is not None][-KEPT:]
+
+
+def _outcome(plain: Any) -> Outcome | None:
+    """An outcome from plain values, None where they are none of ours."""
+    try:
+        work = tuple(float(part) for part in plain["work"])
+        seconds = {name: float(plain[name]) for name in ("training", "speaking", "load")}
+        one = Outcome(str(plain["base"]), str(plain["method"]), work, spoken=int(plain["spoken"]), **seconds)
+    except (KeyError, TypeError, ValueError):
+        return None
+    numbers = (*work, *seconds.values(), one.spoken)
+    is_sound = all(math.isfinite(number) and number >= 0 for number in numbers) and min(work[:3], default=0) > 0
+    return one if len(work) == 4 and is_sound and one.training > 0 else None
+
+
+def _name(machine: Machine) -> str:
+    return f"{machine.name}, {machine.threads} threads"
+
+
+def _read(path: Path) -> dict[str, Any]:
     """What was noted; a file that is missing or damaged only costs the correction."""
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))

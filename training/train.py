@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,21 +24,21 @@ from phi3.template import Message
 from training import checkpoint, speed
 from training.config import RunConfig
 from training.data import Conversation
+from training.failure import Failure, against_plan, explained
 from training.plan import Plan, make_plan
+from training.quota import TRAINER_MARGIN_SECONDS
 from training.run import START, Event, Run
 from training.tokens import tokens_of
+from training.work import SPOKEN_TOKENS
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
 
 CHECKPOINTS = "checkpoints"
 SHOWN_PROMPTS = 3
-SHOWN_TOKENS = 64
 # A checkpoint by the clock as well, however long a step takes; fewer are written where writing one takes long.
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 CHECKPOINT_SHARE = 0.05
-# What is left of a lease when it is given back, besides what a step and a checkpoint have taken at most.
-LEASE_MARGIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def run_lease(run: Run, lease: Lease | None = None, resident: Base | None = None
         except KeyboardInterrupt:
             raise
         except BaseException as problem:
-            failure = _explained(problem)
+            failure = explained(problem)
             checkpoint.remove_unsealed(run.folder / CHECKPOINTS)
             _write_failure(run, failure)
             if failure.mendable:
@@ -86,15 +85,17 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     set_seed(run.config.seed)  # the adapter's own random start; TRL seeds only after it was made
     trainer = _trainer(run, base)
     found, skipped = checkpoint.newest(run.folder / CHECKPOINTS)
-    plan = _planned(run, base, trainer)
+    plan_of = _planner(run, base, trainer)
+    plan = _planned(run, plan_of)
     _announce(run, base, trainer, plan, found, skipped)
     writer = _Writer(run, base, _prompts(held or train), trainer, lease)
     trainer.add_callback(writer)
-    if found is None:
-        if run.config.start_from:
-            trainer._load_from_checkpoint(str(run.folder / START))
-        _speak(trainer, writer, step=0)
-    trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
+    with against_plan(run.config, plan_of, _peak_bytes):
+        if found is None:
+            if run.config.start_from:
+                trainer._load_from_checkpoint(str(run.folder / START))
+            _speak(trainer, writer, step=0)
+        trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
     if writer.out_of_time and trainer.state.global_step < trainer.state.max_steps:
         return run.append("lease_ended", trainer.state.global_step, reason="time")
     return _finish(run, base, trainer, writer, plan)
@@ -111,13 +112,22 @@ def _base_of(config: RunConfig, resident: Base | None) -> Base:
     return with_attention(quantised(resident) if config.method == "qlora" else resident, config.attn_implementation)
 
 
-def _planned(run: Run, base: Base, trainer: SFTTrainer) -> Plan:
-    """The plan over the rows as they were tokenised; it is kept in the run's folder."""
+def _planner(run: Run, base: Base, trainer: SFTTrainer) -> Callable[[RunConfig], Plan]:
+    """What plans a run with these settings over the rows as they were tokenised."""
     machine = this_machine()
-    train, held = ([len(ids) for ids in rows["input_ids"]] if rows else []
-                   for rows in (trainer.train_dataset, trainer.eval_dataset))
-    plan = make_plan(run.config, base.facts.config, train, held, machine,
-                     speed.slower_than_guessed(run.home, machine, run.config))
+    every = [[len(ids) for ids in rows["input_ids"]] if rows else []
+             for rows in (trainer.train_dataset, trainer.eval_dataset)]
+
+    def plan_of(config: RunConfig) -> Plan:
+        train, held = ([min(length, config.max_length) for length in lengths] for lengths in every)
+        return make_plan(config, base.facts.config, train, held, machine, speed.measured(run.home, machine, config))
+
+    return plan_of
+
+
+def _planned(run: Run, plan_of: Callable[[RunConfig], Plan]) -> Plan:
+    """The run's plan; it is kept in its folder."""
+    plan = plan_of(run.config)
     (run.folder / "plan.json").write_text(json.dumps(plan.as_json(), indent=1) + "\n", encoding="utf-8")
     return plan
 
@@ -213,6 +223,7 @@ class _Writer(TrainerCallback):
         self.held_out_losses = [(one.step, one.values["loss"]) for one in course if one.type == "evaluated"]
         self.seconds_before = max((one.values["seconds"] for one in course if one.type == "step"), default=0.0)
         self.asked_to_stop = self.out_of_time = False
+        self.trained = self.spoke = 0.0  # seconds of this trainer's steps, and of answers
         self._paused = 0.0  # seconds spent on evaluation and speaking, which are no part of a step
         self._first: tuple[float, int, float] | None = None
         self._sampled_at = max((one.step for one in course if one.type == "sampled"), default=-1)
@@ -243,10 +254,12 @@ class _Writer(TrainerCallback):
         """Stop after this step where somebody asked or the lease is nearly over; what was learned is saved."""
         now = time.monotonic()
         self._longest_step = max(self._longest_step, now - self._step_began)
+        start, _, paused_before = self._first
+        self.trained = now - start - (self._paused - paused_before)
         if self.run.is_asked_to_stop():
             self.asked_to_stop = True
         # A step may be followed by an evaluation before it is saved.
-        needed = self._longest_step + self._longest_look + self._longest_save + LEASE_MARGIN_SECONDS
+        needed = self._longest_step + self._longest_look + self._longest_save + TRAINER_MARGIN_SECONDS
         self.out_of_time = self.lease.left() < needed
         if self.asked_to_stop or self.out_of_time:
             control.should_training_stop = control.should_save = True
@@ -280,17 +293,23 @@ class _Writer(TrainerCallback):
         self._paused += self._saved_at - began
         self.run.append("checkpointed", state.global_step, folder=f"{CHECKPOINTS}/{sealed.folder.name}")
 
+    def outcome(self, plan: Plan, seconds: float) -> speed.Outcome:
+        """What a whole run took, of so many seconds in all, for the next plan."""
+        return speed.outcome_of(self.run.config, plan.work, self.trained, plan.spoken, self.spoke,
+                                max(0.0, seconds - self.trained - self._paused))
+
     def sample(self, step: int, model: Any) -> None:
         """What the model says to the fixed prompts, once per step."""
         if step == self._sampled_at:
             return
         self._sampled_at = step
         began = time.monotonic()
-        greedy = Sampling(max_new_tokens=SHOWN_TOKENS)
+        greedy = Sampling(max_new_tokens=SPOKEN_TOKENS)
         answers = answer_all(model, self.base, [Lane(tuple(prompt), sampling=greedy) for prompt in self.prompts])
         self.run.append("sampled", step, prompts=[prompt[-1]["content"] for prompt in self.prompts],
                         answers=[answer.text for answer in answers])
         took = time.monotonic() - began
+        self.spoke += took
         self._paused += took
         self._longest_look = max(self._longest_look, took)
 
@@ -303,7 +322,7 @@ def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer, plan: Pl
     writer.sample(step, trainer.model)
     _save_adapter(trainer.model, base, run.folder / "adapter")
     losses = writer.held_out_losses
-    outcome = {"steps": step, "seconds": round(writer.seconds_before + time.monotonic() - writer.lease.began, 1),
+    outcome = {"steps": step, "seconds": round(_seconds_so_far(run, writer), 1),
                "base_loss": round(losses[0][1], 5) if losses else None,
                "loss": round(losses[-1][1], 5) if losses else None,
                "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak,
@@ -313,10 +332,17 @@ def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer, plan: Pl
                           run.owner)
     kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"
     if kind == "finished" and not writer.seconds_before:
-        guess = plan.total_seconds / (speed.slower_than_guessed(run.home, this_machine(), run.config) or 1.0)
-        speed.keep(run.home, this_machine(), run.config, outcome["seconds"] / guess)
+        speed.keep(run.home, this_machine(), writer.outcome(plan, outcome["seconds"]))
     return run.append(kind, step, adapter=adapter.name, folder=str(adapter.folder), **outcome,
                       example=writer.prompts[0][-1]["content"])
+
+
+def _seconds_so_far(run: Run, writer: _Writer) -> float:
+    """From Start, with the imports; where a GPU is lent or a run was resumed, of this lease and the steps before it."""
+    if writer.seconds_before or this_machine().kind == "zerogpu":
+        return writer.seconds_before + time.monotonic() - writer.lease.began
+    began = next(event.time for event in reversed(run.events()) if event.type in ("created", "resuming"))
+    return time.time() - began
 
 
 def _peak_bytes() -> int:
@@ -370,45 +396,9 @@ def _provenance(run: Run, base: Base, outcome: dict[str, Any]) -> dict[str, Any]
     }
 
 
-@dataclass(frozen=True)
-class _Failure:
-    message: str
-    advice: str
-    mendable: bool = True
-
-    @property
-    def sentence(self) -> str:
-        return f"{self.message} {self.advice}".strip()
-
-
-def _write_failure(run: Run, failure: _Failure) -> None:
+def _write_failure(run: Run, failure: Failure) -> None:
     """The `failed` event. A disk that is too full even for that keeps the events that there were."""
     try:
-        run.append("failed", message=failure.message, advice=failure.advice)
+        run.append("failed", message=failure.message, advice=failure.advice, **failure.told)
     except OSError as problem:
         print(f"The event could not be written: {problem}", file=sys.stderr)
-
-
-def _explained(problem: BaseException) -> _Failure:
-    import torch
-
-    if isinstance(problem, ValueError):
-        return _Failure(str(problem), "")
-    if isinstance(problem, (torch.OutOfMemoryError, MemoryError)):
-        return _Failure("The machine ran out of memory.", "Use a smaller batch size, a shorter max_length, gradient "
-                        "checkpointing, or qlora.")
-    if _is_disk_full(problem):
-        return _Failure("The disk is full, so the training could not go on.", "Free some space and start again; "
-                        "what was saved before is still there.")
-    return _Failure(f"The training failed: {type(problem).__name__}.", "The run's log.txt holds the details.", False)
-
-
-def _is_disk_full(problem: BaseException | None) -> bool:
-    """torch and safetensors wrap the system's error in their own, so the chain and the words count as well."""
-    while problem is not None:
-        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return True
-        if any(words in str(problem) for words in ("No space left", "os error 28", "os error 27", "file write failed")):
-            return True
-        problem = problem.__cause__ or problem.__context__
-    return False
