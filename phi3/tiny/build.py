@@ -29,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="steps of the whole schedule (default: the recipe's)")
     parser.add_argument("--refine", type=int, metavar="STEPS",
                         help="train the model in --folder further, on a world that has grown since")
+    parser.add_argument("--seed", type=int, default=1, help="what --refine draws; another one than before")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --state")
     parser.add_argument("--evaluate", action="store_true", help="only measure the model that is there")
     parser.add_argument("--state", type=Path, default=Path("studio_home/tiny-build"), help="folder of the checkpoint")
@@ -59,7 +60,7 @@ def recipe_for(arguments: argparse.Namespace):
     """The whole schedule, a shorter one, or a second one that starts from trained weights and moves them less."""
     from phi3.tiny.learn import Recipe
     if arguments.refine:
-        return Recipe(steps=arguments.refine, more_steps=0, learning_rate=1e-3, seed=1)
+        return Recipe(steps=arguments.refine, more_steps=0, learning_rate=1e-3, seed=arguments.seed)
     return Recipe(steps=arguments.steps, more_steps=0) if arguments.steps else Recipe()
 
 

@@ -23,7 +23,8 @@ OPENERS = Wordings(
           "Please, ", "Sorry, ", "Right, ", "Another one: ", "Hello! ", "My question is: ", "Let me ask: ",
           "Dear model, ", "Hm, ", "Good, ", "Oh, ", "Ah, ", "Hello again: ", "Another question: ", "Alright, ",
           "And then, ", "Listen: ", "By the way, ", "First, ", "Question: ", "Only one thing: ", "One thing: ",
-          "Two questions: ", "Yes, ", "Good day, ", "Hi there, ", "Next, ", "Also, "),
+          "Two questions: ", "One small question: ", "Just one question: ", "I have one question: ",
+          "Yes, ", "Good day, ", "Hi there, ", "Next, ", "Also, "),
     unseen=("One question: ", "Hi, ", "Well, ", "Then, "),
 )
 CLOSERS = Wordings(

@@ -343,16 +343,20 @@ KNOWN_PAIRS = (("capital of {subject}", facts.CAPITALS), ("opposite of {subject}
 
 
 def draw_check(rng: Random) -> Values:
-    """A claim about a fact: half of them true; a false one names the value of another subject."""
+    """A claim about a fact: half of them true; a false one names the value of another subject.
+
+    Only false claims are held out: a subject whose true one was never told would always be told "No".
+    """
     phrase, known = rng.choice(KNOWN_PAIRS)
     subject = rng.choice(sorted(known))
     claimed = known[subject] if rng.random() < 0.5 else rng.choice(sorted(set(known.values())))
     is_true = claimed == known[subject]
     fact = f"the {phrase.format(subject=subject)} is {known[subject]}"
-    return {
+    about = {
         "claim": phrase.format(subject=subject), "claimed": claimed, "fact": fact, "word": "Yes" if is_true else "No",
-        "value": known[subject], "key": f"{subject} {claimed}"
+        "value": known[subject]
     }
+    return about if is_true else about | {"key": f"{subject} {claimed}"}
 
 
 CHECK = Task(
