@@ -88,7 +88,13 @@ def outcome(run: Progress) -> str:
         return ""
     stopped = f"was stopped after step {run.step:,}, and what it learned is kept"
     verb = "is ready" if run.state == "finished" else stopped
-    return f"<strong>{escaped(run.adapter)}</strong> {verb}. {_verdict(run)}"
+    return f"<strong>{escaped(run.adapter)}</strong> {verb}. {_verdict(run)}{_checked(ending.get('check'))}"
+
+
+def _checked(check: Mapping[str, Any] | None) -> str:
+    """What is wrong with the adapter, where something is."""
+    said = [] if not check else [*([] if check["ok"] else [check["verdict"]]), *check["warnings"]]
+    return "".join(f' <span class="warning">{escaped(words)}</span>' for words in said)
 
 
 def _verdict(run: Progress) -> str:
@@ -170,6 +176,8 @@ def about(run: Run, picture: Progress, log: str) -> str:
     """What the run was asked for, what it learned from, and what became of the plan; its trainer's log where given."""
     settings = [(SETTINGS[name].label, value) for name, value in run.config.settings().items() if value != ""]
     parts = [numbers(theme.RUN_SETTINGS, settings), numbers(theme.RUN_DATA, _data_rows(picture.data))]
+    if picture.ending.get("check"):
+        parts.append(f'<p class="checked">{escaped(picture.ending["check"]["verdict"])}</p>')
     if "planned_seconds" in picture.ending:
         parts.append(_plan_and_outcome(picture.ending))
     if log.strip():

@@ -260,7 +260,8 @@ def in_words(event: Event) -> str:
         case "finished" | "stopped":
             change = f" It was planned for {told['planned_seconds']:.0f} s." if "planned_seconds" in told else ""
             change += f" Held-out loss {told['base_loss']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
-            return f"{event.type.capitalize()} after {told['seconds']:.0f} s: {told['adapter']}.{change}"
+            wrong = f" {told['check']['verdict']}" if "check" in told and not told["check"]["ok"] else ""
+            return f"{event.type.capitalize()} after {told['seconds']:.0f} s: {told['adapter']}.{change}{wrong}"
         case "failed":
             return f"{told['message']} {told['advice']}".strip()
     return ""

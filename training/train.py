@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
+from adapters.check import check
 from adapters.library import WEIGHTS, Library
 from phi3.generate import Lane, Sampling, answer_all
 from phi3.machine import this_machine
@@ -328,12 +329,13 @@ def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer, plan: Pl
                "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak,
                "peak_bytes": _peak_bytes()}
     library = Library(run.home, {run.owner})
-    adapter = library.put(run.config.name, run.folder / "adapter", _provenance(run, base, outcome),
-                          run.owner)
+    adapter = library.put(run.config.name, run.folder / "adapter", _provenance(run, base, outcome), run.owner)
     kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"
     if kind == "finished" and not writer.seconds_before:
         speed.keep(run.home, this_machine(), writer.outcome(plan, outcome["seconds"]))
+    verdict = check(adapter.folder, base.facts, base)
     return run.append(kind, step, adapter=adapter.name, folder=str(adapter.folder), **outcome,
+                      check={"ok": verdict.ok, "verdict": verdict.verdict, "warnings": list(verdict.warnings)},
                       example=writer.prompts[0][-1]["content"])
 
 
