@@ -76,6 +76,7 @@ METHOD_LABEL = "Method"
 METHODS = {
     "lora": "LoRA\nThe base stays as it is",
     "qlora": "QLoRA\nThe base is held in 4 bits",
+    "loralib": "loralib\nThe layers that LoRA began with",
 }
 PRESET_LABEL = "Settings"
 PRESETS = {"recommended": "Recommended for this base", "recipe": "The published recipe's"}

@@ -17,7 +17,7 @@ QUICK = {"name": "mine", "max_steps": 12, "eval_steps": 1000, "save_steps": 1000
          "learning_rate": 5e-3, "warmup_steps": 1, "lr_scheduler_type": "constant_with_warmup"}
 
 
-@pytest.mark.parametrize("settings", [{}, {"method": "qlora", "bf16": True}, {"held_out": 0},
+@pytest.mark.parametrize("settings", [{}, {"method": "qlora", "bf16": True}, {"method": "loralib"}, {"held_out": 0},
                                       {"target_modules": "qkv_proj, o_proj", "name": "it's \"mine\""[:3]}])
 @pytest.mark.parametrize("data", ["data.parquet", "my chats.jsonl"])
 def test_the_script_is_python_and_holds_both_dictionaries(settings, data):

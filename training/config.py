@@ -45,7 +45,8 @@ class RunConfig:
     name: str = _setting("", "Name", "What the adapter will be called. Empty: a name is made from the data.", "run")
     base: str = _setting("phi3/tiny", "Base model", "A Hub id or a folder whose config says model_type phi3.", "run")
     method: str = _setting("lora", "Method", "lora keeps the base as it is; qlora holds it in 4 bits (NF4): "
-                           "a quarter of the memory, a little slower.", "run", choices=METHODS)
+                           "a quarter of the memory, a little slower; loralib trains the layers of the library that "
+                           "LoRA began with.", "run", choices=METHODS)
 
     start_from: str = _setting("", "Start from", "An adapter to train further, by its name in the Chat tab; its rank "
                                "and layers are kept. Empty: a fresh one.", "run")

@@ -43,3 +43,5 @@ def _files(run: Run) -> Iterator[tuple[Path, str]]:
         found, _ = checkpoint.newest(run.folder / "checkpoints")
         adapter = found.folder if found else adapter
     yield from ((adapter / name, f"adapter/{name}") for name in ADAPTER_FILES if (adapter / name).is_file())
+    # What loralib's own checkpoint holds: `python -m adapters convert` makes an adapter of it.
+    yield from ((path, f"adapter/{path.name}") for path in sorted((adapter / "loralib").glob("lora.*")))

@@ -3,7 +3,7 @@
 import pprint
 from pathlib import Path
 
-from training.config import RunConfig
+from training.config import LINEAR_LAYERS, RunConfig
 
 _SCRIPT = '''"""Fine-tune {base} with {method_name}: the run "{name}", as a script of its own."""
 
@@ -32,6 +32,59 @@ trainer.train()
 {evaluate}trainer.save_model({output!r})
 '''
 
+_LORALIB = '''"""Fine-tune {base} with loralib: the run "{name}", as a script of its own."""
+
+import math
+from pathlib import Path
+
+import loralib
+import torch
+from datasets import load_dataset
+{start_import}from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
+from trl import SFTConfig, SFTTrainer
+
+training_config = {training_config}
+
+peft_config = {peft_config}
+
+set_seed({seed})
+{rows}
+tokenizer = AutoTokenizer.from_pretrained({base!r})
+model = AutoModelForCausalLM.from_pretrained({base!r}, {model_options})
+
+
+def with_lora(name, layer):
+    """loralib's layer over the same weight: q, k and v each on its own where they are equally wide."""
+    alpha = peft_config["lora_alpha"] * (math.sqrt(peft_config["r"]) if peft_config["use_rslora"] else 1)
+    given = {{"r": peft_config["r"], "lora_alpha": alpha, "lora_dropout": peft_config["lora_dropout"], "bias": False,
+             "merge_weights": False, "dtype": layer.weight.dtype}}
+    grouped = model.config.num_key_value_heads != model.config.num_attention_heads
+    if name.endswith("qkv_proj") and not grouped:
+        new = loralib.MergedLinear(layer.in_features, layer.out_features, enable_lora=[True] * 3, **given)
+    else:
+        new = loralib.Linear(layer.in_features, layer.out_features, **given)
+    new.weight = layer.weight
+    return new
+
+
+targets = {targets}
+for name, layer in list(model.named_modules()):
+    if isinstance(layer, torch.nn.Linear) and name.rsplit(".", 1)[-1] in targets:
+        model.set_submodule(name, with_lora(name, layer))
+loralib.mark_only_lora_as_trainable(model)
+{checkpointing}{start}trainer = SFTTrainer(
+    model=model,
+    args=SFTConfig(output_dir={output!r}, {machine}**{{**training_config, "save_strategy": "no"}}),
+    train_dataset=train,
+    eval_dataset={held_out},
+    processing_class=tokenizer,
+)
+trainer.train()
+{evaluate}# Load it after the base, with strict=False.
+Path({output!r}).mkdir(exist_ok=True)
+torch.save(loralib.lora_state_dict(model), Path({output!r}, "lora.pt"))
+'''
+
 _FROZEN_ROWS = '''rows = load_dataset("parquet", data_files={data!r}, split="train")
 train = rows.filter(lambda row: not row["held_out"]).select_columns("messages")
 {held_line}'''
@@ -43,7 +96,7 @@ _OWN_ROWS = '''rows = load_dataset("json", data_files={data!r}, split="train")
 def script_of(config: RunConfig, data: str) -> str:
     """The script of a run; `data` is a run's data.parquet (same split as the run) or a JSONL file of messages."""
     on_card = config.bf16
-    return _SCRIPT.format(
+    return (_LORALIB if config.method == "loralib" else _SCRIPT).format(
         base=config.base, name=config.name or "adapter", seed=config.seed,
         method_name="4-bit QLoRA" if config.method == "qlora" else "LoRA",
         quantisation_import=", BitsAndBytesConfig" if config.method == "qlora" else "",
@@ -54,6 +107,9 @@ def script_of(config: RunConfig, data: str) -> str:
         peft_argument="" if config.start_from else "\n    peft_config=LoraConfig(**peft_config),",
         held_out="held_out" if config.held_out else "None",
         evaluate="print(trainer.evaluate())\n" if config.held_out else "",
+        start_import="from safetensors.torch import load_file\n" if config.start_from else "",
+        targets=repr(tuple(LINEAR_LAYERS if config.layers() == "all-linear" else config.layers())),
+        checkpointing="model.enable_input_require_grads()\n" if config.gradient_checkpointing else "",
     )
 
 
@@ -62,6 +118,10 @@ def _start(config: RunConfig, data: str) -> str:
     if not config.start_from:
         return ""
     folder = str(Path(data).with_name("start")) if Path(data).suffix == ".parquet" else config.start_from
+    if config.method == "loralib":
+        return (f"# Made of the adapter {config.start_from}: python -m adapters convert {folder} start_loralib --to "
+                "loralib\n"
+                'model.load_state_dict(load_file("start_loralib/lora.safetensors"), strict=False)\n')
     return f"model = PeftModel.from_pretrained(model, {folder!r}, is_trainable=True)\n"
 
 
@@ -77,7 +137,7 @@ def _rows(config: RunConfig, data: str) -> str:
 def _model_options(config: RunConfig) -> str:
     kind = "torch.bfloat16" if config.bf16 else "torch.float32"
     options = f"dtype={kind}, attn_implementation={config.attn_implementation!r}"
-    if config.method == "lora":
+    if config.method != "qlora":
         return options
     return (f"{options},\n    quantization_config=BitsAndBytesConfig(\n"
             "        load_in_4bit=True, bnb_4bit_quant_type=\"nf4\", bnb_4bit_use_double_quant=True,\n"

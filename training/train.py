@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,15 +16,16 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from adapters.check import check
-from adapters.library import WEIGHTS, Library
+from adapters.library import Library
 from phi3.generate import Lane, Sampling, answer_all
 from phi3.machine import this_machine
-from phi3.models import Base, load_base, quantised, shell_of, with_attention
+from phi3.models import Base, load_base, quantised, with_attention
 from phi3.template import Message
 from training import checkpoint, speed
 from training.config import RunConfig
 from training.data import Conversation
 from training.failure import Failure, against_plan, explained
+from training.methods import Method, method_of
 from training.plan import Plan, make_plan
 from training.quota import TRAINER_MARGIN_SECONDS
 from training.run import START, Event, Run
@@ -94,7 +94,7 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     with against_plan(run.config, plan_of, _peak_bytes):
         if found is None:
             if run.config.start_from:
-                trainer._load_from_checkpoint(str(run.folder / START))
+                trainer.method.begin_from(trainer.model, run.folder / START)
             _speak(trainer, writer, step=0)
         trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
     if writer.out_of_time and trainer.state.global_step < trainer.state.max_steps:
@@ -159,7 +159,6 @@ def _trainer(run: Run, base: Base) -> SFTTrainer:
     """TRL's trainer over a shell of the base, on rows that were tokenised by the app's own template code."""
     import torch
     from datasets import Dataset
-    from peft import LoraConfig
     from transformers.trainer_callback import PrinterCallback
     from trl import SFTConfig
 
@@ -176,23 +175,27 @@ def _trainer(run: Run, base: Base) -> SFTTrainer:
     if not train:
         raise ValueError("No conversation has an answer within max_length, so there is nothing to train. Raise it.")
     rows = [Dataset.from_list(part) if part else None for part in (train, held)]
-    trainer = _Resumable(model=shell_of(base), args=arguments, train_dataset=rows[0], eval_dataset=rows[1],
-                         processing_class=base.tokenizer, peft_config=LoraConfig(**run.config.peft_config()))
+    trainer = _Resumable(method_of(run.config, base), args=arguments, train_dataset=rows[0], eval_dataset=rows[1],
+                         processing_class=base.tokenizer)
     trainer.remove_callback(PrinterCallback)  # the events say what it would print
     return trainer
 
 
 class _Resumable(SFTTrainer):
-    """TRL's trainer; its resume leaves the adapter's weights in the dtype that they are trained in."""
+    """TRL's trainer; what it keeps of the model, and how it takes that up again, is the method's."""
+
+    def __init__(self, method: Method, **given: Any) -> None:
+        self.method = method
+        super().__init__(model=method.model(), peft_config=method.peft_config, **given)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Copy the weights in place. PEFT's `load_adapter`, which is called otherwise, makes them anew in float32,
-        and a QLoRA run that TRL trains in bf16 would go on as another one.
-        """
-        from peft import set_peft_model_state_dict
-        from safetensors.torch import load_file
+        self.method.load(self.model, Path(resume_from_checkpoint))
 
-        set_peft_model_state_dict(self.model, load_file(Path(resume_from_checkpoint) / WEIGHTS))
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if self.method.keeps_itself:
+            self.method.keep(self.model, Path(output_dir or self.args.output_dir))
+        else:
+            super()._save(output_dir, state_dict)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None at each checkpoint: the run's folder says more, and its owner decides what becomes public."""
@@ -321,7 +324,7 @@ def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer, plan: Pl
     if trainer.eval_dataset is not None and writer.held_out_losses[-1][0] != step:
         trainer.evaluate()
     writer.sample(step, trainer.model)
-    _save_adapter(trainer.model, base, run.folder / "adapter")
+    trainer.method.write_adapter(trainer.model, run.folder / "adapter")
     losses = writer.held_out_losses
     outcome = {"steps": step, "seconds": round(_seconds_so_far(run, writer), 1),
                "base_loss": round(losses[0][1], 5) if losses else None,
@@ -357,29 +360,6 @@ def _peak_bytes() -> int:
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _save_adapter(model: Any, base: Base, folder: Path) -> None:
-    """Only the LoRA weights, and a config that names the base by its canonical id; whole or not at all."""
-    import copy
-
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    arriving = folder.with_name(f".{folder.name}.arriving")
-    shutil.rmtree(arriving, ignore_errors=True)
-    arriving.mkdir()
-    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    save_file({name: value.contiguous().cpu() for name, value in weights.items()},
-              arriving / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = copy.copy(model.peft_config["default"])
-    config.base_model_name_or_path, config.revision = base.facts.id, base.facts.revision
-    config.inference_mode = True
-    # PEFT spells "all-linear" out as full paths; other servers know layers by their last name.
-    config.target_modules = sorted({name.rsplit(".", 1)[-1] for name in config.target_modules})
-    config.save_pretrained(arriving)
-    shutil.rmtree(folder, ignore_errors=True)
-    arriving.rename(folder)
 
 
 def _provenance(run: Run, base: Base, outcome: dict[str, Any]) -> dict[str, Any]:

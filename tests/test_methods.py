@@ -1,0 +1,121 @@
+"""The methods of training: PEFT's layers and loralib's end as the same kind of adapter."""
+
+import json
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adapters.check import check
+from adapters.library import Library
+from phi3.models import base_facts, load_base
+from training.config import RunConfig
+from training.data import read_data
+from training.run import Run, Runs
+from training.train import Lease, run_lease
+
+SETTINGS = {"method": "loralib", "max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5e-3, "r": 4,
+            "lora_dropout": 0.1, "per_device_train_batch_size": 4}
+
+
+class Interrupted(Run):
+    """A run whose trainer is interrupted when it has said so much."""
+
+    def __init__(self, folder, after):
+        super().__init__(folder)
+        object.__setattr__(self, "left", after)
+
+    def append(self, kind, step=None, **values):
+        object.__setattr__(self, "left", self.left - 1)
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().append(kind, step, **values)
+
+
+@pytest.fixture
+def new_run(home, small_base, chats):
+    def one(name, **settings):
+        config = RunConfig.from_settings({**SETTINGS, "name": name, "base": str(small_base), **settings})
+        return Runs(home).create(config, read_data(chats))
+    return one
+
+
+def weights(home, name):
+    return (Library(home).get(name).folder / "adapter_model.safetensors").read_bytes()
+
+
+def test_loralib_trains_an_adapter_that_fits_and_checks_out(new_run, home, small_base):
+    end = run_lease(new_run("classic"))
+    assert end.type == "finished" and end.values["check"]["ok"], end.values
+    assert end.values["loss"] < end.values["base_loss"]
+    base = load_base(base_facts(str(small_base)).id)
+    verdict = check(Library(home).get("classic").folder, base.facts, base)
+    assert verdict.ok and not verdict.unmatched
+
+
+def test_its_checkpoint_holds_lora_weights_alone(new_run):
+    run = new_run("small", max_steps=2)
+    run_lease(run)
+    folder = run.folder / "checkpoints" / "step-2"
+    kept = load_file(folder / "loralib" / "lora.safetensors")
+    assert kept and all(name.endswith((".lora_A", ".lora_B")) for name in kept)
+    assert not list(folder.glob("model*")) and not list(folder.glob("adapter_model*"))
+
+
+@pytest.mark.parametrize("after", [7, 12])
+def test_an_interrupted_loralib_run_ends_with_the_same_bytes(new_run, home, after):
+    run_lease(new_run("straight"))
+    run = new_run("cut")
+    with pytest.raises(KeyboardInterrupt):
+        run_lease(Interrupted(run.folder, after), Lease(checkpoint_every=0))
+    assert run_lease(run).type == "finished"
+    assert weights(home, "cut") == weights(home, "straight")
+
+
+@pytest.mark.parametrize("settings", [{"use_rslora": True}, {"target_modules": "qkv_proj, down_proj"},
+                                      {"gradient_checkpointing": True}])
+def test_the_adapter_gives_stock_pefts_model_the_logits_that_were_trained(new_run, home, small_base, settings):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from training.methods import Loralib
+
+    run = new_run("same", max_steps=3, **settings)
+    run_lease(run)
+    base = load_base(base_facts(str(small_base)).id)
+    method = Loralib(run.config, base)
+    trained = method.model().eval()
+    method.load(trained, run.folder / "checkpoints" / "step-3")
+    stock = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(small_base, dtype=torch.float32),
+                                      Library(home).get("same").folder).eval()
+    ids = torch.arange(3, 40)[None] % base.facts.config["vocab_size"]
+    with torch.inference_mode():
+        assert torch.allclose(trained(ids).logits, stock(ids).logits, atol=1e-4)
+        assert not torch.allclose(base.model(ids).logits, stock(ids).logits, atol=1e-3)
+
+
+def test_an_adapter_of_pefts_is_trained_further_with_loralib(new_run, home):
+    run_lease(new_run("first", method="lora", max_steps=2))
+    end = run_lease(new_run("second", start_from="first", max_steps=2))
+    assert end.type == "finished"
+    assert end.values["base_loss"] < next(event for event in Runs(home).all()[-1].events()
+                                          if event.type == "evaluated").values["loss"]
+
+
+def test_the_script_of_a_loralib_run_makes_what_the_run_made(new_run, home, tmp_path):
+    import subprocess
+
+    from training.script import script_of
+
+    run = new_run("scripted", max_steps=8, lora_dropout=0.0, eval_steps=100)
+    here = run_lease(run).values
+    (tmp_path / "data.parquet").write_bytes((run.folder / "data.parquet").read_bytes())
+    (tmp_path / "script.py").write_text(script_of(run.config, "data.parquet"))
+    ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+                         check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    printed = next(line for line in ran.stdout.splitlines() if line.startswith("{'eval_loss'"))
+    assert float(json.loads(printed.replace("'", '"'))["eval_loss"]) == pytest.approx(here["loss"], rel=0.02)
+    kept = torch.load(tmp_path / "scripted" / "lora.pt", weights_only=True)
+    assert all("lora_" in name for name in kept)
