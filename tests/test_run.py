@@ -84,6 +84,16 @@ def test_half_a_last_line_is_no_event_and_the_next_one_starts_afresh(run):
     assert [event.step for event in run.events()][-1] == 2
 
 
+def test_the_last_event_is_read_without_the_rest_however_long_it_is(run):
+    assert run.last_event() == run.events()[-1]
+    for text in ("a", "b" * 4095, "c" * 20_000, "ä€" * 5000, "d"):
+        run.append("sampled", 1, answers=[text])
+        assert run.last_event() == run.events()[-1]
+    with (run.folder / "events.jsonl").open("ab") as lines:
+        lines.write(b'{"type": "step", "half')
+    assert run.last_event().values["answers"] == ["d"]
+
+
 def test_an_event_survives_its_line():
     event = Event("sampled", "id", 1.5, 3, {"answers": ["å\u2028\n"], "prompts": ["?"]})
     assert Event.from_json(event.to_json()) == event

@@ -26,8 +26,9 @@ class Queue:
 
     def waiting(self) -> list[Run]:
         """Who waits, in the order in which they came."""
-        queued = [(run.events()[-1].time, run) for run in self.runs.all() if run.state() == "queued"]
-        return [run for _, run in sorted(queued, key=lambda pair: (pair[0], pair[1].id))]
+        last = [(run.last_event(), run) for run in self.runs.all()]
+        queued = [(event.time, run.id, run) for event, run in last if event and event.type == "queued"]
+        return [run for *_, run in sorted(queued, key=lambda one: one[:2])]
 
     def before(self, run: Run) -> int:
         """How many runs end before this one begins: those that wait in front of it, and the one that is trained."""

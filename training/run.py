@@ -146,6 +146,21 @@ class Run:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         return [Event.from_json(line) for line in text.split("\n")[:-1] if line]
 
+    def last_event(self) -> Event | None:
+        """The newest event; what a long run said before is not read for it."""
+        path = self.folder / "events.jsonl"
+        if not path.exists():
+            return None
+        with path.open("rb") as lines:
+            end = _whole_lines(path)
+            start, part = end, b""
+            while start and part.count(b"\n") < 2:
+                start = max(0, start - 4096)
+                lines.seek(start)
+                part = lines.read(end - start)
+        whole = [line for line in part.split(b"\n") if line]
+        return Event.from_json(whole[-1].decode("utf-8", errors="replace")) if whole else None
+
     def course(self) -> list[Event]:
         """The events without what a resume has undone: what came after the checkpoint that it went on from."""
         kept: list[Event] = []
@@ -173,9 +188,9 @@ class Run:
         Never asked by the trainer of its own run: a POSIX lock is lost when its holder closes any descriptor of
         the file.
         """
-        events = self.events()
-        named = _STATE_BY_EVENT.get(events[-1].type) if events else "preparing"
-        if named == "preparing" and events and time.time() - events[-1].time > SECONDS_TO_BEGIN:
+        last = self.last_event()
+        named = _STATE_BY_EVENT.get(last.type) if last else "preparing"
+        if named == "preparing" and last and time.time() - last.time > SECONDS_TO_BEGIN:
             named = None
         return named or ("running" if self.is_held() else "interrupted")
 
