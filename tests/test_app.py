@@ -54,6 +54,15 @@ def test_a_turn_of_no_sensible_length_is_refused(seconds):
     assert app.turn_seconds("") == 60 and app.turn_seconds("30") == 30
 
 
+def test_many_come_to_a_space_and_one_to_ones_own_machine(monkeypatch):
+    assert not app.many_come("") and app.many_come("many") and not app.many_come("one")
+    monkeypatch.setenv("SYSTEM", "spaces")
+    monkeypatch.setenv("SPACE_ID", "ada/studio")
+    assert app.many_come("") and not app.many_come("one")
+    with pytest.raises(ValueError, match="STUDIO_VISITORS is 'few'"):
+        app.many_come("few")
+
+
 def refuse(problem):
     raise problem
 

@@ -162,3 +162,34 @@ def test_the_base_is_the_same_after_adapters_came_and_went(base, adapters):
     before = {name: value.clone() for name, value in base.model.state_dict().items()}
     last(Answerer(base), ask("hm"), ask("hm", adapters[0]))
     assert all((value == before[name]).all() for name, value in base.model.state_dict().items())
+
+
+def test_an_adapter_is_looked_over_once_when_it_is_loaded(base, adapters):
+    asked = []
+
+    def ready(folder):
+        asked.append(str(folder))
+        if folder.name == "adapter-1":
+            raise ValueError("It changes nothing.")
+        return folder
+
+    answerer = Answerer(base, ready)
+    for _ in range(2):
+        good, bad, plain = last(answerer, ask("Hello", adapters[0]), ask("Hello", adapters[1]), ask("Hello"))
+        assert good.tokens and plain.tokens
+        assert bad.end == "error" and bad.note == "This adapter could not be loaded: It changes nothing."
+    assert asked.count(adapters[0]) == 1
+
+
+def test_an_adapter_of_split_layers_answers_as_its_fused_copy_does(base, adapters, tmp_path):
+    from pathlib import Path
+
+    from adapters.check import ready_folder
+    from adapters.formats import read_peft, split, write_peft
+    from adapters.layers import shape_of
+
+    shape = shape_of(base.facts.config)
+    write_peft(split(read_peft(Path(adapters[0]), shape), shape), tmp_path / "split", shape)
+    answerer = Answerer(base, lambda folder: ready_folder(folder, base.facts, tmp_path / "kept"))
+    fused, apart = last(answerer, ask("Hello there", adapters[0]), ask("Hello there", str(tmp_path / "split")))
+    assert fused.text == apart.text and fused.tokens == apart.tokens > 0
