@@ -13,9 +13,9 @@ from training.work import guessed_speed
 CPU = Machine("cpu", "CPU", 2, 24.0)
 LARGE = Machine("cpu", "CPU", 64, 512.0)
 GUESS = guessed_speed(CPU).prices
-# Seconds for a pass, 1e9 operations, 1e9 bytes and 1e9 unpacked weights on a made-up machine.
-TRUE = (1e-3, 0.04, 0.1, 6.0)
-WORKS = [(280, 150, 10, 0), (280, 700, 48, 0), (280, 900, 20, 0), (420, 90, 30, 0.1), (280, 160, 11, 0.1)]
+# Seconds for a pass, 1e9 operations, 1e9 bytes and 1e9 operations in bfloat16 on a made-up machine.
+TRUE = (1e-3, 0.04, 0.1, 0.3)
+WORKS = [(280, 150, 10, 0), (280, 700, 48, 0), (280, 900, 20, 0), (420, 90, 30, 9), (280, 160, 11, 15)]
 
 
 def outcome(work, took=1.0, **others) -> Outcome:
@@ -39,7 +39,7 @@ def test_several_runs_tell_the_prices_apart():
     noisy = [outcome(work, 1 + rng.uniform(-0.03, 0.03)) for work in WORKS * 2]
     found = prices(noisy, GUESS)
     assert max(off(found, work) for work in WORKS) < 0.06
-    assert off(found, (280, 400, 30, 0.05)) < 0.06  # a run that was never made
+    assert off(found, (280, 400, 30, 5)) < 0.06  # a run that was never made
     assert all(price > 0 for price in found)
 
 

@@ -21,7 +21,7 @@ KEPT = 16
 FADING = 0.9
 # How unwilling the single prices are to leave their common scale: with one run they hardly do, with several they
 # follow what tells them apart (ridge regression; Hoerl and Kennard, 1970).
-STIFFNESS = 0.02
+STIFFNESS = 0.01
 # No price falls below this share of its scaled guess.
 LEAST = 0.05
 
@@ -80,9 +80,9 @@ def prices(outcomes: Sequence[Outcome], guess: Sequence[float]) -> tuple[float, 
                + (STIFFNESS if i == j else 0.0) for j in places] for i in places]
     missing = [sum(weight * row[i] * (1 - sum(row)) for weight, row in zip(weights, rows, strict=True)) for i in places]
     shares = _solved(matrix, missing)
-    start, operation, byte, unpacking = (price * max(LEAST, 1 + share)
+    start, operation, byte, half = (price * max(LEAST, 1 + share)
                                          for price, share in zip(scaled, shares, strict=True))
-    return start, operation, byte, unpacking
+    return start, operation, byte, half
 
 
 def outcome_of(config: RunConfig, work: Work, training: float, spoken: int, speaking: float, load: float) -> Outcome:

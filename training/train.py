@@ -228,6 +228,7 @@ class _Writer(TrainerCallback):
         self.seconds_before = max((one.values["seconds"] for one in course if one.type == "step"), default=0.0)
         self.asked_to_stop = self.out_of_time = False
         self.trained = self.spoke = 0.0  # seconds of this trainer's steps, and of answers
+        self.began: float | None = None  # seconds of the first step, in which much is done once and never again
         self._paused = 0.0  # seconds spent on evaluation and speaking, which are no part of a step
         self._first: tuple[float, int, float] | None = None
         self._sampled_at = max((one.step for one in course if one.type == "sampled"), default=-1)
@@ -260,6 +261,7 @@ class _Writer(TrainerCallback):
         self._longest_step = max(self._longest_step, now - self._step_began)
         start, _, paused_before = self._first
         self.trained = now - start - (self._paused - paused_before)
+        self.began = self.trained if self.began is None else self.began
         if self.run.is_asked_to_stop():
             self.asked_to_stop = True
         # A step may be followed by an evaluation before it is saved.
@@ -298,9 +300,13 @@ class _Writer(TrainerCallback):
         self.run.append("checkpointed", state.global_step, folder=f"{CHECKPOINTS}/{sealed.folder.name}")
 
     def outcome(self, plan: Plan, seconds: float) -> speed.Outcome:
-        """What a whole run took, of so many seconds in all, for the next plan."""
-        return speed.outcome_of(self.run.config, plan.work, self.trained, plan.spoken, self.spoke,
-                                max(0.0, seconds - self.trained - self._paused))
+        """What a whole run took, of so many seconds in all, for the next plan: what its first step took longer than
+        the others counts as loading.
+        """
+        steps = plan.batches.steps
+        training = (self.trained - self.began) * steps / (steps - 1) if steps > 1 else self.trained
+        return speed.outcome_of(self.run.config, plan.work, training, plan.spoken, self.spoke,
+                                max(0.0, seconds - training - self._paused))
 
     def sample(self, step: int, model: Any) -> None:
         """What the model says to the fixed prompts, once per step."""

@@ -81,17 +81,18 @@ class Work:
     """What passes through the machine; each of the four has its own price.
 
     `passes`: of one layer, forward or backward, whatever it holds; `operations`: of matrix multiplications, in 1e9;
-    `written`: bytes of what the layers and the head write, in 1e9; `unpacked`: 4-bit weights made whole, in 1e9.
+    `written`: bytes of what the layers and the head write, in 1e9; `halves`: operations of a QLoRA adapter, in 1e9,
+    since TRL trains it in bfloat16, which many a CPU multiplies slowly.
     """
 
     passes: float
     operations: float
     written: float
-    unpacked: float
+    halves: float
 
     def parts(self) -> tuple[float, float, float, float]:
         """The four, in the order of `Speed.prices`."""
-        return self.passes, self.operations, self.written, self.unpacked
+        return self.passes, self.operations, self.written, self.halves
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,13 @@ class Speed:
         return sum(price * part for price, part in zip(self.prices, work.parts(), strict=True))
 
 
-# Seconds on a machine that trained nothing yet: for a pass of a layer, 1e9 operations, 1e9 bytes, 1e9 weights
-# unpacked; to load; for a spoken token and layer. On a CPU, operations and bytes are for one thread. A card's come
-# from the share of its matrix rate that the plain recipe reaches (about a quarter), which its writing is part of.
+# Seconds on a machine that trained nothing yet: for a pass of a layer, 1e9 operations, 1e9 bytes, 1e9 operations in
+# bfloat16; to load; for a spoken token and layer. On a CPU, all but the first are for one thread. A card's come from
+# the share of its matrix rate that the plain recipe reaches (about a quarter), which all else is part of.
 GUESSED = {
-    "cpu": Speed((1.5e-3, 0.045, 0.35, 4.0), 10.0, 1.5e-3),
-    "cuda": Speed((1.8e-3, 1 / 90e3, 0.0, 3e-3), 25.0, 1.3e-3),
-    "zerogpu": Speed((1.8e-3, 1 / 60e3, 0.0, 5e-3), 6.0, 1.3e-3),
+    "cpu": Speed((2e-3, 0.02, 0.5, 0.6), 10.0, 1e-3),
+    "cuda": Speed((1.8e-3, 1 / 90e3, 0.0, 0.0), 25.0, 1.3e-3),
+    "zerogpu": Speed((1.8e-3, 1 / 60e3, 0.0, 0.0), 6.0, 1.3e-3),
 }
 # What writes to memory for each number that a block keeps, in a pass; and a head's passes over its logits, on a CPU,
 # where TRL has no fused kernel for them (`_forward_tile`, `_backward_tile` of TRL 1.16's chunked_logprob.py).
@@ -127,8 +128,8 @@ def guessed_speed(machine: Machine) -> Speed:
     """The speed of such a machine."""
     guess = GUESSED[machine.kind]
     threads = machine.threads if machine.kind == "cpu" else 1
-    start, operation, byte, unpacking = guess.prices
-    return Speed((start, operation / threads, byte / threads, unpacking / threads), guess.load, guess.word)
+    start, operation, byte, half = guess.prices
+    return Speed((start, operation / threads, byte / threads, half / threads), guess.load, guess.word)
 
 
 def training_work(config: RunConfig, shape: Shape, batches: Batches, square: float, kept: float) -> Work:
@@ -140,8 +141,9 @@ def training_work(config: RunConfig, shape: Shape, batches: Batches, square: flo
     head = HEAD_WRITES["forward"] + HEAD_WRITES["backward"]
     return Work(batches.forwards * (shape.layers + 1) * passes,
                 batches.padded * (flops_per_token(shape, config) + attention_flops(shape, config, square)) / 1e9,
-                batches.padded * _written(shape, kept, passes, head) / 1e9,
-                batches.forwards * passes * _packed(config, shape) / 1e9)
+                (batches.padded * _written(shape, kept, passes, head)
+                 + batches.forwards * passes * _unpacked(config, shape)) / 1e9,
+                batches.padded * 6 * _halves(config, shape) / 1e9)
 
 
 def looking_work(config: RunConfig, shape: Shape, held: Sequence[int], kept: float) -> Work:
@@ -151,8 +153,8 @@ def looking_work(config: RunConfig, shape: Shape, held: Sequence[int], kept: flo
     padded = expected_longest(held, size) * len(held) if held else 0.0
     weights = shape.linear_weights() + shape.vocabulary * shape.hidden
     return Work(forwards * (shape.layers + 1), padded * 2 * weights / 1e9,
-                padded * _written(shape, kept, 1, HEAD_WRITES["forward"]) / 1e9,
-                forwards * _packed(config, shape) / 1e9)
+                (padded * _written(shape, kept, 1, HEAD_WRITES["forward"]) + forwards * _unpacked(config, shape)) / 1e9,
+                padded * 2 * _halves(config, shape) / 1e9)
 
 
 def flops_per_token(shape: Shape, config: RunConfig) -> float:
@@ -223,5 +225,10 @@ def _written(shape: Shape, kept: float, passes: int, head: int) -> float:
     return shape.layers * kept * passes * WRITES_PER_KEPT + shape.vocabulary * 4 * head
 
 
-def _packed(config: RunConfig, shape: Shape) -> float:
-    return shape.linear_weights() if config.method == "qlora" else 0.0
+def _unpacked(config: RunConfig, shape: Shape) -> float:
+    """Bytes of the 4-bit weights made whole, in every pass."""
+    return 4 * shape.linear_weights() if config.method == "qlora" else 0.0
+
+
+def _halves(config: RunConfig, shape: Shape) -> float:
+    return shape.lora_weights(config.r, adapted(config)) if config.method == "qlora" else 0.0
