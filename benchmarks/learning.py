@@ -48,7 +48,7 @@ def main() -> int:
     """Train, ask, print; the JSON goes to benchmarks/results unless --out names another folder."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
     parser.add_argument("--examples", nargs="+", default=list(measures.NAMES), choices=measures.NAMES)
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--methods", nargs="+", default=["lora", "qlora"], choices=METHODS)
     parser.add_argument("--prompts", type=int, default=120, help="prompts never trained on (default 120)")
     parser.add_argument("--out", type=Path, help="folder for the JSON; without it the examples' README is written too")
     parser.add_argument("--show", type=int, default=0, help="print this many answers of each run")
