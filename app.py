@@ -28,7 +28,7 @@ from phi3 import lending
 from phi3.generate import Answer, Lane
 from phi3.machine import studio_home, this_machine
 from phi3.models import base_facts, chosen_base
-from tabs import page, theme
+from tabs import page, signin, theme
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from training import lease, limits
@@ -57,7 +57,7 @@ def built() -> Studio:
     home, machine = studio_home(), this_machine()
     facts = base_facts(chosen_base(machine.kind != "cpu"))
     studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home),
-                    many_visitors=many_come(os.environ.get("STUDIO_VISITORS", "")))
+                    many_visitors=many_come(os.environ.get("STUDIO_VISITORS", "")), signs_in=offers_sign_in())
     return placed(studio) if machine.kind == "zerogpu" else studio
 
 
@@ -66,7 +66,8 @@ def serve(studio: Studio, host: str, port: int) -> None:
     demo = page.build(studio).queue(max_size=64)
     demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme.studio_theme(),
                 css_paths=[theme.STYLESHEET], favicon_path=theme.FAVICON, footer_links=[], run_history=False,
-                ssr_mode=False, quiet=True, max_file_size=largest_upload(studio))
+                ssr_mode=False, quiet=True, max_file_size=largest_upload(studio),
+                app_kwargs={"exception_handlers": signin.given_up(studio)})
     print(f"{theme.TITLE} is open at http://{host}:{port}  (Ctrl+C ends it)", flush=True)
     if not studio.answerer.done():
         threading.Thread(target=load_behind, args=(studio,), daemon=True).start()
@@ -174,6 +175,11 @@ def many_come(said: str) -> bool:
     if said not in ("", "one", "many"):
         raise ValueError(f"STUDIO_VISITORS is {said!r}, and must be one or many.")
     return said == "many" if said else get_space() is not None
+
+
+def offers_sign_in() -> bool:
+    """Whether Hugging Face signs visitors in: on a Space whose README says `hf_oauth: true`."""
+    return get_space() is not None and "OAUTH_CLIENT_ID" in os.environ
 
 
 def turn_seconds(said: str) -> int:

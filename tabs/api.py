@@ -54,49 +54,50 @@ class _Calls:
         speed = measured(self.studio.home, self.studio.machine, config)
         return make_plan(config, self.studio.facts.config, train, held, self.studio.machine, speed).as_json()
 
-    def train(self, example: str = "", text: str = "", file: dict | None = None, settings: dict | None = None) -> dict:
+    def train(self, request: gr.Request, example: str = "", text: str = "", file: dict | None = None,
+              settings: dict | None = None) -> dict:
         """Begin a run, or queue it where another is being trained. Returns its id at once, with the `key` that shows
         that it is yours (empty on one's own machine) and how many runs come `before` it. Where a GPU is lent, call
         /lease with both until it says that the run doesn't go on.
         """
-        visitor, data = visitor_of(self.studio), self._data(example, text, file)
-        visitor, run, keys = openings.begin_run(visitor, self._config(settings), data)
+        visitor, data = visitor_of(self.studio, request), self._data(example, text, file)
+        visitor, run = openings.begin_run(visitor, self._config(settings), data)
         openings.begin(self.studio, run)
-        return {**self._standing(run), "key": keys.get(run.id, "")}
+        return {**self._standing(run), "key": dict(visitor.keys).get(run.id, "")}
 
-    def run(self, run: str, key: str = "") -> dict:
+    def run(self, request: gr.Request, run: str, key: str = "") -> dict:
         """A run: its settings, its data in numbers, its state, and its events so far. The key is its owner's, or the
         one of a link that the owner gave away.
         """
-        found = self._visitor(key).seen_run(run, key)
+        found = self._visitor(request, key).seen_run(run, key)
         events = [json.loads(event.to_json()) for event in found.course()]
         told = [{name: value for name, value in event.items() if name not in NOT_TOLD} for event in events]
         return {**self._standing(found), "settings": found.config.settings(), "about_data": found.about_data,
                 "events": told}
 
-    def runs(self, keys: list[str] | None = None) -> list[dict]:
+    def runs(self, request: gr.Request, keys: list[str] | None = None) -> list[dict]:
         """The runs that these keys open, newest first; on one's own machine all runs."""
-        return [found.summary() for found in visitor_of(self.studio, given=keys or []).runs()]
+        return [found.summary() for found in visitor_of(self.studio, request, given=keys or []).runs()]
 
-    def stop(self, run: str, key: str = "") -> dict:
+    def stop(self, request: gr.Request, run: str, key: str = "") -> dict:
         """Stop a run after its step; what was learned is kept, and it can be resumed. One that waits leaves the
         queue.
         """
-        found = self._visitor(key).run(run)
+        found = self._visitor(request, key).run(run)
         openings.stop(self.studio, found)
         return self._standing(found)
 
-    def resume(self, run: str, key: str = "", num_train_epochs: float | None = None,
+    def resume(self, request: gr.Request, run: str, key: str = "", num_train_epochs: float | None = None,
                max_steps: int | None = None) -> dict:
         """Go on with a run from its newest whole checkpoint, to its planned end or for longer."""
-        visitor = self._visitor(key)
+        visitor = self._visitor(request, key)
         found = visitor.run(run)
         openings.resume(visitor, found, num_train_epochs=num_train_epochs, max_steps=max_steps)
         openings.begin(self.studio, found)
         return self._standing(found)
 
-    def _visitor(self, key: str) -> Visitor:
-        return visitor_of(self.studio, given=[key])
+    def _visitor(self, request: gr.Request, key: str) -> Visitor:
+        return visitor_of(self.studio, request, given=[key])
 
     def _standing(self, run: Run) -> dict[str, Any]:
         return {**run.summary(), "before": self.studio.queue.before(run)}
@@ -121,5 +122,5 @@ class _Calls:
         if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
             raise ValueError("Only a file that was uploaded can be read here. Upload it first (gradio_client: "
                              "handle_file), or send its text.")
-        visitor_of(self.studio).limits.check_upload(path)
+        visitor_of(self.studio, None).limits.check_upload(path)
         return path

@@ -41,7 +41,7 @@ class Entrance:
 
 def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
     """Draw the tab where this is called, and connect it."""
-    library = visitor_of(studio).library
+    library = visitor_of(studio, None).library
     panel = chat_panel.build(lanes.first_lanes(library), _choices(library))
     stops = Stops()
     _connect_lanes(panel, studio, entrance.keys)
@@ -56,8 +56,8 @@ def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
 
 def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> None:
     """Add and remove lanes, switch their adapters, and offer new adapters without a reload."""
-    def add(talks: Talks, kept: Any, **picked: str) -> Changes:
-        library = visitor_of(studio, kept).library
+    def add(talks: Talks, kept: Any, request: gr.Request, **picked: str) -> Changes:
+        library = visitor_of(studio, request, kept).library
         return panel.place(lanes.added(lanes.picked(talks, picked.values()), library))
 
     def remove_at(place: int) -> Callable[..., Changes]:
@@ -68,8 +68,8 @@ def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> N
         now = lanes.picked(talks, picked.values())
         return {lane.before: lane_view.said_before(talk) for lane, talk in zip(panel.lanes, now, strict=False)}
 
-    def look(known: list[str], kept: Any) -> Changes:
-        choices = _choices(visitor_of(studio, kept).library)
+    def look(known: list[str], kept: Any, request: gr.Request) -> Changes:
+        choices = _choices(visitor_of(studio, request, kept).library)
         return {panel.known: choices, **({} if choices == known else panel.offer(choices))}
 
     now = {"talks": panel.talks, **panel.pickers()}
@@ -95,7 +95,7 @@ def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, entrance: E
         return _begun(panel, stops, request, lanes.asked_again(lanes.picked(talks, picked.values())))
 
     def side_by_side(run_id: str, kept: Any, request: gr.Request) -> Changes:
-        run = visitor_of(studio, kept).run(run_id)
+        run = visitor_of(studio, request, kept).run(run_id)
         ending = run.events()[-1].values
         if not ending.get("adapter"):
             raise ValueError(theme.NOTHING_TO_COMPARE)
@@ -125,7 +125,7 @@ def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, keys: gr.Brows
         # A generator that yields nothing would empty every output.
         yield panel.stream(talks, "" if studio.answerer.done() else theme.LOADING_BASE)
         asking, stop = Asking(system or "", lanes.sampling_of(sampling)), stops.of(request.session_hash)
-        library = visitor_of(studio, kept).library
+        library = visitor_of(studio, request, kept).library
         for snapshot in lanes.answered(talks, studio.answerer.result(), library, asking, stop.is_set):
             if stops.of(request.session_hash) is not stop:
                 return  # undone, cleared or asked anew meanwhile: these answers are nobody's any more

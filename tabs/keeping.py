@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import gradio as gr
 from gradio.components import Component
 
 from phi3.machine import this_machine
@@ -32,13 +33,13 @@ def _connect_taking(runs: Openings) -> None:
     """Take the run away as a file, or delete it."""
     panel, studio = runs.panel, runs.studio
 
-    def take(run_id: str, keys: Any) -> str:
-        return str(pack(visitor_of(studio, keys).run(run_id), PARCELS))
+    def take(run_id: str, keys: Any, request: gr.Request) -> str:
+        return str(pack(visitor_of(studio, request, keys).run(run_id), PARCELS))
 
-    def delete(run_id: str, is_sure: bool, keys: Any) -> Changes:
+    def delete(run_id: str, is_sure: bool, keys: Any, request: gr.Request) -> Changes:
         if not is_sure:
             return {panel.run_id: run_id}
-        visitor = visitor_of(studio, keys)
+        visitor = visitor_of(studio, request, keys)
         studio.runs.delete(visitor.run(run_id))
         return runs.none_shown(visitor)
 
@@ -53,8 +54,8 @@ def _connect_sharing(runs: Openings) -> None:
     """A link with which others look at the run, until its owner takes it back."""
     panel, studio = runs.panel, runs.studio
 
-    def share(run_id: str, keys: Any) -> Changes:
-        visitor = visitor_of(studio, keys)
+    def share(run_id: str, keys: Any, request: gr.Request) -> Changes:
+        visitor = visitor_of(studio, request, keys)
         run = visitor.run(run_id)
         if run.shared_key():
             run.unshare()
@@ -69,8 +70,8 @@ def _connect_going_elsewhere(runs: Openings) -> None:
     """Where no GPU is lent: the same rows and settings on this machine's processor, with the embedded Phi-3."""
     panel, studio = runs.panel, runs.studio
 
-    def train_here(run_id: str, keys: Any) -> Changes:
-        visitor = visitor_of(studio, keys)
+    def train_here(run_id: str, keys: Any, request: gr.Request) -> Changes:
+        visitor = visitor_of(studio, request, keys)
         config, rows = on_the_embedded(visitor.run(run_id))
         return runs.begun(*begin_run(visitor, config, rows))
 

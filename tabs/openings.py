@@ -12,7 +12,7 @@ from gradio.components import Component
 from tabs import run_panel, run_view, turns
 from tabs.plainly import plainly
 from tabs.studio import Studio
-from tabs.visitor import Keys, Visitor, new_owner, visitor_of
+from tabs.visitor import Visitor, visitor_of
 from training.config import RunConfig
 from training.data import ChatData
 from training.run import BUSY, Run
@@ -51,10 +51,10 @@ class Openings:
                 self.panel.run_id: "", self.panel.turn: "", self.panel.look: "", self.address: "",
                 self.panel.timer: gr.Timer(active=False), self.past: run_view.listed(visitor.runs())}
 
-    def begun(self, visitor: Visitor, run: Run, keys: Keys) -> Changes:
+    def begun(self, visitor: Visitor, run: Run) -> Changes:
         """A run that its visitor began or resumed. Where the GPU is lent, this page takes the first turn."""
         begin(self.studio, run)
-        shown = {**self.shown(visitor, run), self.keys: keys}
+        shown = {**self.shown(visitor, run), self.keys: dict(visitor.keys)}
         return {**shown, self.panel.turn: turns.next_turn()} if is_lent(self.studio, run) else shown
 
     def shown(self, visitor: Visitor, run: Run, look: str = "") -> Changes:
@@ -66,18 +66,17 @@ class Openings:
                 **self.panel.show(run, run_panel.Standing.of(self.studio, visitor, run))}
 
 
-def begin_run(visitor: Visitor, config: RunConfig, data: ChatData) -> tuple[Visitor, Run, Keys]:
-    """A new run of this visitor, who is its owner from now on: the visitor with its key, the run, and all their keys.
+def begin_run(visitor: Visitor, config: RunConfig, data: ChatData) -> tuple[Visitor, Run]:
+    """A new run of this visitor, who is its owner from now on: the visitor with its key, and the run.
 
     ValueError where a limit forbids it.
     """
     studio = visitor.studio
     visitor.limits.check_run(config, data, visitor.runs(), studio.runs)
-    owner, key = new_owner(studio)
+    owner, key = visitor.new_owner()
     beside = studio.lend is not None and config.base == studio.facts.id
     run = studio.runs.create(config, data, owner, visitor.owners, waits=not beside, beside=beside)
-    keys = visitor.with_key(run.id, key)
-    return visitor_of(studio, keys), run, keys
+    return visitor.holding(run.id, key), run
 
 
 def begin(studio: Studio, run: Run) -> None:
@@ -114,50 +113,74 @@ def is_lent(studio: Studio, run: Run) -> bool:
 
 def connect(runs: Openings, page: gr.Blocks) -> None:
     """Open, follow, stop and resume a run, and go back for a new one."""
+    runs.address.change(None, runs.address, js=REMEMBER_IN_ADDRESS, show_progress="hidden")
+    _connect_opening(runs, page)
+    _connect_following(runs)
+    _connect_changing(runs)
+
+
+def _connect_opening(runs: Openings, page: gr.Blocks) -> None:
+    """What the address names, or what goes on; and back to none."""
     panel, studio = runs.panel, runs.studio
 
     def opened(keys: Any, request: gr.Request) -> Changes:
-        visitor = visitor_of(studio, keys)
         named, key = request.query_params.get("run", ""), request.query_params.get("key", "")
-        if not named:
-            run = visitor.going()
-            return runs.shown(visitor, run) if run else {panel.run_id: ""}
-        keyed = visitor_of(studio, visitor.with_key(named, key))
-        if studio.runs.readable(named, keyed.owners, key).owner in keyed.owners:
-            return {**runs.shown(keyed, keyed.run(named)), runs.keys: dict(keyed.keys)}
-        return runs.shown(visitor, visitor.seen_run(named, key), key)
+        came = visitor_of(studio, request, keys)
+        visitor = came.holding(named, key).claiming()
+        # What hasn't changed isn't sent: a run that was begun meanwhile has added its key.
+        kept = {} if visitor.keys == came.keys else {runs.keys: dict(visitor.keys)}
+        run = visitor.seen_run(named, key) if named else visitor.going()
+        if run is None:
+            return {panel.run_id: "", **kept}
+        return {**runs.shown(visitor, run, "" if visitor.owns(run) else key), **kept}
 
-    def follow(run_id: str, seen: run_panel.Seen | None, turn: str, look: str, keys: Any) -> Changes:
-        visitor = visitor_of(studio, keys)
-        run = visitor.seen_run(run_id, look)
+    def go_back(keys: Any, request: gr.Request) -> Changes:
+        return runs.none_shown(visitor_of(studio, request, keys))
+
+    def listed(keys: Any, request: gr.Request) -> str:
+        return run_view.listed(visitor_of(studio, request, keys).runs())
+
+    page.load(plainly(listed), runs.keys, runs.past, **FOLLOWING)
+    page.load(plainly(opened), runs.keys, runs.outputs(), **FOLLOWING)
+    panel.new.click(plainly(go_back), runs.keys, runs.outputs(), **FOLLOWING)
+
+
+def _connect_following(runs: Openings) -> None:
+    """The run that is shown, as it gets on."""
+    panel, studio = runs.panel, runs.studio
+
+    def follow(run_id: str, seen: run_panel.Seen | None, turn: str, look: str, keys: Any,
+               request: gr.Request) -> Changes:
+        visitor = visitor_of(studio, request, keys)
+        try:
+            run = visitor.seen_run(run_id, look)
+        except ValueError as problem:  # deleted, taken back or claimed in another window: once is enough to say so
+            gr.Warning(str(problem))
+            return {panel.timer: gr.Timer(active=False)}
         changes = panel.show(run, run_panel.Standing.of(studio, visitor, run), seen, turn)
         is_news = seen is None or changes[panel.seen].state != seen.state
         return {**changes, runs.past: run_view.listed(visitor.runs())} if is_news else changes
 
-    def halt(run_id: str, keys: Any) -> Changes:
-        visitor = visitor_of(studio, keys)
+    panel.timer.tick(plainly(follow), [panel.run_id, panel.seen, panel.turn, panel.look, runs.keys],
+                     [runs.past, *panel.outputs()], **FOLLOWING)
+
+
+def _connect_changing(runs: Openings) -> None:
+    """Stop it, or let it go on."""
+    panel, studio = runs.panel, runs.studio
+
+    def halt(run_id: str, keys: Any, request: gr.Request) -> Changes:
+        visitor = visitor_of(studio, request, keys)
         run = visitor.run(run_id)
         stop(studio, run)
         return panel.show(run, run_panel.Standing.of(studio, visitor, run))
 
-    def go_on(run_id: str, keys: Any) -> Changes:
-        visitor = visitor_of(studio, keys)
+    def go_on(run_id: str, keys: Any, request: gr.Request) -> Changes:
+        visitor = visitor_of(studio, request, keys)
         run = visitor.run(run_id)
         resume(visitor, run)
-        return runs.begun(visitor, run, dict(visitor.keys))
+        return runs.begun(visitor, run)
 
-    def go_back(keys: Any) -> Changes:
-        return runs.none_shown(visitor_of(studio, keys))
-
-    def listed(keys: Any) -> str:
-        return run_view.listed(visitor_of(studio, keys).runs())
-
-    runs.address.change(None, runs.address, js=REMEMBER_IN_ADDRESS, show_progress="hidden")
-    mine, everything = [panel.run_id, runs.keys], runs.outputs()
-    panel.new.click(plainly(go_back), runs.keys, everything, **FOLLOWING)
-    page.load(plainly(listed), runs.keys, runs.past, **FOLLOWING)
-    page.load(plainly(opened), runs.keys, everything, **FOLLOWING)
-    panel.timer.tick(plainly(follow), [panel.run_id, panel.seen, panel.turn, panel.look, runs.keys],
-                     [runs.past, *panel.outputs()], **FOLLOWING)
+    mine = [panel.run_id, runs.keys]
     panel.stop.click(plainly(halt), mine, panel.outputs(), **FOLLOWING)
-    panel.resume.click(plainly(go_on), mine, everything, **QUIETLY)
+    panel.resume.click(plainly(go_on), mine, runs.outputs(), **QUIETLY)

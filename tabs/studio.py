@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,7 +35,8 @@ class Studio:
 
     `questions_at_once` is how many questions one click asks the base for a described dataset. Where the GPU is lent,
     `lend` trains a run on it for a while, and `turn_seconds` is how long at a time; elsewhere there is none. Where
-    `many_visitors` come, as to a Space, each sees what is theirs.
+    `many_visitors` come, as to a Space, each sees what is theirs; where this `signs_in`, they can do so with Hugging
+    Face. `claims` is held while runs change hands.
     """
 
     home: Path
@@ -47,6 +49,8 @@ class Studio:
     lend: Lend | None = None
     turn_seconds: int = 60
     many_visitors: bool = False
+    signs_in: bool = False
+    claims: threading.Lock = field(default_factory=threading.Lock)
     tokenizer: Future[PreTrainedTokenizerFast] = field(default_factory=Future)
     answerer: Future[Answerer | LentAnswerer] = field(default_factory=Future)
 

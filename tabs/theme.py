@@ -17,6 +17,17 @@ TITLE = "Phi-3 LoRA Studio"
 LEAD = "Teach Phi-3 from your own conversations, watch its answers change, then chat with both side by side."
 STEPS = ("Data", "Train", "Compare", "Keep")
 
+SIGN_IN = "Sign in with Hugging Face"
+WHY_SIGN_IN = "Signed in, your runs are yours from any browser."
+SIGNED_IN = "Signed in as"
+SIGN_OUT = "Sign out"
+NO_TOKEN = "No Hugging Face token on this machine. hf auth login puts one here."
+TOKEN_HERE = "This machine holds a Hugging Face token."
+WHOSE_TOKEN = "Whose?"
+TOKEN_REFUSED = ("Hugging Face doesn't take this machine's token: it has expired or was revoked. Make a new one, and "
+                 "put it here with hf auth login.")
+HUB_AWAY = "Hugging Face can't be reached from here. Everything but publishing works without it."
+
 UNEXPECTED = ("Something went wrong that should not have. Try again; if it happens again, the log says more under "
               "{number}.")
 

@@ -154,9 +154,9 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
     """Begin a run with what the form holds; where others are before it, it waits."""
     studio = runs.studio
 
-    def start(keys: Any, **values: Any) -> Changes:
+    def start(keys: Any, request: gr.Request, **values: Any) -> Changes:
         chosen = data.chosen_data(**{name: values.pop(name) for name in setup.data.inputs()})
-        return runs.begun(*begin_run(visitor_of(studio, keys), _asked(studio, values), chosen))
+        return runs.begun(*begin_run(visitor_of(studio, request, keys), _asked(studio, values), chosen))
 
     inputs = {**setup.data.inputs(), **setup.form, "keys": runs.keys}
     setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)

@@ -38,14 +38,15 @@ def connect(panel: RunPanel, studio: Studio, keys: gr.BrowserState) -> None:
     def taken(run: Run) -> lease.Taken:
         return lease.take(run, studio.lend, studio.turn_seconds, studio.tokenizer.result())
 
-    def take(run_id: str, turn: str, kept: Any) -> dict[Component, Any]:
+    def take(run_id: str, turn: str, kept: Any, request: gr.Request) -> dict[Component, Any]:
         if not turn:
             return {panel.turn: ""}
-        return {panel.turn: next_turn() if taken(visitor_of(studio, kept).run(run_id)).goes_on else ""}
+        run = visitor_of(studio, request, kept).run(run_id)
+        return {panel.turn: next_turn() if taken(run).goes_on else ""}
 
-    def train_for_a_turn(run_id: str, key: str = "") -> dict:
+    def train_for_a_turn(request: gr.Request, run_id: str, key: str = "") -> dict:
         """Train a run for one turn of the GPU, from where it stopped. `goes_on`: the next turn may follow."""
-        run = visitor_of(studio, given=[key]).run(run_id)
+        run = visitor_of(studio, request, given=[key]).run(run_id)
         return dataclasses.asdict(taken(run))
 
     # The change comes while the turn before it is still ending.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import gradio as gr
 from adapters.library import Library
 from tabs.studio import Studio
 from training.limits import ONES_OWN, SHARED, Limits
-from training.owners import LOCAL, new_key, owner_by_key, owners_by_keys
+from training.owners import LOCAL, new_key, owner_by_key, owner_by_name, owners_by_keys
 from training.run import Run
 
 # What the browser keeps: the key of each run that was begun or opened there, newest last.
@@ -24,12 +25,15 @@ PARCELS = Path(tempfile.gettempdir()) / "phi3-lora-studio"
 
 @dataclass(frozen=True)
 class Visitor:
-    """Who asks. On one's own machine that is always its owner; where many come, whoever holds the keys."""
+    """Who asks. On one's own machine that is always its owner; where many come, whoever holds the keys, and whose name
+    this is, if they are signed in.
+    """
 
     studio: Studio
     owners: frozenset[str]
     limits: Limits
     keys: tuple[tuple[str, str], ...] = ()
+    name: str = ""
 
     @property
     def library(self) -> Library:
@@ -56,26 +60,63 @@ class Visitor:
         """Their run that is being trained or waits for it."""
         return next((run for run in self.runs() if run.state() in ("queued", "preparing", "running")), None)
 
-    def with_key(self, run_id: str, key: str) -> Keys:
-        """What the browser keeps from now on."""
-        kept = {**dict(self.keys), **({run_id: key} if key else {})}
-        return dict(list(kept.items())[-MOST_KEYS:])
+    def new_owner(self) -> tuple[str, str]:
+        """(owner, key) of a run that they begin now; without a key on one's own machine and for a name."""
+        if not self.studio.many_visitors:
+            return LOCAL, ""
+        if self.name:
+            return owner_by_name(self.name), ""
+        key = new_key()
+        return owner_by_key(key), key
+
+    def holding(self, run_id: str, key: str) -> Visitor:
+        """The same visitor with one key more, where it is that run's own."""
+        owner = owners_by_keys([key])
+        try:
+            self.studio.runs.get(run_id, owner)
+        except ValueError:
+            return self
+        kept = {**dict(self.keys), run_id: key}
+        return replace(self, keys=tuple(kept.items())[-MOST_KEYS:], owners=self.owners | owner)
+
+    def claiming(self) -> Visitor:
+        """The same visitor, to whose name every run belongs from now on that their keys open; without a name, none.
+
+        The keys of those runs open nothing any more, and are held no longer.
+        """
+        if not self.name:
+            return self
+        name = owner_by_name(self.name)
+        with self.studio.claims:
+            claimed = [run for run in self.runs() if run.owner != name]
+            for run in claimed:
+                run.give_to(name)
+        gone = {run.id for run in claimed}
+        left = tuple((run_id, key) for run_id, key in self.keys if run_id not in gone)
+        return replace(self, keys=left, owners=frozenset({name}) | owners_by_keys(dict(left).values()))
 
 
-def visitor_of(studio: Studio, keys: Any = None, given: Iterable[str] = ()) -> Visitor:
-    """Whoever sends these keys: what a browser kept of them, or those that a caller of the API `given`."""
+def visitor_of(studio: Studio, request: gr.Request | None, keys: Any = None, given: Iterable[str] = ()) -> Visitor:
+    """Whoever is signed in, or sends these keys: what a browser kept of them, or a caller of the API has `given`."""
     if not studio.many_visitors:
         return Visitor(studio, frozenset({LOCAL}), ONES_OWN)
-    kept = _kept(keys)
-    return Visitor(studio, owners_by_keys((*kept.values(), *given)), SHARED, tuple(kept.items()))
+    kept, name = _kept(keys), signed_in_name(request)
+    named = frozenset({owner_by_name(name)} if name else ())
+    return Visitor(studio, named | owners_by_keys((*kept.values(), *given)), SHARED, tuple(kept.items()), name)
 
 
-def new_owner(studio: Studio) -> tuple[str, str]:
-    """(owner, key) of a run that begins now; without a key on one's own machine."""
-    if not studio.many_visitors:
-        return LOCAL, ""
-    key = new_key()
-    return owner_by_key(key), key
+def signed_in_name(request: gr.Request | None) -> str:
+    """The name under which somebody is signed in with Hugging Face; empty for everybody else.
+
+    The cookie of Gradio's session comes with every request, whoever's page sends it, and Gradio answers them all: so it
+    counts only where the browser says that it was this page.
+    """
+    if request is None or request.headers.get("sec-fetch-site") != "same-origin":
+        return ""
+    signed_in = request.request.scope.get("session", {}).get("oauth_info")
+    if not signed_in or signed_in["expires_at"] < time.time():
+        return ""
+    return signed_in["userinfo"]["preferred_username"]
 
 
 def keys_state(studio: Studio) -> gr.BrowserState:
