@@ -1,4 +1,4 @@
-"""Adapters from the terminal: list, check, convert, merge."""
+"""Adapters from the terminal: list, check, convert, merge; publish, find, fetch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.check import Verdict, check, demand
 from adapters.files import CONFIG
+from adapters.hub_terminal import add_commands
 from adapters.library import Library, as_plain
 from phi3.machine import studio_home, this_machine
 from phi3.models import BaseFacts, base_facts, chosen_base
@@ -34,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m adapters", description="Keep, check and convert adapters.")
+    parser = argparse.ArgumentParser(prog="python -m adapters", description="Keep, check, convert and share adapters.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="the adapters on this machine")
     listing.add_argument("--json", action="store_true", help="one object per line")
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("out", type=Path, metavar="OUT", help="a new folder")
     merge.add_argument("--precision", choices=("bf16", "fp32"), help="unset: fp32 where the base is, else bf16")
     merge.set_defaults(do=_merge)
+    add_commands(commands)
     return parser
 
 

@@ -84,11 +84,12 @@ class Library:
     def put(self, name: str, made: Path, provenance: dict[str, Any], owner: str = LOCAL) -> Adapter:
         """Copy an adapter's files in under a name that its owner has free, whole or not at all.
 
-        What the same run made under that name before, when it was stopped, makes room.
+        What the same run made under that name before, when it was stopped, makes room, and so does what came from the
+        same repository on the Hub.
         """
         checked_name(name)
         older = self.get(name) if self.has(name) else None
-        if older and (older.shipped or not provenance.get("run") or older.provenance.get("run") != provenance["run"]):
+        if older and (older.shipped or not _same_origin(older.provenance, provenance)):
             raise ValueError(f"There is already an adapter named {name}. Choose another name.")
         self.folder.mkdir(parents=True, exist_ok=True)
         arriving = self.folder / f".{name}.{time.time_ns()}"
@@ -154,6 +155,17 @@ def _owner_of(folder: Path) -> str:
     """Whose the adapter in this folder is; what was put there without a word is the machine's own."""
     written = folder / OWNER
     return written.read_text(encoding="utf-8") if written.is_file() else LOCAL
+
+
+def _same_origin(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two provenances name one run, or one repository on one Hub."""
+    return any(_origin(one)) and _origin(one) == _origin(other)
+
+
+def _origin(provenance: dict[str, Any]) -> tuple[Any, Any, Any]:
+    hub = provenance.get("hub")
+    hub = hub if isinstance(hub, dict) else {}
+    return provenance.get("run"), hub.get("address"), hub.get("repository")
 
 
 def _made_at(folder: Path) -> float:

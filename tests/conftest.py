@@ -1,6 +1,7 @@
 """Fixtures that several test files share: a small Phi-3 folder, an empty studio, some chat data."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from tests.phi3_folder import make_phi3_folder
 
 ROOT = Path(__file__).resolve().parent.parent
+# Read when huggingface_hub is imported, and the tests' Hub knows plain uploads alone.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +28,17 @@ def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("STUDIO_HOME", str(folder))
     monkeypatch.delenv("STUDIO_BASE", raising=False)
     return folder
+
+
+@pytest.fixture
+def test_hub(monkeypatch):
+    """A Hub of our own, at HF_ENDPOINT; nobody is signed in."""
+    from tests.hub_server import running_hub
+
+    with running_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield hub
 
 
 @pytest.fixture

@@ -1,0 +1,152 @@
+"""Fetch an adapter from the Hub: listed first, refused before its weights travel, kept whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.check import Verdict, demand
+from adapters.files import CONFIG, WEIGHTS, printable, read_object, wanted
+from adapters.hub import SECONDS_OF_SILENCE, Hub, checked_token, repository_name
+from adapters.hub_refusals import plainly
+from adapters.library import LOCAL, Adapter, Library, checked_name
+from adapters.peft_config import settings_from
+from phi3.models import BaseFacts
+
+_REVISION = re.compile(r"[\w.-]{1,100}", re.ASCII)
+_PAGE = re.compile(r"(?P<repository>[^@]+?)/(?:tree|blob|commit|resolve)/(?P<revision>[^/]+).*")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to fetch, under which name here (unset: the repository's last), and for whom.
+
+    `update` replaces what was fetched from there before; without it that stays, at the revision that it has.
+    """
+
+    repository: str
+    revision: str | None = None
+    name: str = ""
+    update: bool = False
+    owner: str = LOCAL
+
+    @classmethod
+    def of(cls, text: str, **more: Any) -> Wish:
+        """A wish out of owner/name, owner/name@revision, or the address of a page of the model's."""
+        address = _PAGE.fullmatch(text.strip())
+        repository, _, revision = (address["repository"], "", address["revision"]) if address else \
+            text.strip().partition("@")
+        if revision and not _REVISION.fullmatch(revision):
+            raise ValueError(f"{printable(revision)!r} can't be a revision. Use a commit's id, a branch or a tag.")
+        return cls(repository_name(repository), revision or None, **more)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An adapter that is here now. `is_new` is False where it was here before; `newest` is the Hub's revision."""
+
+    adapter: Adapter
+    revision: str
+    newest: str
+    is_new: bool
+    warnings: tuple[str, ...] = ()
+
+
+def fetch(hub: Hub, wish: Wish, library: Library, facts: BaseFacts, token: str | None = None) -> Fetched:
+    """Put an adapter of the Hub's into the library.
+
+    The Hub is asked each time, so that what became private or was taken away is not handed out because it is here.
+    Its files are listed first, its config is read before its weights, and only these two travel; then it is checked
+    against the base. Its provenance here names repository and commit, and nothing that its author wrote.
+
+    ValueError with a sentence where it is missing, renamed, gated, no adapter, not safe or not for this base, where the
+    name is taken here, or the Hub can't be reached; nothing is left behind then.
+    """
+    there = _there(hub, wish, token)
+    name = checked_name(wish.name or wish.repository.split("/")[1][:64].rstrip("."))
+    older = _older(library, name, wish.repository, hub.address)
+    if older is not None and not wish.update:
+        return _as_it_is(older, wish, there.sha)
+    if older is not None and _source(older).get("revision") == there.sha:
+        return Fetched(older, there.sha, there.sha, is_new=False)
+    sizes = {one.rfilename: one.size if isinstance(one.size, int) else 0 for one in there.siblings or []}
+    wanted(sizes)
+    library.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=library.folder, ignore_cleanup_errors=True) as folder:
+        arrived, verdict = _arrived(hub, there, Path(folder), facts, token)
+        provenance = {"hub": {"repository": wish.repository, "revision": there.sha, "address": hub.address}}
+        adapter = library.put(name, arrived, provenance, wish.owner)
+    return Fetched(adapter, there.sha, there.sha, is_new=True, warnings=verdict.warnings)
+
+
+def _there(hub: Hub, wish: Wish, token: str | None) -> Any:
+    """The repository at the wished revision; ValueError where it isn't there under that name."""
+    with plainly(hub.address, wish.repository):
+        info = hub.api().model_info(wish.repository, revision=wish.revision, files_metadata=True,
+                                    token=checked_token(token) if token else False, timeout=SECONDS_OF_SILENCE)
+    if info.id.lower() != wish.repository.lower():
+        raise ValueError(f"{wish.repository} is called {printable(info.id, 120)} now. If that is the one you mean, "
+                         "fetch it by its new name.")
+    if not isinstance(info.sha, str) or not re.fullmatch(r"[0-9a-f]{40}", info.sha):
+        raise ValueError(f"{wish.repository} is empty. Choose another adapter.")
+    return info
+
+
+def _older(library: Library, name: str, repository: str, address: str) -> Adapter | None:
+    """What was fetched from there under this name before; ValueError where the name is another adapter's."""
+    if not library.has(name):
+        return None
+    older = library.get(name)
+    source = _source(older)
+    if not older.shipped and (source.get("address"), source.get("repository")) == (address, repository):
+        return older
+    raise ValueError(f"There is another adapter named {name} here. Give this one another name.")
+
+
+def _source(adapter: Adapter) -> Mapping[str, Any]:
+    source = adapter.provenance.get("hub")
+    return source if isinstance(source, dict) else {}
+
+
+def _as_it_is(older: Adapter, wish: Wish, newest: str) -> Fetched:
+    here = str(_source(older).get("revision"))
+    if wish.revision and here != newest:
+        raise ValueError(f"{older.name} is here at revision {here[:12]}, and you ask for {newest[:12]}. Ask for an "
+                         "update to replace it, or give this one another name.")
+    return Fetched(older, here, newest, is_new=False)
+
+
+def _arrived(hub: Hub, there: Any, folder: Path, facts: BaseFacts, token: str | None) -> tuple[Path, Verdict]:
+    """The two files in a folder of their own, as the listing said they would be, and the verdict on them."""
+    for name in (CONFIG, WEIGHTS):
+        _download(hub, there, name, folder / "arriving", token)
+        if name == CONFIG:
+            settings_from(read_object(folder / "arriving" / CONFIG))
+    arrived = folder / "adapter"
+    arrived.mkdir()
+    for name in (CONFIG, WEIGHTS):
+        (folder / "arriving" / name).rename(arrived / name)
+    return arrived, demand(arrived, facts)
+
+
+def _download(hub: Hub, there: Any, name: str, folder: Path, token: str | None) -> None:
+    from huggingface_hub import hf_hub_download
+
+    listed = next(one for one in there.siblings if one.rfilename == name)
+    with plainly(hub.address, there.id):
+        hf_hub_download(there.id, name, revision=there.sha, local_dir=folder, endpoint=hub.address,
+                        token=checked_token(token) if token else False, etag_timeout=SECONDS_OF_SILENCE)
+    path = folder / name
+    promised = listed.lfs.sha256 if listed.lfs else None
+    if path.stat().st_size != listed.size or (promised and promised != _sha256(path)):
+        raise ValueError(f"{name} of {there.id} arrived damaged, so nothing of it was kept. Fetch it again.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
