@@ -194,13 +194,16 @@ def test_stop_asks_the_run_to_stop_and_says_so(visit, staged):
         expect(page.locator(".outcome")).to_contain_text("was stopped after step")
 
 
-def test_a_second_start_is_refused_in_a_sentence(visit, app):
+def test_a_second_start_waits_and_can_leave_the_queue(visit, app):
     page = visit()
     staged = StagedRun(app.home, name=next(names))
     with staged.held():
         staged.begin()
         page.locator("#start").click()
-        expect(page.locator(".toast-body")).to_contain_text(f"{staged.run.id} is still training")
+        expect(page.locator("#run-bar")).to_contain_text("as soon as the run before it has ended")
+        page.locator("#stop-run").click()
+        expect(page.locator(".outcome")).to_contain_text("It was taken out of the queue.")
+        expect(page.locator("#resume-run")).to_be_visible()
 
 
 def test_interrupted_and_failed_runs_say_what_happened(visit, staged, app):
