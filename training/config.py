@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from phi3.machine import Machine
 
-METHODS = ("lora", "qlora")
+METHODS = ("lora", "qlora", "loralib")
 LINEAR_LAYERS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 
 

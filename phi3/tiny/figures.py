@@ -105,9 +105,9 @@ A real `Phi3ForCausalLM`, small enough to ship with the app: it lets everything 
 network. It knows only a small world, part common and part invented: places, animals, things, words, days, numbers up to
 a hundred, short texts to read, lists, sentences to rewrite, little stories and small talk. Outside of it it says "I
 don't know that." A system message can ask it for one of {len(figures.manners)} manners. Weights, tokenizer and this
-page are made by `python -m phi3.tiny.build`, from seeded code alone. The weights that ship were trained for 11,500
-steps and refined twice as the world grew (`--refine 1800`, `--refine 1000 --seed 2`), so a rebuild from nothing gives
-an equivalent model and not the same bytes; the same commands on the same weights and machine give the same bytes.
+page are made by `python -m phi3.tiny.build`, from seeded code alone. The weights that ship are an average: three
+quarters of those after 11,500 steps, and a quarter of the same ones refined twice as the world grew (`--refine 1800`,
+`--refine 1000 --seed 2`). So a rebuild from nothing gives an equivalent model and not the same bytes.
 
 | measured on what it never saw | |
 |---|---|
