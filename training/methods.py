@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -129,7 +130,8 @@ class Loralib:
         from adapters.formats import fused, read_peft
         from adapters.loralib_files import checkpoint_of
 
-        self._put(model, checkpoint_of(fused(read_peft(adapter, self.shape), self.shape), self.shape))
+        made = checkpoint_of(fused(read_peft(adapter, self.shape), self.shape), self.shape)
+        self._put(model, replace(made, weights={name: self._divided(made, name) for name in made.weights}))
 
     def write_adapter(self, model: Any, folder: Path) -> None:
         from adapters.formats import fused, write_peft
@@ -138,6 +140,14 @@ class Loralib:
         lora = lora_of(self._checkpoint(model), self.base.facts.id, self.base.facts.revision)
         shutil.rmtree(folder, ignore_errors=True)
         write_peft(fused(lora, self.shape), folder, self.shape)
+
+    def _divided(self, made: Any, name: str) -> Any:
+        """The weight as this run's layer takes it: PEFT's one A for q, k and v becomes one for each of them."""
+        path, _, which = name.rpartition(".")
+        ours, theirs = self.layers.get(path), made.layers[path]
+        is_divided = ours is not None and ours.kind == "MergedLinear" and theirs.kind == "Linear"
+        value = made.weights[name]
+        return value.repeat(len(ours.enable_lora), 1) if is_divided and which == "lora_A" else value
 
     def _checkpoint(self, model: Any) -> Any:
         from adapters.loralib_files import Checkpoint
