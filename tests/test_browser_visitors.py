@@ -67,7 +67,7 @@ def test_a_closed_tab_and_a_restarted_app_lose_nothing(place, visitors):
     mine, other = visitors(), visitors()
     with many(place) as app:
         page = opened(mine, app)
-        begin(page, "kept", steps=400)
+        begin(page, "kept", steps=120)
         expect(page.locator("#run-bar")).to_contain_text("Step", timeout=120_000)
         page.close()
         again = opened(mine, app)  # no address: the browser knows which run is its visitor's
@@ -135,7 +135,7 @@ def test_the_owners_own_address_opens_the_run_for_good_in_another_browser(place,
 def test_who_waits_sees_the_place_and_can_leave(place, visitors):
     with many(place) as app:
         first, second, third = (opened(visitors(), app) for _ in range(3))
-        begin(first, "first", steps=3000)
+        begin(first, "first", steps=2500)
         begin(second, "second", steps=4)
         begin(third, "third", steps=4)
         expect(second.locator("#run-bar")).to_contain_text("as soon as the run before it has ended")
