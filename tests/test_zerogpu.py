@@ -71,7 +71,7 @@ def killed_in_the_middle(app, run):
     """A turn whose worker is killed once it has saved a step of its own."""
     before = len(run.events())
     with ThreadPoolExecutor(1) as calling:
-        taken = calling.submit(app.call, "lease", run.id)
+        taken = calling.submit(app.call, "lease", run.id, "")
         until(lambda: any(event.type == "checkpointed" for event in run.events()[before:]))
         app.service.kill(app.service.lent[-1])
         return taken.result(120)
@@ -80,7 +80,7 @@ def killed_in_the_middle(app, run):
 def trained_to_its_end(app, run, visitor="visitor"):
     """Turn after turn, as the page takes them."""
     for _ in range(MOST_TURNS):
-        taken = app.call("lease", run.id, visitor=visitor)
+        taken = app.call("lease", run.id, "", visitor=visitor)
         if not taken["goes_on"]:
             return taken
     raise AssertionError(f"Not finished after {MOST_TURNS} turns: {taken}")
@@ -93,7 +93,7 @@ def test_a_run_of_many_leases_killed_and_refused_ends_with_the_same_bytes(tmp_pa
         assert app.service.started == 1
         run = new_run(app.home, small_base, chats, "leased", max_steps=steps)
         app.service.is_busy = True
-        first = app.call("lease", run.id)
+        first = app.call("lease", run.id, "")
         app.service.is_busy = False
         assert (first["state"], first["reason"], first["goes_on"]) == ("paused", "time", True)
         killed = killed_in_the_middle(app, run)
@@ -101,7 +101,7 @@ def test_a_run_of_many_leases_killed_and_refused_ends_with_the_same_bytes(tmp_pa
         assert killed["step"] > first["step"]
         for reply, reason in ((out_of_quota(3), "quota"), (EXPIRED, "token"), (NO_GPU, "refused")):
             app.service.answer_next(reply)
-            taken = app.call("lease", run.id)
+            taken = app.call("lease", run.id, "")
             assert (taken["state"], taken["reason"], taken["goes_on"]) == ("paused", reason, False)
             assert taken["step"] == killed["step"]
         end = trained_to_its_end(app, run)
@@ -127,13 +127,13 @@ def test_two_visitors_on_one_warm_worker_get_what_they_would_get_alone(tmp_path,
 def test_a_visitor_who_leaves_finds_a_run_that_goes_on(tmp_path, small_base, chats):
     with rehearsed(tmp_path, small_base, Service(), turn_seconds=8) as app:
         run = new_run(app.home, small_base, chats, "left", max_steps=100_000)
-        app.begin("lease", run.id)  # and nobody waits for what it says
+        app.begin("lease", run.id, "")  # and nobody waits for what it says
         until(lambda: run.state() == "paused")
         assert run.events()[-1].values["reason"] == "time"
         saved = run.events()[-1].step
         until(lambda: app.service.lent[-1].is_over)
         assert len(app.service.lent) == 1
-        again = app.call("lease", run.id, visitor="the same, tomorrow")
+        again = app.call("lease", run.id, "", visitor="the same, tomorrow")
         assert again["goes_on"] and again["step"] > saved
 
 
@@ -143,7 +143,7 @@ def test_what_is_wrong_in_a_worker_reaches_the_visitor_as_its_sentence(tmp_path,
         settings = (run.folder / "config.yaml").read_text().replace(str(small_base), "phi3/tiny")
         (run.folder / "config.yaml").write_text(settings)
         with pytest.raises(AssertionError) as refused:
-            app.call("lease", run.id)
+            app.call("lease", run.id, "")
     assert "This run's base is phi3/tiny" in json.dumps(refused.value.args)
     assert run.state() == "failed"
 
