@@ -3,7 +3,7 @@ from random import Random
 
 from phi3.tiny import facts
 from phi3.tiny.phrases import Wordings, a, asking, listed
-from phi3.tiny.tables import neighbours, table
+from phi3.tiny.tables import Table, neighbours
 from phi3.tiny.tasks import Task, Values
 
 COMMON = listed("""apple bird castle dog egg fish garden house island jar king lamp moon nest orange piano queen river
@@ -228,10 +228,10 @@ RECKONING = (
         Wordings(
             ("{task}.", "{task}!", "Please: {task}.", "Can you do this: {task}?", "{task} for me.", "{task}, please."),
             ("Now: {task}.", "{task}, would you?")), draw_counting, "{value}.", weight=0.9),
-    table(
+    Table(
         "next letter", AFTER_LETTERS,
         asking(("Which letter comes after {subject}?", "What letter is after {subject}?",
                 "What comes after {subject} in the alphabet?", "The next letter after {subject}?"),
                ("What letter comes after {subject}?", "Which letter follows {subject}?"),
-               noun="the letter after {subject}"), "After {subject} comes {value}.", weight=0.6),
+               noun="the letter after {subject}"), "After {subject} comes {value}.", weight=0.6).task(),
 )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
+from phi3.tiny.claims import CLAIMS
 from phi3.tiny.manners import MANNERS, Manner
 from phi3.tiny.outside import OUTSIDE, UNKNOWN
 from phi3.tiny.phrases import Wordings, inside, worded
@@ -17,7 +18,7 @@ from phi3.tiny.writing import WRITING
 
 __all__ = ["MANNERS", "TASKS", "Exchange", "Manner", "content_kept", "exchanges"]
 
-TASKS: tuple[Task, ...] = TABLES + RECKONING + READING + WRITING + TALK + OUTSIDE
+TASKS: tuple[Task, ...] = TABLES + CLAIMS + RECKONING + READING + WRITING + TALK + OUTSIDE
 MANNER_SHARE = 0.42  # of the mixed stream answers in a manner that a system message asks for
 # These say the answer in other words or letters than the plain sentence, so they take longer to learn.
 HARD_MANNERS = {"json": 2.5, "one word": 1.5, "shouting": 3.0}

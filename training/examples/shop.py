@@ -2,7 +2,7 @@
 from random import Random
 
 from phi3.tiny.phrases import Wordings
-from phi3.tiny.tables import table
+from phi3.tiny.tables import Table
 from phi3.tiny.tasks import Task, Turn
 
 PRICES = {
@@ -45,9 +45,9 @@ def rule(kind: str, answer: str, content: tuple[str, ...], wordings: Wordings) -
 
 
 TASKS = (
-    table("price", PRICES, PRICE, "We sell {subject} for {value} crowns.", AND, weight=7),
-    table("place", PLACES, PLACE, "We keep {subject} {value}.", AND, weight=3),
-    table("hours", HOURS, HOUR, "On {subject} we are {value}.", AND, weight=3),
+    Table("price", PRICES, PRICE, "We sell {subject} for {value} crowns.", AND, weight=7).task(),
+    Table("place", PLACES, PLACE, "We keep {subject} {value}.", AND, weight=3).task(),
+    Table("hours", HOURS, HOUR, "On {subject} we are {value}.", AND, weight=3).task(),
     rule("address", "You find our shop at 12 Heron Lane, behind the old mill.", ("12 Heron Lane",), Wordings(
         ("Where is your shop?", "What is your address?", "How do I find your shop?",
          "In which street are you?", "Where are you?", "Tell me the address of the shop."),
