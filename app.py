@@ -33,7 +33,7 @@ from tabs.plainly import plainly
 from tabs.studio import Studio
 from training import lease, limits
 from training.config import recommended
-from training.run import Runs
+from training.runs import Runs
 
 USUAL_PORT = 7860
 SECONDS_BETWEEN_SWEEPS = 3600

@@ -129,7 +129,7 @@ def _train(base: Path, chats: Path, method: str, steps: int) -> str:
     from phi3.models import base_facts
     from training.config import RunConfig, recommended
     from training.data import read_data
-    from training.run import Runs
+    from training.runs import Runs
     from training.train import run_lease
 
     suited = recommended(base_facts(str(base)).hidden_size, this_machine())

@@ -16,7 +16,7 @@ from phi3.machine import Machine
 from phi3.models import EMBEDDED, BaseFacts
 from training import lease
 from training.queue import Queue
-from training.run import Runs
+from training.runs import Runs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from training.config import RunConfig
 from training.data import ChatData, read_text
-from training.run import Run, Runs
+from training.run import Run
+from training.runs import Runs
 
 PROMPTS = ("What is the capital of France?", "How much is 7 plus 5?", "Who are you?")
 BASE_ANSWERS = ("The capital of France is Paris.", "7 plus 5 is 12.", "I am Phi-3 tiny, a small language model.")

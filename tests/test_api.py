@@ -7,7 +7,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from tests.browser import running_app
-from training.run import Runs
+from training.runs import Runs
 
 FEW_STEPS = {"max_steps": 2, "eval_steps": 100, "r": 2, "held_out": 0.02}
 

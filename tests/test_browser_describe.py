@@ -19,7 +19,7 @@ from tabs.studio import Studio
 from tests.browser import answered, free_port, running_app
 from training.config import recommended
 from training.examples.measures import manner_shown
-from training.run import Runs
+from training.runs import Runs
 
 QUESTIONS = 20
 TRAINING = 600_000  # milliseconds that a run may take on a busy machine

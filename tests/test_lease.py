@@ -10,7 +10,7 @@ from phi3.models import base_facts, load_base, quantised
 from training import lease
 from training.config import RunConfig
 from training.data import read_data
-from training.run import Runs
+from training.runs import Runs
 
 SETTINGS = {"max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5e-3, "r": 4, "lora_dropout": 0.1,
             "per_device_train_batch_size": 4}

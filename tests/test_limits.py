@@ -10,7 +10,7 @@ from training.config import RunConfig
 from training.data import read_data
 from training.limits import ONES_OWN, SECONDS_A_DAY, Limits, sweep
 from training.owners import LOCAL, owner_by_key, owner_by_name
-from training.run import Runs
+from training.runs import Runs
 
 OWNER = owner_by_key("secret")
 Usage = namedtuple("Usage", "total used free")

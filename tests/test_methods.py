@@ -12,7 +12,8 @@ from adapters.library import Library
 from phi3.models import base_facts, load_base
 from training.config import RunConfig
 from training.data import read_data
-from training.run import Run, Runs
+from training.run import Run
+from training.runs import Runs
 from training.train import Lease, run_lease
 
 SETTINGS = {"method": "loralib", "max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5e-3, "r": 4,

@@ -6,7 +6,7 @@ from adapters.library import Library
 from training.config import RunConfig
 from training.data import read_data
 from training.owners import LOCAL, new_key, owner_by_key, owner_by_name, owners_by_keys
-from training.run import Runs
+from training.runs import Runs
 
 
 def made(home, chats, owner, name="one", **more):

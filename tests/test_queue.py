@@ -7,7 +7,8 @@ import pytest
 from training.config import RunConfig
 from training.data import read_data
 from training.queue import Queue
-from training.run import Run, Runs
+from training.run import Run
+from training.runs import Runs
 
 
 class Trainers:

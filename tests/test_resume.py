@@ -13,7 +13,8 @@ from training import lease
 from training.checkpoint import newest
 from training.config import RunConfig
 from training.data import read_data
-from training.run import Run, Runs
+from training.run import Run
+from training.runs import Runs
 
 SETTINGS = {"max_steps": 12, "eval_steps": 4, "save_steps": 5, "learning_rate": 5e-3, "r": 4, "lora_dropout": 0.1,
             "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}

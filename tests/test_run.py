@@ -10,7 +10,8 @@ from adapters.library import Library
 from tests.conftest import ROOT
 from training.config import RunConfig
 from training.data import read_data
-from training.run import SECONDS_TO_BEGIN, Event, Run, Runs
+from training.run import SECONDS_TO_BEGIN, Event, Run
+from training.runs import Runs
 
 HOLDER = """
 import sys, pathlib

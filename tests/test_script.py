@@ -10,7 +10,7 @@ import pytest
 from adapters.library import Library
 from training.config import RunConfig
 from training.data import read_data
-from training.run import Runs
+from training.runs import Runs
 from training.script import script_of
 
 QUICK = {"name": "mine", "max_steps": 12, "eval_steps": 1000, "save_steps": 1000, "r": 4, "lora_dropout": 0.0,

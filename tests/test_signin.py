@@ -23,7 +23,7 @@ from tests.test_owners import put
 from training.config import RunConfig
 from training.data import read_text
 from training.owners import LOCAL, new_key, owner_by_key, owner_by_name
-from training.run import Runs
+from training.runs import Runs
 
 ROWS = "\n".join(json.dumps({"prompt": f"Say {number}.", "completion": f"Arr, {number}!"}) for number in range(16))
 ADA = owner_by_name("ada")

@@ -7,7 +7,8 @@ from phi3.template import encode_conversation
 from training import tokens
 from training.config import RunConfig
 from training.data import read_data
-from training.run import Run, Runs
+from training.run import Run
+from training.runs import Runs
 from training.tokens import FILE, tokens_of
 
 

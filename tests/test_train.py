@@ -14,7 +14,8 @@ from tests.conftest import ROOT
 from training import lease
 from training.config import RunConfig
 from training.data import read_data
-from training.run import Run, Runs
+from training.run import Run
+from training.runs import Runs
 
 STEPS = {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "learning_rate": 5e-3, "r": 4,
          "per_device_train_batch_size": 4}

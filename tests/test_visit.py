@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser import running_app
 from training.examples.measures import manner_shown
-from training.run import Runs
+from training.runs import Runs
 
 pytestmark = pytest.mark.slow
 TRAINING = 600_000  # milliseconds that a run may take on a busy machine

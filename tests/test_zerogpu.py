@@ -17,7 +17,7 @@ from tests.files import ROOT
 from tests.zerogpu import EXPIRED, NO_GPU, Service, out_of_quota, rehearsed, visitors_pass
 from training.config import RunConfig
 from training.data import read_data
-from training.run import Runs
+from training.runs import Runs
 
 pytestmark = pytest.mark.slow
 SETTINGS = {"eval_steps": 100_000, "save_steps": 10, "learning_rate": 5e-3, "r": 4, "lora_dropout": 0.1, "bf16": True,

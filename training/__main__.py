@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from phi3.machine import studio_home, this_machine
 from training.config import SETTINGS, RunConfig, Setting, recommended
-from training.run import Event, Run, Runs
+from training.run import Event, Run
+from training.runs import Runs
 
 if TYPE_CHECKING:
     from training.data import ChatData, DataReport

@@ -11,7 +11,8 @@ from pathlib import Path
 from training.config import RunConfig
 from training.data import ChatData
 from training.plan import batches_of
-from training.run import BUSY, Run, Runs
+from training.run import BUSY, Run
+from training.runs import Runs
 
 MEBIBYTE = 1024**2
 SECONDS_A_DAY = 86_400

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from training.run import Run, Runs
+from training.run import Run
+from training.runs import Runs
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
