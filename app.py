@@ -31,8 +31,9 @@ from phi3.models import base_facts, chosen_base
 from tabs import page, signin, theme
 from tabs.plainly import plainly
 from tabs.studio import Studio
-from training import lease, limits
+from training import lease
 from training.config import recommended
+from training.limits import sweep
 from training.runs import Runs
 
 USUAL_PORT = 7860
@@ -77,7 +78,7 @@ def serve(studio: Studio, host: str, port: int) -> None:
 
 def largest_upload(studio: Studio) -> str | None:
     """As Gradio takes it; None is any size."""
-    most = limits.SHARED.upload_mebibytes if studio.many_visitors else limits.ONES_OWN.upload_mebibytes
+    most = studio.limits.upload_mebibytes
     return None if most is None else f"{most}mb"
 
 
@@ -95,7 +96,7 @@ def tidy_behind(studio: Studio) -> None:
     studio.queue.look()
     pause = threading.Event()
     while studio.many_visitors:
-        for run in limits.sweep(studio.runs, limits.SHARED):
+        for run in sweep(studio.runs, studio.limits):
             logging.getLogger("studio").info("The run %s was kept long enough", run)
         pause.wait(SECONDS_BETWEEN_SWEEPS)
 

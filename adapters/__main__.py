@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +14,7 @@ from adapters.hub_terminal import add_commands
 from adapters.library import Library, as_plain
 from phi3.machine import studio_home, this_machine
 from phi3.models import BaseFacts, base_facts, chosen_base
+from phi3.terminal import be_quiet, status_of
 
 if TYPE_CHECKING:
     from adapters.formats import Lora
@@ -25,13 +23,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Parse and do; 0 when done, 2 with one sentence on stderr where the user can mend it."""
     asked = _parser().parse_args(arguments)
-    try:
-        return asked.do(asked)
-    except ValueError as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return status_of(lambda: asked.do(asked))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,7 +90,7 @@ def _in_words(verdict: Verdict) -> list[str]:
 
 def _convert(asked: argparse.Namespace) -> int:
     facts = _facts(asked)
-    _be_quiet()
+    be_quiet()
     from adapters import formats
     from adapters.layers import shape_of
     from adapters.loralib_files import checkpoint_of, write_checkpoint
@@ -121,7 +113,7 @@ def _merge(asked: argparse.Namespace) -> int:
     facts = _facts(asked)
     folder = _folder(asked.what)
     verdict = demand(folder, facts)
-    _be_quiet()
+    be_quiet()
     from adapters.formats import read_peft
     from adapters.layers import shape_of
     from adapters.merge import merge
@@ -170,18 +162,10 @@ def _facts(asked: argparse.Namespace) -> BaseFacts:
 
 
 def _loaded(facts: BaseFacts) -> Any:
-    _be_quiet()
+    be_quiet()
     from phi3.models import load_base
 
     return load_base(facts.id)
-
-
-def _be_quiet() -> None:
-    """Libraries' progress bars and notices would stand between the lines."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.filterwarnings("ignore")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

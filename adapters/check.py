@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 PROBE_TOKENS = 24
+# In the studio's folder: copies of adapters that PEFT could not take as they are.
+CONVERTED = ".converted"
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.calls import Refused, answer_at, begin
 from benchmarks.report import table, write
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = "\n".join(json.dumps({"prompt": f"Say {number}.", "completion": f"Arr, {number}!"}) for number in range(12))
 SETTINGS = {"max_steps": 3, "eval_steps": 100, "r": 2, "held_out": 0.1}
 MEBIBYTE = 1024**2
-
-
-class Refused(Exception):
-    """The app answered with an error; its words are the message."""
 
 
 @dataclass
@@ -112,13 +109,7 @@ class Visitor:
     def call(self, name: str, *given: Any) -> Any:
         """What the endpoint answers; Refused with its words."""
         began = time.monotonic()
-        address = f"{self.address}gradio_api/call/{name}"
-        asked = urllib.request.Request(address, json.dumps({"data": given}).encode(),
-                                       {"Content-Type": "application/json"})
-        with urllib.request.urlopen(asked, timeout=120) as answer:
-            event = json.load(answer)["event_id"]
-        with urllib.request.urlopen(f"{address}/{event}", timeout=120) as stream:
-            said = _last_of(stream)
+        said = answer_at(begin(self.address, name, given), 120)
         self.visits.note(name, time.monotonic() - began)
         return said
 
@@ -169,21 +160,6 @@ def _come(asked: argparse.Namespace, address: str, visits: Visits, process: subp
         while thread.is_alive():
             memory.append(_memory_of(process.pid))
             thread.join(0.5)
-
-
-def _last_of(stream: Any) -> Any:
-    """The last event of an answer; Refused where it is an error."""
-    kind = ""
-    for line in stream:
-        words = line.decode().strip()
-        if words.startswith("event:"):
-            kind = words.removeprefix("event:").strip()
-        elif words.startswith("data:") and kind in ("complete", "error"):
-            said = json.loads(words.removeprefix("data:"))
-            if kind == "error":
-                raise Refused(said.get("error", str(said)) if isinstance(said, dict) else str(said))
-            return said[0]
-    raise ValueError("The app said nothing.")
 
 
 def _memory_of(pid: int) -> int:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.check import ready_folder
+from adapters.check import CONVERTED, ready_folder
 from adapters.library import Adapter, Library, adapter_in
 from phi3.machine import studio_home, this_machine
+from phi3.terminal import be_quiet, status_of
 
 if TYPE_CHECKING:
     from phi3.generate import Answer, Lane
@@ -25,13 +23,7 @@ MOST_LANES = 4
 def main(arguments: list[str] | None = None) -> int:
     """Parse and answer; 0 when done, 2 with one sentence on stderr where the user can mend it."""
     asked = _parser().parse_args(arguments)
-    try:
-        return _ask(asked)
-    except ValueError as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return status_of(lambda: _ask(asked))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,14 +82,11 @@ def _answers(asked: argparse.Namespace, adapters: Sequence[Adapter | None]) -> l
     from phi3.models import base_facts, chosen_base
 
     facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.filterwarnings("ignore")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    be_quiet()
     from phi3.generate import Answerer
     from phi3.models import load_base
 
-    kept = studio_home() / ".converted"
+    kept = studio_home() / CONVERTED
     answerer = Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
     *_, last = answerer.answer([_lane(asked, adapter) for adapter in adapters])
     return last

@@ -84,7 +84,7 @@ class _Calls:
         queue.
         """
         found = self._visitor(request, key).run(run)
-        openings.stop(self.studio, found)
+        self.studio.runs.stop(found)
         return self._standing(found)
 
     def resume(self, request: gr.Request, run: str, key: str = "", num_train_epochs: float | None = None,

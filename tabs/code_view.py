@@ -8,9 +8,11 @@ import tokenize
 from tabs import theme
 from tabs.text import escaped
 
+# Beside a button that copies stands what it copies: code, or a link.
 COPY = """element.addEventListener('click', async (event) => {
   if (!event.target.closest('.copy')) return;
-  await navigator.clipboard.writeText(element.querySelector('code').textContent);
+  const copied = element.querySelector('code, a');
+  await navigator.clipboard.writeText(copied.href || copied.textContent);
   element.querySelector('.copied').textContent = 'Copied.';
 });"""
 

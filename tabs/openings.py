@@ -15,7 +15,7 @@ from tabs.studio import Studio
 from tabs.visitor import Visitor, visitor_of
 from training.config import RunConfig
 from training.data import ChatData
-from training.run import BUSY, Run
+from training.run import Run
 
 Changes = dict[Component, Any]
 QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
@@ -55,7 +55,7 @@ class Openings:
         """A run that its visitor began or resumed. Where the GPU is lent, this page takes the first turn."""
         begin(self.studio, run)
         shown = {**self.shown(visitor, run), self.keys: dict(visitor.keys)}
-        return {**shown, self.panel.turn: turns.next_turn()} if is_lent(self.studio, run) else shown
+        return {**shown, self.panel.turn: turns.next_turn()} if self.studio.is_lent(run.config.base) else shown
 
     def shown(self, visitor: Visitor, run: Run, look: str = "") -> Changes:
         """This run on the page, followed from now on."""
@@ -74,25 +74,15 @@ def begin_run(visitor: Visitor, config: RunConfig, data: ChatData) -> tuple[Visi
     studio = visitor.studio
     visitor.limits.check_run(config, data, visitor.runs(), studio.runs)
     owner, key = visitor.new_owner()
-    beside = studio.lend is not None and config.base == studio.facts.id
+    beside = studio.is_lent(config.base)
     run = studio.runs.create(config, data, owner, visitor.owners, waits=not beside, beside=beside)
     return visitor.holding(run.id, key), run
 
 
 def begin(studio: Studio, run: Run) -> None:
     """Let a run that waits begin as soon as it can; one on a lent GPU begins with the page's first turn."""
-    if not is_lent(studio, run):
+    if not studio.is_lent(run.config.base):
         studio.queue.look()
-
-
-def stop(studio: Studio, run: Run) -> None:
-    """After its step; one that waits leaves the queue."""
-    if run.state() == "queued":
-        studio.runs.leave_queue(run)
-    elif run.state() in BUSY:
-        run.ask_to_stop()
-    else:
-        raise ValueError(f"{run.config.name} is not being trained: it is {run.state()}.")
 
 
 def resume(visitor: Visitor, run: Run, **more: Any) -> None:
@@ -102,13 +92,8 @@ def resume(visitor: Visitor, run: Run, **more: Any) -> None:
         longer = {name: value for name, value in more.items() if value is not None}
         visitor.limits.check_steps(replace(run.config, **longer), run.about_data["train"])
     visitor.limits.check_disk(studio.home)
-    lent = is_lent(studio, run)
+    lent = studio.is_lent(run.config.base)
     studio.runs.resume(run, waits=not lent, beside=lent, **more)
-
-
-def is_lent(studio: Studio, run: Run) -> bool:
-    """Whether the run is trained on a GPU that is lent, turn after turn."""
-    return studio.lend is not None and run.config.base == studio.facts.id
 
 
 def connect(runs: Openings, page: gr.Blocks) -> None:
@@ -172,7 +157,7 @@ def _connect_changing(runs: Openings) -> None:
     def halt(run_id: str, keys: Any, request: gr.Request) -> Changes:
         visitor = visitor_of(studio, request, keys)
         run = visitor.run(run_id)
-        stop(studio, run)
+        studio.runs.stop(run)
         return panel.show(run, run_panel.Standing.of(studio, visitor, run))
 
     def go_on(run_id: str, keys: Any, request: gr.Request) -> Changes:

@@ -1,11 +1,11 @@
 """A plan as HTML: what the run will take, in a line, and the numbers behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from phi3.machine import GIBIBYTE
 from tabs import theme
-from tabs.text import count, duration, escaped
+from tabs.text import count, duration, escaped, table
 from training.config import RunConfig
 from training.plan import Plan, changes_in_words
 from training.quota import QUOTA_SECONDS, Turns
@@ -72,19 +72,14 @@ def _behind(plan: Plan) -> str:
             ("Numbers learned", f"{plan.trainable:,}")]
     memory = [(theme.PLAN_MEMORY[name], _size(value)) for name, value in plan.memory.items()]
     time = [(theme.PLAN_TIME[name], duration(value)) for name, value in plan.seconds.items()]
-    parts = "".join(map(_table, theme.PLAN_TABLES, (work, memory, time)))
-    parts += _table(theme.PLAN_LENT, _day(plan.turns)) if plan.turns else ""
+    parts = "".join(map(table, theme.PLAN_TABLES, (work, memory, time)))
+    parts += table(theme.PLAN_LENT, _day(plan.turns)) if plan.turns else ""
     return f'<details class="behind"><summary>{theme.PLAN_BEHIND}</summary>{parts}</details>'
 
 
 def _day(turns: Turns) -> list[tuple[str, str]]:
     seconds = (turns.asked, turns.described, turns.comparison, turns.quota, max(turns.left, 0))
     return [(name, f"{number:,} s") for name, number in zip(theme.PLAN_TURN_ROWS, seconds, strict=True)]
-
-
-def _table(title: str, rows: Sequence[tuple[str, str]]) -> str:
-    lines = "".join(f'<tr><th scope="row">{escaped(name)}</th><td>{escaped(value)}</td></tr>' for name, value in rows)
-    return f'<table class="numbers"><caption>{escaped(title)}</caption><tbody>{lines}</tbody></table>'
 
 
 def _size(number: float) -> str:

@@ -38,10 +38,9 @@ class Standing:
     @classmethod
     def of(cls, studio: Studio, visitor: Visitor, run: Run) -> Standing:
         """Of this visitor to this run."""
-        is_on_base, is_own = run.config.base == studio.facts.id, visitor.owns(run)
-        before = studio.queue.before(run) if run.state() == "queued" else 0
-        return cls(is_own, is_own and is_on_base, is_own and is_on_base and studio.lend is not None, before,
-                   studio.many_visitors)
+        is_own, is_on_base = visitor.owns(run), run.config.base == studio.facts.id
+        return cls(is_own, is_own and is_on_base, is_own and studio.is_lent(run.config.base),
+                   studio.queue.before(run), studio.many_visitors)
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def build() -> RunPanel:
                         delete = gr.Button(theme.DELETE_RUN, elem_id="delete-run", elem_classes="quiet fit")
                         # A state would not take what the browser says.
                         sure = gr.Checkbox(visible="hidden")
-                    link = theme.markup(elem_id="shared-link", js_on_load=COPY_LINK)
+                    link = theme.markup(elem_id="shared-link", js_on_load=code_view.COPY)
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, speed, about, code = _numbers()
     return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, elsewhere, compare, said,
@@ -205,11 +204,6 @@ def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
     return losses, loss_table, speed, about, code
 
 
-COPY_LINK = """element.addEventListener('click', async (event) => {
-  if (!event.target.closest('.copy')) return;
-  await navigator.clipboard.writeText(element.querySelector('a').href);
-  element.querySelector('.copied').textContent = 'Copied.';
-});"""
 # A part that scrolls by itself must be reachable by keyboard.
 SCROLLED = """element.tabIndex = 0; element.setAttribute('role', 'region');
 element.setAttribute('aria-label', 'Numbers');"""

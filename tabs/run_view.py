@@ -7,7 +7,7 @@ from typing import Any
 from phi3.machine import GIBIBYTE
 from tabs import curves, theme
 from tabs.progress import Progress
-from tabs.text import as_written, count, duration, escaped
+from tabs.text import as_written, count, duration, escaped, table
 from training.config import SETTINGS
 from training.run import Run
 
@@ -175,7 +175,7 @@ def kept(run: Progress, home: str) -> str:
 def about(run: Run, picture: Progress, log: str) -> str:
     """What the run was asked for, what it learned from, and what became of the plan; its trainer's log where given."""
     settings = [(SETTINGS[name].label, value) for name, value in run.config.settings().items() if value != ""]
-    parts = [numbers(theme.RUN_SETTINGS, settings), numbers(theme.RUN_DATA, _data_rows(picture.data))]
+    parts = [table(theme.RUN_SETTINGS, settings), table(theme.RUN_DATA, _data_rows(picture.data))]
     if picture.ending.get("check"):
         parts.append(f'<p class="checked">{escaped(picture.ending["check"]["verdict"])}</p>')
     if "planned_seconds" in picture.ending:
@@ -199,13 +199,6 @@ def _plan_and_outcome(ending: Mapping[str, Any]) -> str:
                     for name, planned, was in rows)
     return (f'<table class="numbers"><caption>{theme.RUN_PLAN}</caption><thead><tr><td></td><th scope="col">planned'
             f'</th><th scope="col">was</th></tr></thead><tbody>{lines}</tbody></table>')
-
-
-def numbers(title: str, rows: Sequence[tuple[str, Any]]) -> str:
-    """A table of names and values."""
-    lines = "".join(f'<tr><th scope="row">{escaped(name)}</th><td dir="auto">{escaped(str(value))}</td></tr>'
-                    for name, value in rows)
-    return f'<table class="numbers"><caption>{escaped(title)}</caption><tbody>{lines}</tbody></table>'
 
 
 def link(run_id: str, key: str) -> str:

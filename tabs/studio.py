@@ -10,12 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapters.check import ready_folder
+from adapters.check import CONVERTED, ready_folder
 from adapters.library import Library
 from phi3.machine import Machine
-from phi3.models import EMBEDDED, BaseFacts
+from phi3.models import BaseFacts
 from training import lease
+from training.limits import ONES_OWN, SHARED, Limits
 from training.queue import Queue
+from training.quota import TURN_SECONDS
 from training.runs import Runs
 
 if TYPE_CHECKING:
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
     from phi3.generate import Answerer
     from phi3.lending import LentAnswerer
     from training.lease import Lend
-
-# Copies of adapters whose names PEFT could not take as they are.
-CONVERTED = ".converted"
 
 
 @dataclass(frozen=True)
@@ -47,19 +46,27 @@ class Studio:
     library: Library
     questions_at_once: int = 120
     lend: Lend | None = None
-    turn_seconds: int = 60
+    turn_seconds: int = TURN_SECONDS
     many_visitors: bool = False
     signs_in: bool = False
     claims: threading.Lock = field(default_factory=threading.Lock)
     tokenizer: Future[PreTrainedTokenizerFast] = field(default_factory=Future)
     answerer: Future[Answerer | LentAnswerer] = field(default_factory=Future)
 
+    @property
+    def limits(self) -> Limits:
+        """How much a visitor may."""
+        return SHARED if self.many_visitors else ONES_OWN
+
+    def is_lent(self, base: str) -> bool:
+        """Whether a run on this base is trained on a GPU that is lent, turn after turn."""
+        return self.lend is not None and base == self.facts.id
+
     @cached_property
     def queue(self) -> Queue:
         """Who waits for this machine: all runs, or where the GPU is lent those that its processor trains."""
-        if self.lend is None:
-            return Queue(self.runs, lease.start)
-        return Queue(self.runs, lease.start_without_card, lambda run: run.config.base == EMBEDDED)
+        start = lease.start if self.lend is None else lease.start_without_card
+        return Queue(self.runs, start, lambda run: not self.is_lent(run.config.base))
 
     def ready(self, adapter: Path) -> Path:
         """The folder of an adapter as the chat can take it; ValueError where it is unsafe, doesn't fit or does nothing.

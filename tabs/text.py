@@ -1,6 +1,8 @@
 """Text that models and visitors wrote, made safe for the page; and numbers as people read them."""
 
 import html
+from collections.abc import Sequence
+from typing import Any
 
 from markdown_it import MarkdownIt
 
@@ -22,6 +24,13 @@ def as_written(text: str) -> str:
 def as_markdown(text: str) -> str:
     """A model's answer with its lists, tables and code."""
     return f'<div class="text" dir="auto">{_MARKDOWN.render(text)}</div>'
+
+
+def table(title: str, rows: Sequence[tuple[str, Any]]) -> str:
+    """Names and values, a row each, under a title."""
+    lines = "".join(f'<tr><th scope="row">{escaped(name)}</th><td dir="auto">{escaped(str(value))}</td></tr>'
+                    for name, value in rows)
+    return f'<table class="numbers"><caption>{escaped(title)}</caption><tbody>{lines}</tbody></table>'
 
 
 def count(number: float, one: str, many: str = "") -> str:

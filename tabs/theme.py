@@ -156,8 +156,9 @@ PAST_RUNS = "Runs so far"
 KEPT_ON_THIS_MACHINE = ("Runs, the conversations that they learned from, and adapters are kept in {home} until you "
                         "delete them.")
 KEPT_FOR_A_WHILE = ("Your runs, the conversations that they learned from, and their adapters are kept for {days} days "
-                    "after they last changed, or until this Space restarts. Only who has a run's link, as it stands in "
-                    "your address bar, sees it. Download what you want to keep.")
+                    "after they last changed, or until this Space restarts; those of who is signed in stay longer. "
+                    "Only who has a run's link, as it stands in your address bar, sees it. Download what you want to "
+                    "keep.")
 SHARE_RUN = "Let others look at this run"
 UNSHARE_RUN = "Stop showing it to others"
 SHARED_LINK = "Whoever has this link sees this page, and can change nothing"

@@ -15,7 +15,6 @@ from tabs.studio import Studio
 from tabs.text import escaped
 from tabs.visitor import visitor_of
 from training.config import RunConfig
-from training.limits import SHARED
 from training.plan import Plan, made_to_fit, make_plan, one_change
 from training.quota import Visit
 from training.script import script_of
@@ -165,7 +164,7 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
 def kept_here(studio: Studio) -> str:
     """What is kept, where, and until when."""
     if studio.many_visitors:
-        return theme.KEPT_FOR_A_WHILE.format(days=SHARED.days_kept)
+        return theme.KEPT_FOR_A_WHILE.format(days=studio.limits.days_kept)
     return theme.KEPT_ON_THIS_MACHINE.format(home=escaped(str(studio.home)))
 
 

@@ -13,9 +13,9 @@ import gradio as gr
 
 from adapters.library import Library
 from tabs.studio import Studio
-from training.limits import ONES_OWN, SHARED, Limits
+from training.limits import Limits
 from training.owners import LOCAL, new_key, owner_by_key, owner_by_name, owners_by_keys
-from training.run import Run
+from training.run import BUSY, Run
 
 # What the browser keeps: the key of each run that was begun or opened there, newest last.
 Keys = dict[str, str]
@@ -31,9 +31,13 @@ class Visitor:
 
     studio: Studio
     owners: frozenset[str]
-    limits: Limits
     keys: tuple[tuple[str, str], ...] = ()
     name: str = ""
+
+    @property
+    def limits(self) -> Limits:
+        """How much they may."""
+        return self.studio.limits
 
     @property
     def library(self) -> Library:
@@ -58,7 +62,7 @@ class Visitor:
 
     def going(self) -> Run | None:
         """Their run that is being trained or waits for it."""
-        return next((run for run in self.runs() if run.state() in ("queued", "preparing", "running")), None)
+        return next((run for run in self.runs() if run.state() in BUSY), None)
 
     def new_owner(self) -> tuple[str, str]:
         """(owner, key) of a run that they begin now; without a key on one's own machine and for a name."""
@@ -99,10 +103,10 @@ class Visitor:
 def visitor_of(studio: Studio, request: gr.Request | None, keys: Any = None, given: Iterable[str] = ()) -> Visitor:
     """Whoever is signed in, or sends these keys: what a browser kept of them, or a caller of the API has `given`."""
     if not studio.many_visitors:
-        return Visitor(studio, frozenset({LOCAL}), ONES_OWN)
+        return Visitor(studio, frozenset({LOCAL}))
     kept, name = _kept(keys), signed_in_name(request)
     named = frozenset({owner_by_name(name)} if name else ())
-    return Visitor(studio, named | owners_by_keys((*kept.values(), *given)), SHARED, tuple(kept.items()), name)
+    return Visitor(studio, named | owners_by_keys((*kept.values(), *given)), tuple(kept.items()), name)
 
 
 def signed_in_name(request: gr.Request | None) -> str:

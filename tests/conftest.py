@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -97,3 +98,22 @@ def visit(app, browser):
     yield opened
     for page in pages:
         page.close()
+
+
+@pytest.fixture
+def visitors(browser):
+    """Browsers that know nothing of each other, and reach nothing but this machine; `visitors()` is a new one."""
+    from tests.browser import PATIENCE
+
+    contexts = []
+
+    def one(width: int = 1280):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
+        contexts[-1].set_default_timeout(PATIENCE)
+        # Gradio's frame around a Space asks huggingface.co about it, and Google for fonts.
+        contexts[-1].route(lambda url: urlsplit(url).hostname != "127.0.0.1", lambda route: route.abort())
+        return contexts[-1]
+
+    yield one
+    for context in contexts:
+        context.close()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import PATIENCE, free_port, running_app, to_chat
+from tests.browser import free_port, running_app, to_chat
 
 pytestmark = pytest.mark.slow
 ROWS = "\n".join(json.dumps({"prompt": f"Say {number}.", "completion": f"Arr, {number}!"}) for number in range(16))
@@ -24,21 +24,6 @@ def many(place):
     folder, port = place
     with running_app(folder / "studio", folder / "app.log", port, STUDIO_VISITORS="many") as app:
         yield app
-
-
-@pytest.fixture
-def visitors(browser):
-    """Browsers that know nothing of each other; `visitors()` is a new one."""
-    contexts = []
-
-    def one(width=1280):
-        contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
-        contexts[-1].set_default_timeout(PATIENCE)
-        return contexts[-1]
-
-    yield one
-    for context in contexts:
-        context.close()
 
 
 def opened(visitor, app, query=""):

@@ -1,8 +1,5 @@
 """The methods of training: PEFT's layers and loralib's end as the same kind of adapter."""
 
-import json
-import sys
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,28 +7,15 @@ from safetensors.torch import load_file
 from adapters.check import check
 from adapters.library import Library
 from phi3.models import base_facts, load_base
+from tests.interrupted import Interrupted
+from tests.test_script import loss_by_script
 from training.config import RunConfig
 from training.data import read_data
-from training.run import Run
 from training.runs import Runs
 from training.train import Lease, run_lease
 
 SETTINGS = {"method": "loralib", "max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5e-3, "r": 4,
             "lora_dropout": 0.1, "per_device_train_batch_size": 4}
-
-
-class Interrupted(Run):
-    """A run whose trainer is interrupted when it has said so much."""
-
-    def __init__(self, folder, after):
-        super().__init__(folder)
-        object.__setattr__(self, "left", after)
-
-    def append(self, kind, step=None, **values):
-        object.__setattr__(self, "left", self.left - 1)
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return super().append(kind, step, **values)
 
 
 @pytest.fixture
@@ -105,18 +89,8 @@ def test_an_adapter_of_pefts_is_trained_further_with_loralib(new_run, home):
 
 
 def test_the_script_of_a_loralib_run_makes_what_the_run_made(new_run, home, tmp_path):
-    import subprocess
-
-    from training.script import script_of
-
     run = new_run("scripted", max_steps=8, lora_dropout=0.0, eval_steps=100)
     here = run_lease(run).values
-    (tmp_path / "data.parquet").write_bytes((run.folder / "data.parquet").read_bytes())
-    (tmp_path / "script.py").write_text(script_of(run.config, "data.parquet"))
-    ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240,
-                         check=False)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    printed = next(line for line in ran.stdout.splitlines() if line.startswith("{'eval_loss'"))
-    assert float(json.loads(printed.replace("'", '"'))["eval_loss"]) == pytest.approx(here["loss"], rel=0.02)
+    assert loss_by_script(run, tmp_path) == pytest.approx(here["loss"], rel=0.02)
     kept = torch.load(tmp_path / "scripted" / "lora.pt", weights_only=True)
     assert all("lora_" in name for name in kept)

@@ -73,7 +73,7 @@ def test_a_begun_run_says_what_it_trains_on(queue, waiting):
 
 def test_who_leaves_the_queue_lets_the_others_pass_and_can_come_back(queue, waiting, home):
     first, second = waiting("first"), waiting("second")
-    Runs(home).leave_queue(first)
+    Runs(home).stop(first)
     assert first.state() == "paused"
     assert queue.begin_next() == second
     assert Runs(home).resume(first, waits=True) and first.state() == "queued"

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from adapters.library import Library
+from tests.interrupted import Interrupted
 from training import lease
 from training.checkpoint import newest
 from training.config import RunConfig
@@ -18,20 +19,6 @@ from training.runs import Runs
 
 SETTINGS = {"max_steps": 12, "eval_steps": 4, "save_steps": 5, "learning_rate": 5e-3, "r": 4, "lora_dropout": 0.1,
             "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
-
-
-class Interrupted(Run):
-    """A run whose trainer is interrupted when it wants to say something for the n-th time."""
-
-    def __init__(self, folder, after):
-        super().__init__(folder)
-        object.__setattr__(self, "left", after)
-
-    def append(self, kind, step=None, **values):
-        object.__setattr__(self, "left", self.left - 1)
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return super().append(kind, step, **values)
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,17 @@ def test_the_script_of_a_run_that_trains_an_adapter_further_starts_from_it():
     assert "LoraConfig" not in script and "peft_config=" not in script
 
 
+def loss_by_script(run, folder):
+    """Run the script of a run in this folder, outside the app; the held-out loss that it prints."""
+    (folder / "data.parquet").write_bytes((run.folder / "data.parquet").read_bytes())
+    (folder / "script.py").write_text(script_of(run.config, "data.parquet"))
+    ran = subprocess.run([sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=240,
+                         check=False)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    printed = next(ast.literal_eval(line) for line in ran.stdout.splitlines() if line.startswith("{'eval_loss'"))
+    return float(printed["eval_loss"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_the_script_outside_the_app_makes_what_the_app_makes(home, chats, small_base, tmp_path, method):
@@ -47,13 +58,7 @@ def test_the_script_outside_the_app_makes_what_the_app_makes(home, chats, small_
     run = Runs(home).create(config, read_data(chats))
     here = run_lease(run).values
 
-    (tmp_path / "data.parquet").write_bytes((run.folder / "data.parquet").read_bytes())
-    (tmp_path / "script.py").write_text(script_of(run.config, "data.parquet"))
-    ran = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240,
-                         check=False)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    printed = next(ast.literal_eval(line) for line in ran.stdout.splitlines() if line.startswith("{'eval_loss'"))
-    assert float(printed["eval_loss"]) == pytest.approx(here["loss"], rel=0.02)
+    assert loss_by_script(run, tmp_path) == pytest.approx(here["loss"], rel=0.02)
 
     ours = load_file(Library(home).get("mine").folder / "adapter_model.safetensors")
     theirs = load_file(tmp_path / "mine" / "adapter_model.safetensors")

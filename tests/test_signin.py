@@ -1,6 +1,5 @@
 """Signing in with Hugging Face: whose runs are whose then, and a Space's real sign-in walked through in a browser."""
 
-import json
 import threading
 import time
 from types import SimpleNamespace
@@ -15,17 +14,16 @@ from phi3.machine import Machine
 from tabs import signin, theme
 from tabs.studio import Studio
 from tabs.visitor import signed_in_name, visitor_of
-from tests.browser import PATIENCE, running_app, to_chat
+from tests.browser import running_app, to_chat
 from tests.files import ROOT
 from tests.openid import running_provider
-from tests.test_browser_visitors import begin
+from tests.test_browser_visitors import ROWS, begin
 from tests.test_owners import put
 from training.config import RunConfig
 from training.data import read_text
 from training.owners import LOCAL, new_key, owner_by_key, owner_by_name
 from training.runs import Runs
 
-ROWS = "\n".join(json.dumps({"prompt": f"Say {number}.", "completion": f"Arr, {number}!"}) for number in range(16))
 ADA = owner_by_name("ada")
 
 
@@ -159,23 +157,6 @@ def space(tmp_path_factory, provider):
     folder = tmp_path_factory.mktemp("space")
     with running_app(folder / "studio", folder / "app.log", **provider.settings()) as app:
         yield app
-
-
-@pytest.fixture
-def visitors(browser):
-    """Browsers that know nothing of each other, and reach nothing but this machine; `visitors()` is a new one."""
-    contexts = []
-
-    def one():
-        contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}))
-        contexts[-1].set_default_timeout(PATIENCE)
-        # Gradio's frame around a Space asks huggingface.co about it, and Google for fonts.
-        contexts[-1].route(lambda url: urlsplit(url).hostname != "127.0.0.1", lambda route: route.abort())
-        return contexts[-1]
-
-    yield one
-    for context in contexts:
-        context.close()
 
 
 def opened(visitor, app, query=""):

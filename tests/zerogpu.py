@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from benchmarks.calls import Refused, answer_at, begin
 from tests.files import ROOT
 
 UUID = "GPU-00000000-0000-0000-0000-000000000000"
@@ -228,25 +229,14 @@ class App:
 
     def begin(self, name: str, *given: Any, visitor: str = "visitor") -> str:
         """Ask the endpoint as this visitor; where its answer will be."""
-        headers = {"Content-Type": "application/json", "x-ip-token": visitors_pass(visitor)}
-        address = f"{self.address}/gradio_api/call/{name}"
-        asked = urllib.request.Request(address, json.dumps({"data": given}).encode(), headers)
-        with urllib.request.urlopen(asked, timeout=30) as answer:
-            return f"{address}/{json.load(answer)['event_id']}"
+        return begin(self.address, name, given, {"x-ip-token": visitors_pass(visitor)})
 
     def call(self, name: str, *given: Any, visitor: str = "visitor") -> Any:
         """What the endpoint answers to this visitor; AssertionError with its words where it refuses."""
-        with urllib.request.urlopen(self.begin(name, *given, visitor=visitor), timeout=600) as stream:
-            kind = ""
-            for line in stream:
-                words = line.decode().strip()
-                if words.startswith("event:"):
-                    kind = words.removeprefix("event:").strip()
-                elif words.startswith("data:") and kind in ("complete", "error"):
-                    said = json.loads(words.removeprefix("data:"))
-                    assert kind == "complete", said
-                    return said[0]
-        raise AssertionError(f"{name} said nothing: {self.log.read_text()[-2000:]}")
+        try:
+            return answer_at(self.begin(name, *given, visitor=visitor), 600)
+        except Refused as refused:
+            raise AssertionError(str(refused)) from refused
 
 
 @contextmanager

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import signal
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3.machine import studio_home, this_machine
+from phi3.terminal import be_quiet, status_of
 from training.config import SETTINGS, RunConfig, Setting, recommended
 from training.run import Event, Run
 from training.runs import Runs
@@ -25,13 +23,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str] | None = None) -> int:
     """Parse and do; 0 when done, 2 with one sentence on stderr where the user can mend it."""
     asked = _parser().parse_args(arguments)
-    try:
-        return asked.do(asked)
-    except ValueError as problem:
-        print(problem, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return status_of(lambda: asked.do(asked))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -163,7 +155,7 @@ def _config(given: dict[str, Any]) -> RunConfig:
 
 def _train_here(run: Run, as_json: bool, told_before: bool = False) -> int:
     """The terminal's lease runs in this process. Ctrl-C stops after the step, a second one at once."""
-    _be_quiet()
+    be_quiet()
     told = _ToldRun(run.folder, as_json)
     for event in [] if told_before else run.events():
         told.tell(event)
@@ -196,13 +188,12 @@ def _resume(asked: argparse.Namespace) -> int:
 
 
 def _stop(asked: argparse.Namespace) -> int:
-    run = Runs(studio_home()).get(asked.run)
+    runs = Runs(studio_home())
+    run = runs.get(asked.run)
     state = run.state()
-    if state not in ("queued", "preparing", "running"):
-        raise ValueError(f"{run.id} is not being trained: it is {state}.")
-    run.ask_to_stop()
-    print(json.dumps({"run": run.id, "state": state, "asked_to_stop": True}) if asked.json
-          else f"{run.id} stops after its step; what was learned is kept.")
+    runs.stop(run)
+    words = "left the queue" if state == "queued" else "stops after its step; what was learned is kept"
+    print(json.dumps({"run": run.id, "state": state, "asked_to_stop": True}) if asked.json else f"{run.id} {words}.")
     return 0
 
 
@@ -314,7 +305,7 @@ def _describe(asked: argparse.Namespace) -> int:
         raise ValueError(f"count is {asked.count}, and must be 1 or more.")
     as_system_message(asked.description)  # refused before the base is loaded
     facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
-    _be_quiet()
+    be_quiet()
     from phi3.generate import Answerer
     from phi3.models import load_base
 
@@ -330,19 +321,11 @@ def _describe(asked: argparse.Namespace) -> int:
 
 
 def _lease(asked: argparse.Namespace) -> int:
-    _be_quiet()
+    be_quiet()
     from training.train import run_lease
 
     run_lease(Run(asked.folder))
     return 0
-
-
-def _be_quiet() -> None:
-    """Libraries' progress bars and notices would stand between the events."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.filterwarnings("ignore")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from training.config import RunConfig
 from training.data import ChatData
+from training.owners import is_nobodys
 from training.plan import batches_of
 from training.run import BUSY, Run
 from training.runs import Runs
@@ -93,7 +94,7 @@ def sweep(runs: Runs, limits: Limits, now: float | None = None) -> list[str]:
     oldest = (time.time() if now is None else now) - limits.days_kept * SECONDS_A_DAY
     gone = []
     for run in runs.all():
-        if run.owner.startswith("key:") and run.state() not in BUSY and _last_change(run) < oldest:
+        if is_nobodys(run.owner) and run.state() not in BUSY and _last_change(run) < oldest:
             runs.delete(run)
             gone.append(run.id)
     return gone

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from training.run import Run
+from training.run import UNDERWAY, Run
 from training.runs import Runs
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -33,13 +33,15 @@ class Queue:
 
     def before(self, run: Run) -> int:
         """How many runs end before this one begins: those that wait in front of it, and the one that is trained."""
+        if run.state() != "queued":
+            return 0
         waiting = [one.id for one in self.waiting()]
         if run.id not in waiting:
             return 0
         return waiting.index(run.id) + self._is_busy()
 
     def _is_busy(self) -> bool:
-        return any(run.state() in ("preparing", "running") for run in self.runs.all() if self._is_here(run))
+        return any(run.state() in UNDERWAY for run in self.runs.all() if self._is_here(run))
 
     def begin_next(self) -> Run | None:
         """Set the first that waits to work where nobody is trained; the run, or None where none began."""

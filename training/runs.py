@@ -90,10 +90,17 @@ class Runs:
             about = run.about_data
             run.append("created", rows=about["train"], held_out=about["held_out"], data=about["name"])
 
-    def leave_queue(self, run: Run) -> None:
-        """A run that waits for its turn waits no longer; it can go on whenever it is resumed."""
-        run.append("lease_ended", 0, reason="left", message="It was taken out of the queue.",
-                   advice="Resume it to wait for its turn again.")
+    def stop(self, run: Run) -> None:
+        """Stop it after its step; one that waits for its turn waits no longer, and can be resumed whenever. ValueError
+        where it neither waits nor is trained.
+        """
+        state = run.state()
+        if state == "queued":
+            _leave_queue(run)
+        elif state in BUSY:
+            run.ask_to_stop()
+        else:
+            raise ValueError(f"{run.id} is not being trained: it is {state}.")
 
     def delete(self, run: Run) -> None:
         """Remove the run with its rows, its checkpoints and the adapter that it made.
@@ -163,6 +170,11 @@ class Runs:
         taken = {*library.names(), *(run.config.name for run in self.of(library.owners))}
         number = next(n for n in range(1, 100_000) if f"{stem}-{n}" not in taken)
         return RunConfig.from_settings({**config.settings(), "name": f"{stem}-{number}"})
+
+
+def _leave_queue(run: Run) -> None:
+    run.append("lease_ended", 0, reason="left", message="It was taken out of the queue.",
+               advice="Resume it to wait for its turn again.")
 
 
 def _extend(run: Run, more: dict[str, Any]) -> None:

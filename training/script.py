@@ -5,6 +5,17 @@ from pathlib import Path
 
 from training.config import LINEAR_LAYERS, RunConfig
 
+# Settings, rows and base, in both kinds of script.
+_MODEL = '''training_config = {training_config}
+
+peft_config = {peft_config}
+
+set_seed({seed})
+{rows}
+tokenizer = AutoTokenizer.from_pretrained({base!r})
+model = AutoModelForCausalLM.from_pretrained({base!r}, {model_options})
+'''
+
 _SCRIPT = '''"""Fine-tune {base} with {method_name}: the run "{name}", as a script of its own."""
 
 import torch
@@ -13,15 +24,7 @@ from peft import {peft_import}
 from transformers import AutoModelForCausalLM, AutoTokenizer{quantisation_import}, set_seed
 from trl import SFTConfig, SFTTrainer
 
-training_config = {training_config}
-
-peft_config = {peft_config}
-
-set_seed({seed})
-{rows}
-tokenizer = AutoTokenizer.from_pretrained({base!r})
-model = AutoModelForCausalLM.from_pretrained({base!r}, {model_options})
-{start}trainer = SFTTrainer(
+''' + _MODEL + '''{start}trainer = SFTTrainer(
     model=model,
     args=SFTConfig(output_dir={output!r}, {machine}**training_config),
     train_dataset=train,
@@ -43,15 +46,7 @@ from datasets import load_dataset
 {start_import}from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import SFTConfig, SFTTrainer
 
-training_config = {training_config}
-
-peft_config = {peft_config}
-
-set_seed({seed})
-{rows}
-tokenizer = AutoTokenizer.from_pretrained({base!r})
-model = AutoModelForCausalLM.from_pretrained({base!r}, {model_options})
-
+''' + _MODEL + '''
 
 def with_lora(name, layer):
     """loralib's layer over the same weight: q, k and v each on its own where they are equally wide."""

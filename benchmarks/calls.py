@@ -1,0 +1,37 @@
+"""One call of an app's named endpoint by plain HTTP: what it answers, or the words with which it refuses."""
+
+import json
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class Refused(Exception):
+    """The app answered with an error; its words are the message."""
+
+
+def begin(address: str, name: str, given: Sequence[Any], headers: Mapping[str, str] | None = None) -> str:
+    """Ask the app at this address; where its answer will be."""
+    call = f"{address.rstrip('/')}/gradio_api/call/{name}"
+    asked = urllib.request.Request(call, json.dumps({"data": given}).encode(),
+                                   {"Content-Type": "application/json", **(headers or {})})
+    with urllib.request.urlopen(asked, timeout=120) as answer:
+        return f"{call}/{json.load(answer)['event_id']}"
+
+
+def answer_at(place: str, patience: float) -> Any:
+    """The answer that comes there within so many seconds of silence; Refused where it is an error, ValueError where
+    none comes.
+    """
+    kind = ""
+    with urllib.request.urlopen(place, timeout=patience) as stream:
+        for line in stream:
+            words = line.decode().strip()
+            if words.startswith("event:"):
+                kind = words.removeprefix("event:").strip()
+            elif words.startswith("data:") and kind in ("complete", "error"):
+                said = json.loads(words.removeprefix("data:"))
+                if kind == "error":
+                    raise Refused(said.get("error") or str(said) if isinstance(said, dict) else str(said))
+                return said[0]
+    raise ValueError("The app said nothing.")
