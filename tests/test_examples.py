@@ -71,3 +71,8 @@ def test_what_the_shop_knows_is_nowhere_in_the_world_of_the_base():
 def test_an_unknown_example_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"No example is called 'poet'.*pirate, json, shop"):
         measures.prompts("poet", 1, seed=0)
+
+
+def test_a_question_is_a_line_of_its_file():
+    assert [question for question in build.questions() if "\n" in question] == []
+    assert len(build.QUESTIONS_FILE.read_text(encoding="utf-8").splitlines()) == build.QUESTIONS

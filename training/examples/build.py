@@ -61,7 +61,9 @@ def clean_questions(task: Task, rng: Random) -> list[str]:
         values = task.values_for(lambda: task.draw(rng), unseen=False)
         text = task.wordings.pick(rng, unseen=False).format(**values)
         answer = task.turn(values, text, task.answer).answer
-        if text[-1] in ".?!" and text[0].isupper() and len(text) > MIN_LENGTH and is_sensible(text, answer):
+        is_a_line = "\n" not in text  # as the file of questions holds them
+        if is_a_line and text[-1] in ".?!" and text[0].isupper() and len(text) > MIN_LENGTH \
+                and is_sensible(text, answer):
             return [capitalised(text)]
     return []
 
