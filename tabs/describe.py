@@ -166,7 +166,7 @@ def build(studio: Studio) -> DescribePart:
             others = gr.Button(theme.OTHER_ANSWERS, elem_id="other-answers", elem_classes="quiet fit")
             more = gr.Button(theme.ASK_MORE, elem_id="ask-more", elem_classes="quiet fit")
             download = gr.Button(theme.DOWNLOAD_ANSWERS, elem_id="download-answers", elem_classes="quiet fit")
-        file = gr.Textbox(visible="hidden", elem_id="answers-file")
+        file = gr.Textbox(visible="hidden", elem_id="answers-file", elem_classes="unseen")
     # Outside the column: what is hidden is not there, and reads nothing from the browser.
     states = [gr.BrowserState(storage_key=f"phi3-lora-studio-{name}", secret=studio.browser_secret())
               for name in ("gathered", "corrected", "shown")]

@@ -258,6 +258,21 @@ def test_a_run_is_taken_away_as_a_file_and_deleted_only_when_one_is_sure(visit, 
 
 
 @pytest.mark.parametrize("width", [390, 1600])
+def test_a_shown_run_has_its_link_and_nothing_that_was_hidden(visit, staged, width):
+    with staged.held():
+        staged.begin()
+        staged.train(1, 60)
+    staged.end("finished")
+    page = visit(f"?run={staged.run.id}", width=width)
+    page.locator("#share-run").click()
+    expect(page.locator("#shared-link a")).to_be_visible()
+    expect(page.locator("#share-run")).to_have_text("Stop showing it to others")
+    for hidden in ("#parcel", "#address", ".tools input[type=checkbox]"):
+        expect(page.locator(hidden)).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.mark.parametrize("width", [390, 1600])
 def test_the_plan_follows_the_settings(visit, width):
     page = visit(width=width)
     expect(page.locator("#plan")).to_contain_text("steps")
