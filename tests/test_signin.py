@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import yaml
@@ -170,7 +170,8 @@ def visitors(browser):
         contexts.append(browser.new_context(viewport={"width": 1280, "height": 900}))
         contexts[-1].set_default_timeout(PATIENCE)
         # Gradio's frame around a Space asks huggingface.co about it, and Google for fonts.
-        contexts[-1].route(lambda url: urlsplit(url).hostname != "127.0.0.1", lambda route: route.abort())
+        here = ("127.0.0.1", "localhost")
+        contexts[-1].route(lambda url: urlsplit(url).hostname not in here, lambda route: route.abort())
         return contexts[-1]
 
     yield one
@@ -291,6 +292,24 @@ def test_who_refuses_is_back_on_the_page_with_the_run_and_nobody_is_signed_in(sp
     expect(page.locator("#sign-in")).to_be_visible()
     expect(page.locator(".run-heading")).to_contain_text("mine")
     assert parse_qs(urlsplit(page.url).query) == {"run": [run.id], "key": [key]}
+
+
+@pytest.mark.slow
+def test_a_page_in_a_frame_that_is_denied_storage_works_and_signs_in_in_a_tab_of_its_own(space, provider, visitors):
+    key = new_key()
+    run = ended_run(space.home, "framed", key)
+    visitor = visitors()
+    page = visitor.new_page()
+    app = quote(f"{space.address}?run={run.id}&key={key}", safe="")
+    page.goto(f"{provider.address.replace('127.0.0.1', 'localhost')}/around?app={app}")  # another site, to a browser
+    frame = page.frame_locator("iframe")
+    expect(frame.locator(".run-heading")).to_contain_text("framed")
+    with visitor.expect_page() as tab:
+        frame.locator("#sign-in").click()
+    tab.value.get_by_role("link", name="ada", exact=True).click()
+    expect(tab.value.locator("#who")).to_contain_text("ada")
+    expect(tab.value.locator(".run-heading")).to_contain_text("framed")
+    assert Runs(space.home).get(run.id).owner == ADA
 
 
 @pytest.mark.slow
