@@ -160,8 +160,7 @@ KEPT_FOR_A_WHILE = ("Your runs, the conversations that they learned from, and th
                     "your address bar, sees it. Download what you want to keep.")
 KEPT_BY_NAME = "What belongs to your name, you alone see when you are signed in, without a link."
 SHARE_RUN = "Let others look at this run"
-UNKEPT_BY_NAME = "What belongs to your name, you alone see when you are signed in, without a link."
-SHARE_RUN = "Stop showing it to others"
+UNSHARE_RUN = "Stop showing it to others"
 SHARED_LINK = "Whoever has this link sees this page, and can change nothing"
 COPY_LINK = "Copy the link"
 LOOKING = "Somebody showed you this run. It can't be changed from here."
