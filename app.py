@@ -31,6 +31,7 @@ from phi3.models import base_facts, chosen_base
 from tabs import page, signin, theme
 from tabs.plainly import plainly
 from tabs.studio import Studio
+from tabs.visitor import WITHOUT_STORAGE
 from training import lease
 from training.config import recommended
 from training.limits import sweep
@@ -66,8 +67,8 @@ def serve(studio: Studio, host: str, port: int) -> None:
     """The page first, the base behind it, unless it is placed already: the page needn't wait for torch."""
     demo = page.build(studio).queue(max_size=64)
     demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme.studio_theme(),
-                css_paths=[theme.STYLESHEET], favicon_path=theme.FAVICON, footer_links=[], run_history=False,
-                ssr_mode=False, quiet=True, max_file_size=largest_upload(studio),
+                css_paths=[theme.STYLESHEET], head=WITHOUT_STORAGE, favicon_path=theme.FAVICON, footer_links=[],
+                run_history=False, ssr_mode=False, quiet=True, max_file_size=largest_upload(studio),
                 app_kwargs={"exception_handlers": signin.given_up(studio)})
     print(f"{theme.TITLE} is open at http://{host}:{port}  (Ctrl+C ends it)", flush=True)
     if not studio.answerer.done():

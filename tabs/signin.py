@@ -78,7 +78,7 @@ def standing(name: str) -> str:
 def _build_for_the_owner(page: gr.Blocks) -> None:
     """Whether this machine holds a token; the Hub is asked whose it is when somebody wants to know."""
     with gr.Row(elem_classes="who-row"):
-        said = theme.markup(elem_id="who", elem_classes="fit")
+        said = theme.markup(elem_id="who")
         ask = gr.Button(theme.WHOSE_TOKEN, visible=False, elem_id="whose", elem_classes="quiet fit")
 
     def look() -> dict[Component, Any]:

@@ -164,7 +164,8 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
 def kept_here(studio: Studio) -> str:
     """What is kept, where, and until when."""
     if studio.many_visitors:
-        return theme.KEPT_FOR_A_WHILE.format(days=studio.limits.days_kept)
+        words = theme.KEPT_FOR_A_WHILE.format(days=studio.limits.days_kept)
+        return f"{words} {theme.KEPT_BY_NAME}" if studio.signs_in else words
     return theme.KEPT_ON_THIS_MACHINE.format(home=escaped(str(studio.home)))
 
 

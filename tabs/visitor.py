@@ -20,6 +20,17 @@ from training.run import BUSY, Run
 # What the browser keeps: the key of each run that was begun or opened there, newest last.
 Keys = dict[str, str]
 MOST_KEYS = 200
+# A page in a frame, as a Space's is, may be denied the browser's storage, and Gradio's state would fail on it: then the
+# keys last as long as the page, and its address holds the one of the run that is shown.
+WITHOUT_STORAGE = """<script>
+try { window.localStorage; } catch {
+  const kept = new Map();
+  Object.defineProperty(window, 'localStorage', {value: {
+    getItem: (name) => kept.get(name) ?? null,
+    setItem: (name, value) => kept.set(name, value),
+    removeItem: (name) => kept.delete(name)}});
+}
+</script>"""
 PARCELS = Path(tempfile.gettempdir()) / "phi3-lora-studio"
 
 

@@ -111,7 +111,8 @@ def visitors(browser):
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}))
         contexts[-1].set_default_timeout(PATIENCE)
         # Gradio's frame around a Space asks huggingface.co about it, and Google for fonts.
-        contexts[-1].route(lambda url: urlsplit(url).hostname != "127.0.0.1", lambda route: route.abort())
+        here = ("127.0.0.1", "localhost")
+        contexts[-1].route(lambda url: urlsplit(url).hostname not in here, lambda route: route.abort())
         return contexts[-1]
 
     yield one

@@ -130,6 +130,9 @@ class _Exchange(BaseHTTPRequestHandler):
             return self._userinfo(address.path)
         if address.path == "/oauth/authorize":
             return self._authorize(asked)
+        if address.path == "/around":  # as a Space's page on the same site frames the app
+            frame = f'<iframe src="{html.escape(asked["app"])}" width="1200" height="800"></iframe>'
+            return self._send(frame.encode(), "text/html; charset=utf-8")
         return self._json({"error": "not_found"}, 404)
 
     def do_POST(self) -> None:

@@ -3,7 +3,7 @@
 import threading
 import time
 from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import yaml
@@ -272,6 +272,24 @@ def test_who_refuses_is_back_on_the_page_with_the_run_and_nobody_is_signed_in(sp
     expect(page.locator("#sign-in")).to_be_visible()
     expect(page.locator(".run-heading")).to_contain_text("mine")
     assert parse_qs(urlsplit(page.url).query) == {"run": [run.id], "key": [key]}
+
+
+@pytest.mark.slow
+def test_a_page_in_a_frame_that_is_denied_storage_works_and_signs_in_in_a_tab_of_its_own(space, provider, visitors):
+    key = new_key()
+    run = ended_run(space.home, "framed", key)
+    visitor = visitors()
+    page = visitor.new_page()
+    app = quote(f"{space.address}?run={run.id}&key={key}", safe="")
+    page.goto(f"{provider.address.replace('127.0.0.1', 'localhost')}/around?app={app}")  # another site, to a browser
+    frame = page.frame_locator("iframe")
+    expect(frame.locator(".run-heading")).to_contain_text("framed")
+    with visitor.expect_page() as tab:
+        frame.locator("#sign-in").click()
+    tab.value.get_by_role("link", name="ada", exact=True).click()
+    expect(tab.value.locator("#who")).to_contain_text("ada")
+    expect(tab.value.locator(".run-heading")).to_contain_text("framed")
+    assert Runs(space.home).get(run.id).owner == ADA
 
 
 @pytest.mark.slow

@@ -67,6 +67,17 @@ def test_a_run_that_waits_for_a_gpu_says_why_and_what_to_do(staged):
     assert "after step 20. Your GPU time is used up. Come back in 3:22:11." in run_view.outcome(seen(staged))
 
 
+def test_a_run_that_is_shown_to_others_offers_to_be_taken_back(staged):
+    with gr.Blocks():
+        panel = run_panel.build()
+    staged.begin()
+    assert panel.show(staged.run, run_panel.Standing())[panel.share] == theme.SHARE_RUN
+    key = staged.run.share()
+    changes = panel.show(staged.run, run_panel.Standing())
+    assert changes[panel.share] == theme.UNSHARE_RUN != theme.SHARE_RUN
+    assert key in changes[panel.link]
+
+
 def test_turns_of_a_gpu_are_shown_as_one_run_by_the_page_that_takes_them(staged):
     with gr.Blocks():
         panel = run_panel.build()
