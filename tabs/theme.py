@@ -158,8 +158,8 @@ KEPT_ON_THIS_MACHINE = ("Runs, the conversations that they learned from, and ada
 KEPT_FOR_A_WHILE = ("Your runs, the conversations that they learned from, and their adapters are kept for {days} days "
                     "after they last changed, or until this Space restarts. Only who has a run's link, as it stands in "
                     "your address bar, sees it. Download what you want to keep.")
-KEPT_BY_NAME = ("What belongs to your name stays until you delete it or the Space restarts, and you alone see it when you "
-                "are signed in, without a link.")
+KEPT_BY_NAME = ("What belongs to your name stays until you delete it or the Space restarts, and you alone see it "
+                "when you are signed in, without a link.")
 SHARE_RUN = "Let others look at this run"
 UNSHARE_RUN = "Stop showing it to others"
 SHARED_LINK = "Whoever has this link sees this page, and can change nothing"
