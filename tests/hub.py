@@ -142,6 +142,7 @@ class TestHub:
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.page = MOST_PER_PAGE
+        self.next_page_at = ""  # another address that listings send on to
         self.lock = threading.RLock()
 
     def token(self, account: str, role: Literal["read", "write", "contribute-repos"] = "write",

@@ -342,7 +342,8 @@ class _Exchange(BaseHTTPRequestHandler):
         size = min(int(self.query.get("limit", [MOST_PER_PAGE])[0]), self.hub.page)
         start = int(self.query.get("cursor", ["0"])[0])
         more = urlencode({**self.query, "cursor": [start + size]}, doseq=True)
-        link = {"Link": f'<{self.hub.address}/api/models?{more}>; rel="next"'} if start + size < len(shown) else {}
+        next_page = f"{self.hub.next_page_at or self.hub.address}/api/models?{more}"
+        link = {"Link": f'<{next_page}>; rel="next"'} if start + size < len(shown) else {}
         self._json([self._info(one, one.head) for one in shown[start:start + size]], headers=link)
 
     def model(self, repo: str, rev: str = "main") -> None:

@@ -20,7 +20,7 @@ from adapters.publish import Published, parcel, publish, publishing
 from phi3.models import EMBEDDED, PHI3_MINI, base_facts
 from tests.adapter_folder import write_random
 from tests.files import ROOT
-from tests.hub_server import address_of_nobody
+from tests.hub_server import address_of_nobody, running_hub
 
 PIRATE = SHIPPED_FOLDER / "pirate"
 CARD = Card("---\nlibrary_name: peft\nlicense: mit\n---\n\n# captain\n")
@@ -374,6 +374,24 @@ def test_a_listing_is_followed_page_by_page_and_has_an_end(hub, test_hub):
     assert len([one for one in test_hub.requests if one.path.startswith("/api/models?")]) == 3
     test_hub.page = 1
     assert len(hub.find("bo/phi")) == 10, "ten pages are the most that are asked for"
+
+
+def test_a_listing_that_leads_to_another_address_is_not_followed_there(hub, test_hub, ada):
+    for number in range(3):
+        test_hub.repository(f"bo/a{number}", {"README.md": b"---\nlibrary_name: peft\nbase_model: bo/phi\n---"})
+    test_hub.page = 1
+    with running_hub() as elsewhere:
+        test_hub.next_page_at = elsewhere.address
+        assert len(hub.find("bo/phi", token=ada)) == 1 and elsewhere.requests == []
+        test_hub.next_page_at = test_hub.address + "1"
+        assert len(hub.find("bo/phi", token=ada)) == 1
+
+
+def test_a_listing_that_fails_is_said_so_at_once(hub, test_hub):
+    test_hub.fault("status", "GET", "/api/models", value=503, times=9)
+    with pytest.raises(ValueError, match="trouble of its own"):
+        hub.find(EMBEDDED)
+    assert len(test_hub.requests) == 1, "it was asked again"
 
 
 def test_a_listing_full_of_nonsense_is_passed_over(hub, test_hub, monkeypatch):
