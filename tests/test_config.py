@@ -45,7 +45,7 @@ def test_a_config_survives_its_yaml():
     ({"r": 1.5}, "r is 1.5, and must be a whole number."),
     ({"r": True}, "r is True, and must be a whole number."),
     ({"max_steps": 0}, "max_steps is 0, and would train nothing. Use -1 to train by epochs."),
-    ({"method": "full"}, "method is 'full', and must be one of: lora, qlora."),
+    ({"method": "full"}, "method is 'full', and must be one of: lora, qlora, loralib."),
     ({"bf16": "perhaps"}, "bf16 is 'perhaps', and must be true or false."),
     ({"lerning_rate": 1}, "There is no setting named lerning_rate. Did you mean learning_rate?"),
     ({"zzz": 1}, "There is no setting named zzz. See `python -m training run --help` for the list."),
