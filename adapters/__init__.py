@@ -1,1 +1,1 @@
-"""Keeps the adapters that were made or fetched."""
+"""Keeps, checks, converts, publishes and fetches adapters."""
