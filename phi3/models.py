@@ -208,6 +208,34 @@ def quantised(base: Base) -> Base:
     return replace(base, model=_unpacked(model).eval().requires_grad_(False), precision="nf4")
 
 
+def expanded(base: Base) -> Base:
+    """A 4-bit base with its weights made whole once, in the type that they are computed in: the numbers with which
+    bitsandbytes multiplies, which makes them anew in every pass. What isn't quantised is shared with the base.
+    """
+    import copy
+
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn import Linear4bit
+    from transformers import Phi3ForCausalLM
+
+    layers = {name: layer for name, layer in base.model.named_modules() if isinstance(layer, Linear4bit)}
+    weights = {name: value for name, value in base.model.state_dict().items()
+               if not any(name.startswith(f"{layer}.") for layer in layers)}
+    for name, layer in layers.items():
+        whole = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+        weights[f"{name}.weight"] = whole.to(layer.compute_dtype)
+    config = copy.deepcopy(base.model.config)
+    del config.quantization_config
+    with torch.device("meta"):
+        model = Phi3ForCausalLM(config)
+    model.load_state_dict(weights, assign=True)
+    model.model.rotary_emb = copy.deepcopy(base.model.model.rotary_emb)
+    model.generation_config = copy.deepcopy(base.model.generation_config)
+    precision: Precision = "bf16" if _compute(base.model.device.type) is torch.bfloat16 else "fp32"
+    return replace(base, model=model.eval().requires_grad_(False), precision=precision)
+
+
 def _unpacked(model: Phi3ForCausalLM) -> Phi3ForCausalLM:
     """Keep bitsandbytes from repacking 4-bit weights in place at the first evaluation on some CPUs.
 

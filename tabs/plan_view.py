@@ -64,7 +64,8 @@ def _warning(plan: Plan, way_out: str) -> str:
 def _behind(plan: Plan) -> str:
     batches = plan.batches
     padding = f"{batches.padded / max(batches.tokens, 1):.1f}"
-    work = [("Precision of the base", theme.PRECISIONS[plan.precision]), ("Attention", plan.attention),
+    held = theme.PRECISIONS[plan.precision] + (theme.MADE_WHOLE if plan.expanded else "")
+    work = [("Precision of the base", held), ("Attention", plan.attention),
             ("Gradient checkpointing", "on" if plan.gradient_checkpointing else "off"),
             ("Conversations in a step", f"{batches.examples_per_step:,}"),
             ("Times each is seen", f"{batches.epochs:.3g}"), ("Tokens in all", f"{batches.tokens:,}"),

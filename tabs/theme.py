@@ -118,6 +118,7 @@ PLAN_MEMORY = {"base": "Base", "adapter": "Adapter", "gradients": "Gradients", "
 PLAN_TIME = {"loading": "Loading", "training": "Training", "evaluation": "Held-out loss",
              "speaking": "Answers in between"}
 PRECISIONS = {"fp32": "32 bits", "bf16": "bfloat16", "nf4": "4 bits (NF4)"}
+MADE_WHOLE = ", made whole once"
 MORE_TRAINING = "More training settings"
 MORE_LORA = "More LoRA settings"
 CODE = "See the code"

@@ -5,7 +5,17 @@ import time
 
 import pytest
 
-from phi3.models import EMBEDDED, EMBEDDED_FOLDER, base_facts, chosen_base, load_base, load_tokenizer, shell_of
+from phi3.models import (
+    EMBEDDED,
+    EMBEDDED_FOLDER,
+    Base,
+    base_facts,
+    chosen_base,
+    expanded,
+    load_base,
+    load_tokenizer,
+    shell_of,
+)
 
 
 def test_a_folder_laid_out_like_the_public_one_loads_without_its_remote_code(small_base):
@@ -63,6 +73,30 @@ def test_an_evaluation_before_training_leaves_nf4s_gradients_right(small_base):
         return torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
 
     assert torch.equal(gradients(evaluate_first=True), gradients(evaluate_first=False))
+
+
+def test_four_bits_made_whole_once_give_the_same_logits_and_gradients(small_base):
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    base = load_base(str(small_base), "nf4")
+    before = {name: value.clone() for name, value in base.model.named_parameters()}
+    whole = expanded(base)
+    ids = torch.arange(40)[None]
+    assert whole.precision == "fp32" and not hasattr(whole.model.config, "quantization_config")
+    assert torch.allclose(whole.model(ids).logits, base.model(ids).logits, rtol=1e-5, atol=1e-6)
+    assert whole.model.lm_head.weight.data_ptr() == base.model.lm_head.weight.data_ptr()
+
+    def gradients(held: Base) -> torch.Tensor:
+        torch.manual_seed(0)
+        lora = LoraConfig(target_modules="all-linear", r=2, init_lora_weights=False, task_type="CAUSAL_LM")
+        model = get_peft_model(shell_of(held), lora)
+        model.train()(ids, labels=ids).loss.backward()
+        return torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+
+    cosine = torch.nn.functional.cosine_similarity(gradients(whole), gradients(base), dim=0)
+    assert cosine > 0.99999
+    assert all(torch.equal(value, before[name]) for name, value in base.model.named_parameters())
 
 
 @pytest.mark.parametrize(("kind", "said"), [

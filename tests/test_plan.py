@@ -49,8 +49,11 @@ def test_the_base_takes_what_it_takes_in_each_precision():
     plan = {method: make_plan(RunConfig(method=method, bf16=True), MINI, [100] * 80, [100] * 8, H200)
             for method in ("lora", "qlora")}
     assert plan["lora"].precision == "bf16" and plan["lora"].memory["base"] == 2 * 3_821_079_552
-    assert plan["qlora"].precision == "nf4"
-    assert 2.1 * GIBIBYTE < plan["qlora"].memory["base"] < 2.2 * GIBIBYTE
+    assert plan["qlora"].precision == "nf4" and plan["qlora"].expanded and not plan["lora"].expanded
+    assert plan["qlora"].memory == plan["lora"].memory and plan["qlora"].seconds == plan["lora"].seconds
+    on_a_small_card = make_plan(RunConfig(method="qlora", bf16=True), MINI, [100] * 80, [100] * 8, T4)
+    assert on_a_small_card.precision == "nf4" and not on_a_small_card.expanded
+    assert 2.1 * GIBIBYTE < on_a_small_card.memory["base"] < 2.2 * GIBIBYTE
     on_cpu = make_plan(RunConfig(bf16=True), MINI, [100] * 80, [], CPU)
     assert on_cpu.precision == "fp32" and on_cpu.memory["base"] == 4 * 3_821_079_552
 

@@ -67,6 +67,20 @@ def test_an_interrupted_run_ends_with_the_same_bytes(studio, method, after):
     assert studio.bytes_of(run.config.name) == wanted
 
 
+def test_a_base_held_in_four_bits_ends_with_the_same_bytes_too(studio, monkeypatch):
+    from training import plan
+    from training.train import Lease, run_lease
+
+    monkeypatch.setattr(plan, "EXPANDED_SHARE", 0.0)
+    straight, cut = (studio.run(name, method="qlora") for name in ("straight-4-bits", "cut-4-bits"))
+    run_lease(straight)
+    with pytest.raises(KeyboardInterrupt):
+        run_lease(Interrupted(cut.folder, 9), Lease(checkpoint_every=0))
+    run_lease(cut)
+    assert json.loads((cut.folder / "plan.json").read_text())["expanded"] is False
+    assert studio.bytes_of("cut-4-bits") == studio.bytes_of("straight-4-bits")
+
+
 def test_what_a_resume_has_undone_is_no_part_of_the_course(studio):
     from training.train import run_lease
 

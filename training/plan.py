@@ -43,6 +43,8 @@ PAGE = 4096
 TILE_COPIES = 5
 # Share of the machine's memory that a run may plan with: allocators leave gaps, and the page needs some too.
 USABLE_SHARE = 0.92
+# A 4-bit base is made whole once where the run then needs this share of what it may plan with, and else in every pass.
+EXPANDED_SHARE = 0.75
 # After memory ran out, and nobody said for want of how much, the next run is to need this share of it at most.
 CAUTION = 0.9
 
@@ -52,7 +54,7 @@ class Plan:
     """What will be done. `memory` is in bytes by term, `seconds` by part, `turns` only where a GPU is lent.
 
     `work` is that of all steps and `spoken` the tokens, times layers, that the model says in between: what a machine's
-    speed is learned from.
+    speed is learned from. `expanded`: the 4-bit base is made whole once, and trained on as LoRA's is.
     """
 
     precision: str
@@ -67,6 +69,7 @@ class Plan:
     work: Work
     spoken: int
     turns: Turns | None = None
+    expanded: bool = False
 
     @property
     def peak(self) -> int:
@@ -101,7 +104,13 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
         raise ValueError("No conversation is left to train on.")
     shape = Shape.of(base)
     batches = batches_of(config, train)
-    precision = "nf4" if config.method == "qlora" else "bf16" if config.bf16 and machine.kind != "cpu" else "fp32"
+    asked, available = config, int(_memory(machine) * USABLE_SHARE)
+    whole = replace(config, method="lora")
+    expanded = config.method == "qlora" and sum(
+        memory_of(whole, shape, precision_of(whole, machine), batches, machine).values()) < EXPANDED_SHARE * available
+    if expanded:
+        config = whole
+    precision = precision_of(config, machine)
     kept = block_bytes_per_token(config, shape, _width(precision, machine), machine, 0)
     work = training_work(config, shape, batches, mean_square(config, train), kept)
     looks, speed = looks_of(config, batches), measured or guessed_speed(machine)
@@ -112,9 +121,16 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     longest = (seconds["training"] / batches.steps) + (seconds["evaluation"] + seconds["speaking"]) / looks
     turns = turns_of(sum(seconds.values()), speed.load, longest, visit or Visit()) \
         if machine.kind == "zerogpu" else None
-    return Plan(precision, config.attn_implementation, config.gradient_checkpointing, batches,
+    return Plan(precision_of(asked, machine), config.attn_implementation, config.gradient_checkpointing, batches,
                 shape.lora_weights(config.r, adapted(config)), memory_of(config, shape, precision, batches, machine),
-                int(_memory(machine) * USABLE_SHARE), seconds, measured is not None, work, looks * spoken, turns)
+                available, seconds, measured is not None, work, looks * spoken, turns, expanded)
+
+
+def precision_of(config: RunConfig, machine: Machine) -> str:
+    """What the base is held in: "nf4", "bf16" or "fp32"."""
+    if config.method == "qlora":
+        return "nf4"
+    return "bf16" if config.bf16 and machine.kind != "cpu" else "fp32"
 
 
 def looks_of(config: RunConfig, batches: Batches) -> int:
@@ -298,8 +314,10 @@ def in_words(plan: Plan) -> list[str]:
     how = "measured" if plan.is_measured else "guessed"
     fits = "fits" if plan.fits else "does not fit"
     checkpointing = ", with gradient checkpointing" if plan.gradient_checkpointing else ""
+    made_whole = " made whole once" if plan.expanded else ""
     return [
-        f"{plan.precision} base, {plan.attention} attention{checkpointing}; {plan.trainable:,} weights are trained.",
+        f"{plan.precision} base{made_whole}, {plan.attention} attention{checkpointing}; {plan.trainable:,} weights are "
+        "trained.",
         f"{batches.steps:,} steps of {batches.examples_per_step} conversations, {batches.epochs:.2g} epochs: "
         f"{batches.tokens:,} tokens, {batches.padded:,} with padding.",
         f"Memory: {plan.peak / GIBIBYTE:.2f} GiB at most, and it {fits} into {plan.available / GIBIBYTE:.1f} GiB.",

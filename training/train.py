@@ -19,7 +19,7 @@ from adapters.check import check
 from adapters.library import Library
 from phi3.generate import Lane, Sampling, answer_all
 from phi3.machine import this_machine
-from phi3.models import Base, load_base, quantised, with_attention
+from phi3.models import Base, expanded, load_base, quantised, with_attention
 from phi3.template import Message
 from training import checkpoint, speed
 from training.config import RunConfig
@@ -84,10 +84,12 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     base = _base_of(run.config, resident)
     train, held = run.conversations()
     set_seed(run.config.seed)  # the adapter's own random start; TRL seeds only after it was made
+    plan_of = _planner(run, base)
+    plan = _planned(run, plan_of)
+    if plan.expanded:
+        base = expanded(base)
     trainer = _trainer(run, base)
     found, skipped = checkpoint.newest(run.folder / CHECKPOINTS)
-    plan_of = _planner(run, base, trainer)
-    plan = _planned(run, plan_of)
     _announce(run, base, trainer, plan, found, skipped)
     writer = _Writer(run, base, _prompts(held or train), trainer, lease)
     trainer.add_callback(writer)
@@ -113,11 +115,12 @@ def _base_of(config: RunConfig, resident: Base | None) -> Base:
     return with_attention(quantised(resident) if config.method == "qlora" else resident, config.attn_implementation)
 
 
-def _planner(run: Run, base: Base, trainer: SFTTrainer) -> Callable[[RunConfig], Plan]:
+def _planner(run: Run, base: Base) -> Callable[[RunConfig], Plan]:
     """What plans a run with these settings over the rows as they were tokenised."""
     machine = this_machine()
-    every = [[len(ids) for ids in rows["input_ids"]] if rows else []
-             for rows in (trainer.train_dataset, trainer.eval_dataset)]
+    every = [[len(row["input_ids"]) for row in rows] for rows in tokens_of(run, base.tokenizer)]
+    if not every[0]:
+        raise ValueError("No conversation has an answer within max_length, so there is nothing to train. Raise it.")
 
     def plan_of(config: RunConfig) -> Plan:
         train, held = ([min(length, config.max_length) for length in lengths] for lengths in every)
@@ -172,8 +175,6 @@ def _trainer(run: Run, base: Base) -> SFTTrainer:
             "per_device_eval_batch_size": asked["per_device_train_batch_size"], "disable_tqdm": True,
             "dataloader_pin_memory": on_card, "logging_first_step": True}
     arguments = SFTConfig(output_dir=str(run.folder / CHECKPOINTS), **{**asked, **ours})
-    if not train:
-        raise ValueError("No conversation has an answer within max_length, so there is nothing to train. Raise it.")
     rows = [Dataset.from_list(part) if part else None for part in (train, held)]
     trainer = _Resumable(method_of(run.config, base), args=arguments, train_dataset=rows[0], eval_dataset=rows[1],
                          processing_class=base.tokenizer)
