@@ -54,14 +54,14 @@ def build(studio: Studio, panel: ChatPanel, keys: gr.BrowserState, known: gr.Sta
 
 
 def _connect_looking(finder: FindPanel, studio: Studio) -> None:
-    def look(text: str, known: Known | None, request: gr.Request) -> Iterator[Changes]:
+    def look(text: str | None, known: Known | None, request: gr.Request) -> Iterator[Changes]:
         yield {finder.said: hub_view.said(theme.LOOKING_ON_HUB)}
         try:
-            known, found = looked(reach_of(studio, request), text, known)
+            known, found = looked(reach_of(studio, request), text or "", known)
         except ValueError as problem:
             yield {finder.said: hub_view.said(str(problem)), finder.rows: ""}
         else:
-            yield {finder.known: known, finder.said: hub_view.said(told(found, text)),
+            yield {finder.known: known, finder.said: hub_view.said(told(found, text or "")),
                    finder.rows: hub_view.rows(found)}
 
     gr.on([finder.fold.expand, finder.rows.submit, finder.text.submit], plainly(look), [finder.text, finder.known],

@@ -74,6 +74,7 @@ def build_for_run(studio: Studio, panel: RunPanel, keys: gr.BrowserState, known:
     """Draw it into the run's panel."""
     with panel.publish:
         drawn = _drawn(theme.TO_HUB, "publish")
+    panel.run_id.change(drawn.closed, outputs=drawn.outputs(), **FOLLOWING)
     _connect(drawn, _Asked(studio, panel.run_id, _of_run, keys, known))
 
 
@@ -83,15 +84,19 @@ def build_for_any(studio: Studio, keys: gr.BrowserState, known: gr.State) -> Non
         which = gr.Dropdown([], label=theme.WHICH_ADAPTER, allow_custom_value=True, visible=False,
                             elem_id="publish-which")
         none = theme.markup(elem_id="publish-none")
-        drawn = _drawn(theme.TO_HUB, "publish-any")
+        with gr.Column(visible=False) as inside:
+            drawn = _drawn(theme.TO_HUB, "publish-any")
 
-    def choices(kept: Any, request: gr.Request) -> Changes:
+    def choices(chosen: str | None, kept: Any, request: gr.Request) -> Changes:
         names = own_names(visitor_of(studio, request, kept).library)
-        return {which: gr.update(choices=names, value=names[0] if names else None, visible=bool(names)),
+        now = chosen if chosen in names else next(iter(names), None)
+        return {which: gr.update(choices=names, value=now, visible=bool(names)), inside: gr.update(visible=bool(names)),
                 none: "" if names else hub_view.said(theme.NOTHING_TO_PUBLISH),
-                drawn.fold: gr.update(visible=bool(names))}
+                **(drawn.closed() if now != chosen else {})}
 
-    fold.expand(plainly(choices), keys, [which, none, drawn.fold], **FOLLOWING)
+    fold.expand(plainly(choices), [which, keys], [which, none, inside, *drawn.outputs()], **FOLLOWING)
+    # Not whenever it changes: choices set it, too, and whoever was quick has opened the form by then.
+    which.input(drawn.closed, outputs=drawn.outputs(), **FOLLOWING)
     _connect(drawn, _Asked(studio, which, _of_library, keys, known))
 
 
@@ -161,7 +166,6 @@ class _Asked:
 
 
 def _connect(panel: PublishPanel, asked: _Asked) -> None:
-    asked.which.change(panel.closed, outputs=panel.outputs(), **FOLLOWING)
     _connect_form(panel, asked)
     _connect_sending(panel, asked)
 
@@ -210,7 +214,7 @@ def _looked(panel: PublishPanel, reach: Reach, adapter: Adapter, known: Known | 
     changes: Changes = {panel.lead: words, panel.own: gr.update(visible=shown.are_own),
                         panel.examples: hub_view.examples(_chosen(shown, form["own"]))}
     try:
-        repository = repository_name(form["name"], known.account.name if known and known.account else "")
+        repository = repository_name(form["name"] or "", known.account.name if known and known.account else "")
         made = made_card(reach, adapter, repository, form)
         return {**changes, panel.note: stands(reach, repository, known), panel.card: hub_view.card(made)}
     except ValueError as problem:
@@ -277,7 +281,7 @@ def sent(reach: Reach, adapter: Adapter, known: Known | None, form: dict[str, An
     if not reach.token:
         raise ValueError(theme.SIGN_IN_TO_PUBLISH)
     account = reach.acquainted(known).account
-    repository = repository_name(form["name"], account.name if account else "")
+    repository = repository_name(form["name"] or "", account.name if account else "")
     card = made_card(reach, adapter, repository, form)
     return publishing(reach.hub, adapter.folder, repository, reach.token, card, form["private"])
 
