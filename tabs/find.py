@@ -85,11 +85,11 @@ def told(found: list[Found], text: str) -> str:
 def _connect_taking(finder: FindPanel, panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> None:
     """A row's adapter is fetched; then it is put among the lanes as they are by then."""
     def take(kept: Any, request: gr.Request, row: gr.EventData) -> Iterator[Changes]:
-        repository, revision = str(row.repository), str(row.revision) or None
+        repository, revision = str(row.repository), str(row.revision)
         yield {finder.brought: "", finder.said: hub_view.said(theme.FETCHING.format(name=repository))}
         reach = reach_of(studio, request, kept)
         try:
-            adapter = reach.bring(repository, revision=revision, update=True)
+            adapter = reach.bring(f"{repository}@{revision}" if revision else repository, update=True)
         except ValueError as problem:
             yield {finder.said: hub_view.problem(str(problem))}
         else:

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from adapters.card import APP_TAG, base_tag
 from adapters.files import WEIGHTS
 from adapters.library import SHIPPED_FOLDER, Library
+from phi3.models import EMBEDDED
 from tabs import theme
 from tests.browser import answered, ask, running_app, to_chat
 from tests.hub import TestHub, Token
@@ -275,7 +277,7 @@ def test_what_the_hub_adds_fits_every_screen_and_every_finger(first, browser, wi
 
 def _files():
     """An adapter of the embedded base as somebody else published it."""
-    card = "---\nlibrary_name: peft\nlicense: mit\ntags:\n- phi-3-lora-studio\n- base-phi-3-tiny\n---\n"
-    yield "README.md", card.encode()
+    tags = f"- {APP_TAG}\n- {base_tag(EMBEDDED)}\n"
+    yield "README.md", f"---\nlibrary_name: peft\nlicense: mit\ntags:\n{tags}---\n".encode()
     for name in ("adapter_config.json", WEIGHTS):
         yield name, (SHIPPED_FOLDER / "pirate" / name).read_bytes()
