@@ -104,7 +104,7 @@ def test_a_reach_never_shows_its_token(space):
     assert "a-token" not in repr(reach.visitor) and "a-token" not in str(dataclasses.asdict(Known()))
 
 
-# ---- Who is asked, and how soon one knows that nobody answers ---------------------------------------------------------
+# ---- Who is asked, and how soon one knows that nobody answers --------------------------------------------------------
 
 
 def test_the_account_is_asked_once_for_a_page(own, test_hub):
