@@ -322,5 +322,5 @@ def test_on_ones_own_machine_the_hub_is_asked_for_the_tokens_owner_only_on_a_cli
         del provider.tokens["a-token-of-the-tests"]
         page.reload()
         page.locator("#whose").click()
-        expect(page.get_by_text("doesn't take this machine's token")).to_be_visible()
+        expect(page.get_by_text("doesn't take this token")).to_be_visible()
         assert b"a-token-of-the-tests" not in everything_kept(app)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from adapters.library import Library
+from phi3.machine import this_machine
 from tests.conftest import ROOT
 from training import lease
 from training.config import RunConfig
@@ -60,6 +61,9 @@ def test_a_run_tells_its_story_and_leaves_an_adapter(make_run, home, method, sma
     adapter = Library(home).get("mine")
     assert str(adapter.folder) == end["folder"] and end["adapter"] == "mine"
     assert adapter.provenance["run"] == run.id and adapter.provenance["data"]["train"] == 36
+    steps = [[event.step, event.values["loss"]] for event in run.events() if event.type == "step"]
+    assert adapter.provenance["losses"]["train"] == steps and len(adapter.provenance["losses"]["held_out"]) > 1
+    assert adapter.provenance["hardware"] == this_machine().hardware()
 
 
 def test_only_lora_weights_are_saved_and_stock_peft_loads_them_with_equal_logits(make_run, home, small_base):
