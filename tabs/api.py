@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from tabs import form, openings
+from tabs import afar, form, openings
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import Visitor, visitor_of
@@ -61,7 +61,8 @@ class _Calls:
         /lease with both until it says that the run doesn't go on.
         """
         visitor, data = visitor_of(self.studio, request), self._data(example, text, file)
-        visitor, run = openings.begin_run(visitor, self._config(settings), data)
+        token = afar.hub_token(self.studio, request)
+        visitor, run = openings.begin_run(visitor, self._config(settings), data, token)
         openings.begin(self.studio, run)
         return {**self._standing(run), "key": dict(visitor.keys).get(run.id, "")}
 

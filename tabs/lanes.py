@@ -164,7 +164,7 @@ def sampling_of(values: Mapping[str, float | None]) -> Sampling:
 
 
 def _folder_of(adapter: str, library: Library) -> str | None:
-    return None if adapter == theme.BASE_NAME else str(library.get(adapter).folder)
+    return None if adapter == theme.BASE_NAME else str(library.use(adapter).folder)
 
 
 def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from tabs import code_view, data, form, keeping, openings, plan_view, run_panel, run_view, theme, turns
+from tabs import afar, code_view, data, form, keeping, openings, plan_view, run_panel, run_view, theme, turns
 from tabs.openings import QUIETLY, Changes, Openings, begin_run
 from tabs.plainly import plainly
 from tabs.studio import Studio
@@ -48,6 +48,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState) -> TrainTab:
     """Draw the tab where this is called, and connect it."""
     setup = _setup(studio)
     panel = run_panel.build()
+    kept_afar = afar.build(studio)
     with gr.Column(elem_classes="card past"):
         theme.markup(f"<h2>{theme.PAST_RUNS}</h2>")
         past = theme.markup(elem_id="past-runs")
@@ -59,6 +60,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState) -> TrainTab:
     _connect_start(setup, runs)
     openings.connect(runs, page)
     keeping.connect(runs)
+    afar.connect(kept_afar, runs, page)
     turns.connect(panel, studio, keys)
     return TrainTab(panel.compare, panel.run_id)
 
@@ -155,7 +157,8 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
 
     def start(keys: Any, request: gr.Request, **values: Any) -> Changes:
         chosen = data.chosen_data(**{name: values.pop(name) for name in setup.data.inputs()})
-        return runs.begun(*begin_run(visitor_of(studio, request, keys), _asked(studio, values), chosen))
+        visitor, token = visitor_of(studio, request, keys), afar.hub_token(studio, request)
+        return runs.begun(*begin_run(visitor, _asked(studio, values), chosen, token))
 
     inputs = {**setup.data.inputs(), **setup.form, "keys": runs.keys}
     setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)

@@ -134,6 +134,13 @@ def signed_in_name(request: gr.Request | None) -> str:
     return signed_in["userinfo"]["preferred_username"]
 
 
+def token_of(request: gr.Request | None) -> str:
+    """The token of whoever is signed in, for the time of this request; empty for everybody else. Never kept or told."""
+    if not signed_in_name(request):
+        return ""
+    return request.request.scope["session"]["oauth_info"]["access_token"]
+
+
 def keys_state(studio: Studio) -> gr.BrowserState:
     """The part of the page that holds the keys, from visit to visit."""
     return gr.BrowserState(storage_key="phi3-lora-studio-keys", secret=studio.browser_secret())

@@ -90,8 +90,13 @@ def _help(setting: Setting) -> str:
 
 
 def _run(asked: argparse.Namespace) -> int:
+    from huggingface_hub import get_token
+
+    from training.start import start_of
+
     config, rows = _asked_for(asked)
-    run = Runs(studio_home()).create(config, rows)
+    with start_of(config, get_token()) as (pinned, start):
+        run = Runs(studio_home()).create(pinned, rows, start=start)
     return _train_here(run, as_json="json" in asked)
 
 
