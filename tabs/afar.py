@@ -1,4 +1,4 @@
-"""Where a Space's disk is lost: a tick that keeps a run's checkpoints on the Hub, and kept runs that are brought back."""
+"""A Space's disk is lost: a tick that keeps a run's checkpoints on the Hub, and kept runs that are brought back."""
 
 from __future__ import annotations
 

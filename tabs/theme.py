@@ -172,9 +172,9 @@ QUEUED_NEXT = "It begins as soon as the run before it has ended."
 QUEUED_BEHIND = "{count} runs come before it."
 LEAVE_QUEUE = "Leave the queue"
 KEEP_AFAR = "Keep this run in a private repository of mine on the Hub"
-KEEP_AFAR_INFO = ("This Space forgets everything when it restarts; from there the run can go on. What travels: its newest "
-                  "checkpoint, its settings and events, and the conversations that it learns from, since going on needs "
-                  "them.")
+KEEP_AFAR_INFO = ("This Space forgets everything when it restarts; from there the run can go on. What travels: its "
+                  "newest checkpoint, its settings and events, and the conversations that it learns from, since going "
+                  "on needs them.")
 KEPT_AFAR = "Kept up to step {step} in {repository}, which only you can read. It stays there until you delete it."
 KEPT_AFAR_SOON = "It is kept with its next checkpoint."
 KEEPING_AFAR = "Sending the checkpoint of step {step} …"

@@ -289,7 +289,8 @@ def _settle_checkpoint(came: Path, written: Path, arrived: Arrived) -> None:
             settings_from(read_object(path))
         (written / name).parent.mkdir(exist_ok=True)
         path.rename(written / name)
-    state = trainer_state(came / TRAINER_STATE, arrived.step)
+    # A place for what the trainer notes of itself at its next checkpoint; it reads nothing there.
+    state = {**trainer_state(came / TRAINER_STATE, arrived.step), "stateful_callbacks": {"TrainerControl": {}}}
     (written / TRAINER_STATE).write_text(json.dumps(state), encoding="utf-8")
     write_state(came, written)
 
