@@ -224,7 +224,7 @@ def test_kept_runs_are_listed_for_their_owner_alone(kept, hub, test_hub, ada):
 def test_a_token_is_written_nowhere(kept, hub, test_hub, ada, elsewhere, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     bring_back(hub, kept.note.repository, ada, elsewhere)
-    test_hub.fault("status", "POST", "/commit/")
+    test_hub.fault("status", "GET", "/api/models/")
     with pytest.raises(ValueError, match="trouble of its own") as refusal:
         keep(hub, kept.run, "ada", ada)
     homes = (elsewhere.runs.home, kept.run.home)
