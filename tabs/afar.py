@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from huggingface_hub import get_token
 
 from adapters.hub import Hub
 from phi3.models import EMBEDDED
@@ -100,7 +99,7 @@ def _connect_keeping(part: Afar, runs: Openings) -> None:
         run = kept_by(visitor_of(studio, request, keys), run_id)
         if run is None or not due or not due_step(run, note_of(run)):
             return {part.due: due}
-        return {part.said: standing(sent(run, visitor_of(studio, request, keys), token_of(request)))}
+        return {part.said: standing(sent(run, visitor_of(studio, request, keys), token_of(studio, request)))}
 
     mine = [panel.run_id, runs.keys]
     panel.run_id.change(plainly(opened), mine, [part.card, part.tick, part.said, part.due], **FOLLOWING)
@@ -114,13 +113,13 @@ def _connect_bringing_back(part: Afar, runs: Openings, page: gr.Blocks) -> None:
     studio = runs.studio
 
     def listed(keys: Any, request: gr.Request) -> Changes:
-        visitor, token = visitor_of(studio, request, keys), token_of(request)
+        visitor, token = visitor_of(studio, request, keys), token_of(studio, request)
         if not visitor.name or not token:
             return {part.back: gr.update(visible=False)}
         return offered(part, kept_elsewhere(visitor, kept_runs(Hub(), visitor.name, token)))
 
     def bring(repository: str | None, keys: Any, request: gr.Request) -> Changes:
-        visitor, token = visitor_of(studio, request, keys), token_of(request)
+        visitor, token = visitor_of(studio, request, keys), token_of(studio, request)
         if not visitor.name or not token:
             raise ValueError(theme.SIGN_IN_TO_KEEP)
         run = brought_back(visitor, repository, token)
@@ -191,10 +190,3 @@ def standing(note: Note) -> str:
     if note.step:
         return f'<p class="muted">{escaped(theme.KEPT_AFAR.format(step=note.step, repository=note.repository))}</p>'
     return f'<p class="muted">{theme.KEPT_AFAR_SOON}</p>' if note.wanted else ""
-
-
-def hub_token(studio: Studio, request: gr.Request | None) -> str:
-    """The token that this request may use: the visitor's own where many come, and on one's own machine the one that
-    lies there; empty where there is none.
-    """
-    return token_of(request) if studio.many_visitors else get_token() or ""

@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from tabs import afar, form, openings
+from tabs import form, openings
 from tabs.plainly import plainly
 from tabs.studio import Studio
-from tabs.visitor import Visitor, visitor_of
+from tabs.visitor import Visitor, token_of, visitor_of
 from training.config import RunConfig
 from training.data import ChatData, example_names, lengths_of, make_report, read_data, read_text, split
 from training.plan import make_plan
@@ -61,7 +61,7 @@ class _Calls:
         /lease with both until it says that the run doesn't go on.
         """
         visitor, data = visitor_of(self.studio, request), self._data(example, text, file)
-        token = afar.hub_token(self.studio, request)
+        token = token_of(self.studio, request)
         visitor, run = openings.begin_run(visitor, self._config(settings), data, token)
         openings.begin(self.studio, run)
         return {**self._standing(run), "key": dict(visitor.keys).get(run.id, "")}

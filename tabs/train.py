@@ -13,7 +13,7 @@ from tabs.openings import QUIETLY, Changes, Openings, begin_run
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped
-from tabs.visitor import visitor_of
+from tabs.visitor import token_of, visitor_of
 from training.config import RunConfig
 from training.plan import Plan, made_to_fit, make_plan, one_change
 from training.quota import Visit
@@ -157,7 +157,7 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
 
     def start(keys: Any, request: gr.Request, **values: Any) -> Changes:
         chosen = data.chosen_data(**{name: values.pop(name) for name in setup.data.inputs()})
-        visitor, token = visitor_of(studio, request, keys), afar.hub_token(studio, request)
+        visitor, token = visitor_of(studio, request, keys), token_of(studio, request)
         return runs.begun(*begin_run(visitor, _asked(studio, values), chosen, token))
 
     inputs = {**setup.data.inputs(), **setup.form, "keys": runs.keys}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from huggingface_hub import get_token
 
 from adapters.library import Library
 from tabs.studio import Studio
@@ -134,11 +135,14 @@ def signed_in_name(request: gr.Request | None) -> str:
     return signed_in["userinfo"]["preferred_username"]
 
 
-def token_of(request: gr.Request | None) -> str:
-    """The token of whoever is signed in, for the time of this request; empty for everybody else. Never kept or told."""
-    if not signed_in_name(request):
-        return ""
-    return request.request.scope["session"]["oauth_info"]["access_token"]
+def token_of(studio: Studio, request: gr.Request | None) -> str:
+    """The token with which the Hub may be asked in this request: of whoever is signed in, and on one's own machine the
+    one that lies there, but for no page elsewhere; empty where there is none. Never kept or told.
+    """
+    if studio.many_visitors or studio.signs_in:
+        return request.request.scope["session"]["oauth_info"]["access_token"] if signed_in_name(request) else ""
+    is_elsewhere = request is not None and request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return "" if is_elsewhere else get_token() or ""
 
 
 def keys_state(studio: Studio) -> gr.BrowserState:

@@ -381,12 +381,14 @@ def signed_in(token, name="ada"):
     return request
 
 
-def test_a_token_counts_only_where_the_sign_in_does(ada):
-    assert token_of(signed_in(ada)) == ada
-    assert token_of(NOBODY) == token_of(None) == ""
+def test_a_token_counts_only_where_the_sign_in_does(studio, ada, monkeypatch):
     other_page = signed_in(ada)
     other_page.headers["sec-fetch-site"] = "cross-site"
-    assert token_of(other_page) == ""
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_machine")
+    assert token_of(studio, signed_in(ada)) == ada
+    assert token_of(studio, NOBODY) == token_of(studio, None) == token_of(studio, other_page) == ""
+    own = replace(studio, many_visitors=False, signs_in=False)
+    assert token_of(own, NOBODY) == "hf_of_the_machine" and token_of(own, other_page) == ""
 
 
 def test_a_run_is_kept_when_its_owner_wants_it_and_comes_back_as_theirs(studio, kept, ada, small_base):
