@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adapters.cache import make_room
 from adapters.check import Verdict, demand
+from adapters.disclosure import public_base
 from adapters.files import CONFIG, WEIGHTS, printable, read_object, wanted
 from adapters.hub import SECONDS_OF_SILENCE, Hub, checked_token, repository_name
 from adapters.hub_refusals import plainly
@@ -100,7 +103,7 @@ def fetch(hub: Hub, wish: Wish, library: Library, facts: BaseFacts, token: str |
     ValueError with a sentence where it is missing, renamed, gated, no adapter, not safe or not for this base, where the
     name is taken here, or the Hub can't be reached; nothing is left behind then.
     """
-    there = _there(hub, wish, token)
+    there = repository_at(hub, wish.repository, token, wish.revision)
     name = checked_name(wish.name or wish.repository.split("/")[1][:64].rstrip("."))
     older = _older(library, name, wish.repository, hub.address)
     if older is not None and not wish.update:
@@ -111,23 +114,40 @@ def fetch(hub: Hub, wish: Wish, library: Library, facts: BaseFacts, token: str |
     wanted(sizes)
     _small_enough(wish, sizes[WEIGHTS])
     library.folder.mkdir(parents=True, exist_ok=True)
+    make_room(library.folder, sizes[CONFIG] + sizes[WEIGHTS], wish.owner)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=library.folder, ignore_cleanup_errors=True) as folder:
         arrived, verdict = _arrived(hub, there, Path(folder), facts, token)
-        provenance = {"hub": {"repository": wish.repository, "revision": there.sha, "address": hub.address}}
-        adapter = library.put(name, arrived, provenance, wish.owner)
+        adapter = library.put(name, arrived, _provenance(hub, there, wish), wish.owner)
     return Fetched(adapter, there.sha, there.sha, is_new=True, warnings=verdict.warnings)
 
 
-def _there(hub: Hub, wish: Wish, token: str | None) -> Any:
-    """The repository at the wished revision; ValueError where it isn't there under that name."""
-    with plainly(hub.address, wish.repository):
-        info = hub.api().model_info(wish.repository, revision=wish.revision, files_metadata=True,
+@contextmanager
+def lent(hub: Hub, wish: Wish, facts: BaseFacts, token: str | None = None) -> Iterator[Adapter]:
+    """An adapter of the Hub's for as long as the context lasts, pinned and checked as `fetch` does it, in no library.
+
+    Its provenance names repository and commit. ValueError as `fetch` raises it.
+    """
+    there = repository_at(hub, wish.repository, token, wish.revision)
+    wanted({one.rfilename: one.size if isinstance(one.size, int) else 0 for one in there.siblings or []})
+    with tempfile.TemporaryDirectory(prefix="adapter-", ignore_cleanup_errors=True) as folder:
+        arrived, verdict = _arrived(hub, there, Path(folder), facts, token)
+        # A base that is a folder is named by its last name alone where others can read it.
+        base = facts.id if verdict.base in (None, public_base(facts.id)) else verdict.base
+        yield Adapter(wish.repository, arrived, base, shipped=False, provenance=_provenance(hub, there, wish))
+
+
+def repository_at(hub: Hub, repository: str, token: str | None, revision: str | None = None) -> Any:
+    """huggingface_hub's ModelInfo of a repository at a revision, with its files' sizes and its commit in `sha`;
+    ValueError where it isn't there under that name.
+    """
+    with plainly(hub.address, repository):
+        info = hub.api().model_info(repository, revision=revision, files_metadata=True,
                                     token=checked_token(token) if token else False, timeout=SECONDS_OF_SILENCE)
-    if info.id.lower() != wish.repository.lower():
-        raise ValueError(f"{wish.repository} is called {printable(info.id, 120)} now. If that is the one you mean, "
+    if info.id.lower() != repository.lower():
+        raise ValueError(f"{repository} is called {printable(info.id, 120)} now. If that is the one you mean, "
                          "fetch it by its new name.")
     if not isinstance(info.sha, str) or not re.fullmatch(r"[0-9a-f]{40}", info.sha):
-        raise ValueError(f"{wish.repository} is empty. Choose another adapter.")
+        raise ValueError(f"{repository} is empty. Choose another one.")
     return info
 
 
@@ -135,6 +155,10 @@ def _small_enough(wish: Wish, size: int) -> None:
     if wish.most_bytes is not None and size > wish.most_bytes:
         raise ValueError(f"{wish.repository} has {size / 1e6:,.0f} MB, and {wish.most_bytes / 1e6:,.0f} MB are taken "
                          "here. Choose a smaller adapter, one of a lower rank.")
+
+
+def _provenance(hub: Hub, there: Any, wish: Wish) -> dict[str, Any]:
+    return {"hub": {"repository": wish.repository, "revision": there.sha, "address": hub.address}}
 
 
 def _older(library: Library, name: str, repository: str, address: str) -> Adapter | None:
@@ -175,7 +199,7 @@ def _as_it_is(older: Adapter, wish: Wish, newest: str) -> Fetched:
 def _arrived(hub: Hub, there: Any, folder: Path, facts: BaseFacts, token: str | None) -> tuple[Path, Verdict]:
     """The two files in a folder of their own, as the listing said they would be, and the verdict on them."""
     for name in (CONFIG, WEIGHTS):
-        _download(hub, there, name, folder / "arriving", token)
+        download(hub, there, name, folder / "arriving", token)
         if name == CONFIG:
             settings_from(read_object(folder / "arriving" / CONFIG))
     arrived = folder / "adapter"
@@ -185,7 +209,10 @@ def _arrived(hub: Hub, there: Any, folder: Path, facts: BaseFacts, token: str | 
     return arrived, demand(arrived, facts)
 
 
-def _download(hub: Hub, there: Any, name: str, folder: Path, token: str | None) -> None:
+def download(hub: Hub, there: Any, name: str, folder: Path, token: str | None) -> None:
+    """One listed file of a repository, at the listing's commit, into a folder; ValueError where it arrives otherwise
+    than it was listed.
+    """
     from huggingface_hub import hf_hub_download
 
     listed = next(one for one in there.siblings if one.rfilename == name)

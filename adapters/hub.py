@@ -132,7 +132,7 @@ class Hub:
         asked += [({}, one) for one in (base, *siblings_of(base))]
         found: dict[str, Found] = {}
         for more, made_for in asked:
-            for row in self._listed({"filter": marks_of(made_for), "search": text.strip()[:100], **more}, token, most):
+            for row in self.listed({"filter": marks_of(made_for), "search": text.strip()[:100], **more}, token, most):
                 one = _found(row, made_for, account, made_for != base)
                 if one is not None and len(found) < most:
                     found.setdefault(one.repository, one)
@@ -146,7 +146,7 @@ class Hub:
         get_session().timeout = SECONDS_OF_SILENCE
         return HfApi(endpoint=self.address, token=False)
 
-    def _listed(self, asked: Mapping[str, Any], token: str | None, most: int) -> Iterator[dict[str, Any]]:
+    def listed(self, asked: Mapping[str, Any], token: str | None, most: int) -> Iterator[dict[str, Any]]:
         """Rows of the Hub's list of models, page by page. `HfApi.list_models` would try six times for half a minute."""
         from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 

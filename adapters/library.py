@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # The owner of what is trained on one's own machine, and where an adapter's owner is written.
 LOCAL = "local"
 OWNER = "owner"
+# Touched whenever a lane asks for the adapter: see adapters/cache.py.
+USED = "used"
 # Words that lanes and command lines use for "no adapter"; Windows and dot files are kept out by the pattern.
 _TAKEN = ("base", "none")
 
@@ -76,6 +79,14 @@ class Library:
                     return _read(folder, shipped)
         known = ", ".join(self.names()) or "none yet"
         raise ValueError(f"There is no adapter named {name}. Adapters here: {known}.")
+
+    def use(self, name: str) -> Adapter:
+        """The same for a lane that answers with it: when that was is noted, so that what is in use stays here."""
+        adapter = self.get(name)
+        if not adapter.shipped:
+            with suppress(OSError):  # a disk that is full keeps nobody from talking
+                (adapter.folder / USED).touch()
+        return adapter
 
     def has(self, name: str) -> bool:
         """Whether the name is taken."""
@@ -193,12 +204,12 @@ def _made_at(folder: Path) -> float:
 
 
 def _read(folder: Path, shipped: bool) -> Adapter:
-    base = _object_in(folder / CONFIG).get("base_model_name_or_path")
+    base = object_in(folder / CONFIG).get("base_model_name_or_path")
     return Adapter(folder.name.split("@")[0], folder, base if isinstance(base, str) and base else EMBEDDED, shipped,
-                   _object_in(folder / PROVENANCE))
+                   object_in(folder / PROVENANCE))
 
 
-def _object_in(path: Path) -> dict[str, Any]:
+def object_in(path: Path) -> dict[str, Any]:
     """What a file says, or nothing: one damaged adapter must not hide the others, and `check` says what is wrong."""
     try:
         return read_object(path) if path.is_file() else {}

@@ -15,7 +15,6 @@ from adapters.library import Adapter
 from tabs import theme
 from tabs.studio import Studio
 from tabs.visitor import Keys, Visitor, token_of, visitor_of
-from training.config import RunConfig
 
 MEBIBYTE = 1024**2
 LONGEST_NAME = 300
@@ -81,12 +80,6 @@ class Reach:
             if not self.hub.is_reachable():
                 raise ValueError(theme.HUB_AWAY)
         return bring(self.hub, wish, library, self.visitor.studio.facts, self.token or None)
-
-    def started_from_here(self, config: RunConfig) -> RunConfig:
-        """The same settings, where they start from an adapter on the Hub with its name here."""
-        if not is_on_a_hub(config.start_from):
-            return config
-        return RunConfig.from_settings({**config.settings(), "start_from": self.bring(config.start_from).name})
 
 
 def reach_of(studio: Studio, request: gr.Request | None, keys: Any = None) -> Reach:

@@ -191,7 +191,7 @@ def sampling_of(values: Mapping[str, float | None]) -> Sampling:
 
 
 def _folder_of(adapter: str, library: Library) -> str | None:
-    return None if adapter == theme.BASE_NAME else str(here(adapter, library).folder)
+    return None if adapter == theme.BASE_NAME else str(library.use(here(adapter, library).name).folder)
 
 
 def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:

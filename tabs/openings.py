@@ -16,6 +16,7 @@ from tabs.visitor import Visitor, visitor_of
 from training.config import RunConfig
 from training.data import ChatData
 from training.run import Run
+from training.start import start_of
 
 Changes = dict[Component, Any]
 QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
@@ -66,16 +67,18 @@ class Openings:
                 **self.panel.show(run, run_panel.Standing.of(self.studio, visitor, run))}
 
 
-def begin_run(visitor: Visitor, config: RunConfig, data: ChatData) -> tuple[Visitor, Run]:
-    """A new run of this visitor, who is its owner from now on: the visitor with its key, and the run.
+def begin_run(visitor: Visitor, config: RunConfig, data: ChatData, token: str = "") -> tuple[Visitor, Run]:
+    """A new run of this visitor, who is its owner from now on: the visitor with its key, and the run. An adapter of the
+    Hub's that it starts from is fetched with this token, or without one.
 
-    ValueError where a limit forbids it.
+    ValueError where a limit forbids it, or where that adapter can't be used.
     """
     studio = visitor.studio
     visitor.limits.check_run(config, data, visitor.runs(), studio.runs)
     owner, key = visitor.new_owner()
     beside = studio.is_lent(config.base)
-    run = studio.runs.create(config, data, owner, visitor.owners, waits=not beside, beside=beside)
+    with start_of(config, token or None) as (config, start):
+        run = studio.runs.create(config, data, owner, visitor.owners, not beside, beside, start)
     return visitor.holding(run.id, key), run
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from tabs import code_view, data, form, keeping, openings, plan_view, publish, run_panel, run_view, theme, turns
-from tabs.hub import reach_of
+from tabs import afar, code_view, data, form, keeping, openings, plan_view, publish, run_panel, run_view, theme, turns
 from tabs.openings import QUIETLY, Changes, Openings, begin_run
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped
+from tabs.visitor import token_of, visitor_of
 from training.config import RunConfig
 from training.plan import Plan, made_to_fit, make_plan, one_change
 from training.quota import Visit
@@ -48,6 +48,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.Stat
     """Draw the tab where this is called, and connect it."""
     setup = _setup(studio)
     panel = run_panel.build()
+    kept_afar = afar.build(studio)
     with gr.Column(elem_classes="card past"):
         theme.markup(f"<h2>{theme.PAST_RUNS}</h2>")
         past = theme.markup(elem_id="past-runs")
@@ -60,6 +61,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.Stat
     openings.connect(runs, page)
     keeping.connect(runs)
     publish.build_for_run(studio, panel, keys, known)
+    afar.connect(kept_afar, runs, page)
     turns.connect(panel, studio, keys)
     return TrainTab(panel.compare, panel.run_id)
 
@@ -156,8 +158,8 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
 
     def start(keys: Any, request: gr.Request, **values: Any) -> Changes:
         chosen = data.chosen_data(**{name: values.pop(name) for name in setup.data.inputs()})
-        reach = reach_of(studio, request, keys)
-        return runs.begun(*begin_run(reach.visitor, reach.started_from_here(_asked(studio, values)), chosen))
+        visitor, token = visitor_of(studio, request, keys), token_of(studio, request)
+        return runs.begun(*begin_run(visitor, _asked(studio, values), chosen, token))
 
     inputs = {**setup.data.inputs(), **setup.form, "keys": runs.keys}
     setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)

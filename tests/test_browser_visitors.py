@@ -33,7 +33,7 @@ def opened(visitor, app, query=""):
     return page
 
 
-def begin(page, name, steps=None):
+def begin(page, name, steps=None, address=r"run=.*key="):
     """Start a run on a few pasted rows."""
     page.locator("#source").get_by_text("Your own").click()
     page.locator("#paste textarea").fill(ROWS)
@@ -44,7 +44,7 @@ def begin(page, name, steps=None):
         page.locator("#setting-max_steps input").fill(str(steps))
         page.locator("#setting-max_steps input").press("Tab")
     page.locator("#start").click()
-    page.wait_for_url(re.compile(r"run=.*key="))
+    page.wait_for_url(re.compile(address))
 
 
 def test_a_closed_tab_and_a_restarted_app_lose_nothing(place, visitors):

@@ -26,7 +26,6 @@ from tabs.studio import Studio
 from tabs.visitor import FETCHED, token_of, visitor_of
 from tests.hub_server import address_of_nobody
 from tests.staged import StagedRun
-from training.config import RunConfig
 from training.limits import SECONDS_A_DAY, SHARED, sweep
 from training.owners import is_nobodys, owner_by_name
 from training.runs import Runs
@@ -190,14 +189,6 @@ def test_two_that_fetch_the_same_at_once_have_it_once(own, tmp_path):
     shutil.copytree(place, tmp_path / "arriving")
     library._settle(tmp_path / "arriving", place, provenance)
     assert library.has("mate") and not (tmp_path / "arriving").exists()
-
-
-def test_a_run_starts_from_an_adapter_on_the_hub(own, test_hub):
-    published_by(test_hub, "bo/mate")
-    reach = reach_of(own, NOBODY)
-    config = RunConfig.from_settings({"start_from": "bo/mate"})
-    assert reach.started_from_here(config).start_from == "mate"
-    assert reach.started_from_here(RunConfig()) == RunConfig()
 
 
 def test_who_has_no_name_sees_what_they_fetched_and_no_other_does(space, test_hub):

@@ -13,8 +13,6 @@ from adapters.library import SHIPPED_FOLDER, Library
 from chat.__main__ import _adapter as adapter_for_a_lane
 from phi3.models import EMBEDDED, base_facts
 from tests.conftest import ROOT
-from training.__main__ import _started_from_here as started_from_here
-from training.config import RunConfig
 
 QUICK = ["--max_steps", "3", "--eval_steps", "500", "--save_steps", "500", "--r", "4"]
 
@@ -133,11 +131,8 @@ def test_ctrl_c_stops_after_the_step_and_the_run_can_go_on(terminal, home, chats
 
 
 def test_a_name_on_the_hub_is_fetched_where_an_adapter_is_asked_for(home, test_hub):
-    for name in ("mate", "cook"):
-        test_hub.repository(f"bo/{name}", {one: (SHIPPED_FOLDER / "pirate" / one).read_bytes()
-                                           for one in (CONFIG, WEIGHTS)})
+    test_hub.repository("bo/mate", {one: (SHIPPED_FOLDER / "pirate" / one).read_bytes() for one in (CONFIG, WEIGHTS)})
     library = Library(home)
     assert adapter_for_a_lane(library, "bo/mate", base_facts(EMBEDDED)) == library.get("mate")
-    assert started_from_here(RunConfig(start_from="bo/cook")).start_from == "cook" and library.has("cook")
     with pytest.raises(ValueError, match="There is no bo/nobody on the Hub"):
         adapter_for_a_lane(library, "bo/nobody", base_facts(EMBEDDED))

@@ -36,6 +36,7 @@ class Limits:
     days_kept: int | None = None
     adapters_fetched: int | None = None
     adapter_mebibytes: int | None = None
+    kept_mebibytes: int | None = None   # of one run that is brought back from the Hub
     free_mebibytes: int = 500        # that must be left on the disk when a run begins
 
     def check_run(self, config: RunConfig, data: ChatData, own: Sequence[Run], runs: Runs) -> None:
@@ -57,6 +58,12 @@ class Limits:
         if self.steps is not None and steps > self.steps:
             raise ValueError(f"This run would make {steps:,} steps, and {self.steps:,} are allowed here. Choose fewer "
                              "epochs, or set max_steps.")
+
+    def check_kept(self, size: int) -> None:
+        """ValueError where a run that was kept on the Hub has more bytes than may be brought back."""
+        if self.kept_mebibytes is not None and size > self.kept_mebibytes * MEBIBYTE:
+            raise ValueError(f"The kept run has {size / MEBIBYTE:,.0f} MB, and {self.kept_mebibytes:,} MB may be "
+                             "brought back here. Duplicate this Space to go on with it.")
 
     def check_disk(self, home: Path) -> None:
         """ValueError where the disk has hardly any room left."""
@@ -97,7 +104,7 @@ class Limits:
 ONES_OWN = Limits(free_mebibytes=200)
 # A Space that many share.
 SHARED = Limits(runs_kept=12, runs_at_once=1, waiting=40, rows=20_000, upload_mebibytes=50, steps=3_000,
-                tokens_at_once=65_536, days_kept=7, adapters_fetched=20, adapter_mebibytes=1_024)
+                tokens_at_once=65_536, days_kept=7, adapters_fetched=20, adapter_mebibytes=1_024, kept_mebibytes=2_048)
 
 
 def sweep(runs: Runs, limits: Limits, now: float | None = None) -> list[str]:

@@ -8,7 +8,8 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ class Runs:
         self.folder = home / "runs"
 
     def create(self, config: RunConfig, data: ChatData, owner: str = LOCAL, owners: Owners = (),
-               waits: bool = False, beside: bool = False) -> Run:
+               waits: bool = False, beside: bool = False, start: Adapter | None = None) -> Run:
         """Make the folder of a new run, whole or not at all; its first event is `created`, or `queued` where it
         `waits` for its turn (training/queue.py gives it one). `owners` are all that its visitor is besides `owner`.
+        `start` is the adapter that `start_from` names on the Hub (training/start.py); by a name it is found here.
 
         ValueError where a run is going already, unless this one waits or goes `beside` others, as on GPUs that are
         lent; or where the adapter's name is taken.
@@ -44,24 +46,32 @@ class Runs:
             self._refuse_a_second()
         library = Library(self.home, {owner, *owners})
         config = self._named(config, data, library)
-        start = library.get(config.start_from) if config.start_from else None
+        if config.start_from and start is None:
+            start = library.get(config.start_from)
         config = _like(config, start) if start else config
         train, held = split(data, config.held_out, config.seed)
-        run_id = f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        with self.arriving(config.name) as (run, folder):
+            fill(folder, config, data, (train, held), owner)
+            if start:
+                _copy_start(start, folder / START)
+        run.append("queued" if waits else "created", rows=len(train), held_out=len(held), data=data.name)
+        return run
+
+    @contextmanager
+    def arriving(self, name: str) -> Iterator[tuple[Run, Path]]:
+        """A new run of this name, and the folder to fill for it, which is the run's when all went well; else nothing is
+        left behind.
+        """
+        run_id = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         self.folder.mkdir(parents=True, exist_ok=True)
         arriving = self.folder / f".{run_id}"
         arriving.mkdir()
         try:
-            _fill(arriving, config, data, train, held, owner)
-            if start:
-                _copy_start(start, arriving / START)
+            yield Run(self.folder / run_id), arriving
             arriving.rename(self.folder / run_id)
         except BaseException:
             shutil.rmtree(arriving, ignore_errors=True)
             raise
-        run = Run(self.folder / run_id)
-        run.append("queued" if waits else "created", rows=len(train), held_out=len(held), data=data.name)
-        return run
 
     def resume(self, run: Run, waits: bool = False, beside: bool = False, **more: Any) -> bool:
         """Make a run ready to go on, with more epochs or steps where these are given; whether there is more to do.
@@ -209,16 +219,19 @@ def _copy_start(start: Adapter, folder: Path) -> None:
     folder.mkdir()
     for name in ("adapter_config.json", WEIGHTS):
         shutil.copyfile(start.folder / name, folder / name)
-    about = {"name": start.name, "run": start.provenance.get("run"),
+    hub = start.provenance.get("hub")
+    about = {"name": start.name, "run": start.provenance.get("run"), **({"hub": hub} if isinstance(hub, dict) else {}),
              "sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()}
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def _fill(folder: Path, config: RunConfig, data: ChatData, train: Sequence[Conversation],
-          held: Sequence[Conversation], owner: str) -> None:
+def fill(folder: Path, config: RunConfig, data: ChatData, sides: tuple[Sequence[Conversation], Sequence[Conversation]],
+         owner: str) -> None:
+    """Write what every run begins with: rows, what is known of them, settings and owner. `sides`: train, held out."""
     import pyarrow
     import pyarrow.parquet as parquet
 
+    train, held = sides
     rows = [{"row": one.row, "held_out": side, "messages": list(one.messages)}
             for side, part in ((False, train), (True, held)) for one in part]
     parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "data.parquet")
