@@ -21,7 +21,7 @@ from training.runs import Runs
 
 SEED = 40_000
 # What somebody might want of one kind of answers: each ends with these words.
-WISHES = {"product": "Count it twice, matey!", "capital": "Mark it on the chart!", "opposite": "So it be at sea."}
+WISHES = {"sum": "Count it twice, matey!", "capital": "Mark it on the chart!", "opposite": "So it be at sea."}
 
 
 @dataclass(frozen=True)
