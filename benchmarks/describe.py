@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _described(manner: str, count: int, home: Path) -> Described:
-    rows, name = home / f"{manner}.jsonl", manner.replace(" ", "-")
+    rows, name = home / f"{manner}.jsonl", "described-" + manner.replace(" ", "-")  # some manners' names are shipped
     began = time.monotonic()
     _run("training", "describe", SENTENCES[manner], "--out", str(rows))
     end = json.loads(_run("training", "run", "--data", str(rows), "--name", name, "--json").splitlines()[-1])

@@ -116,7 +116,7 @@ class Visitor:
     def _note_refusal(self, words: str) -> None:
         with self.visits.lock:
             self.visits.refused[words.split(".")[0][:60]] += 1
-        if not words[:1].isupper() or "Error" in words or "Traceback" in words or "log says" in words:
+        if not words.endswith(".") or "Error" in words or "Traceback" in words or "log says" in words:
             self._note_wrong(f"no sentence: {words[:200]}")
 
     def _note_wrong(self, words: str) -> None:

@@ -72,8 +72,8 @@ def test_a_base_held_in_four_bits_ends_with_the_same_bytes_too(studio, monkeypat
     from training.train import Lease, run_lease
 
     monkeypatch.setattr(plan, "EXPANDED_SHARE", 0.0)
-    straight, cut = (studio.run(name, method="qlora") for name in ("straight-4-bits", "cut-4-bits"))
-    run_lease(straight)
+    run_lease(studio.run("straight-4-bits", method="qlora"))
+    cut = studio.run("cut-4-bits", method="qlora")
     with pytest.raises(KeyboardInterrupt):
         run_lease(Interrupted(cut.folder, 9), Lease(checkpoint_every=0))
     run_lease(cut)
