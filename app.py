@@ -100,8 +100,8 @@ def tidy_behind(studio: Studio) -> None:
     studio.queue.look()
     pause = threading.Event()
     while studio.many_visitors:
-        for run in sweep(studio.runs, studio.limits):
-            logging.getLogger("studio").info("The run %s was kept long enough", run)
+        for gone in sweep(studio.runs, studio.limits):
+            logging.getLogger("studio").info("%s was kept long enough", gone)
         pause.wait(SECONDS_BETWEEN_SWEEPS)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ _PAGE = re.compile(r"(?P<repository>[^@]+?)/(?:tree|blob|commit|resolve)/(?P<rev
 class Wish:
     """What to fetch, under which name here (unset: the repository's last), and for whom.
 
-    `update` replaces what was fetched from there before; without it that stays, at the revision that it has.
+    `update` replaces what was fetched from there before; without it that stays, at the revision that it has. Weights
+    of more than `most_bytes` are not taken, where this is set.
     """
 
     repository: str
@@ -34,6 +35,7 @@ class Wish:
     name: str = ""
     update: bool = False
     owner: str = LOCAL
+    most_bytes: int | None = None
 
     @classmethod
     def of(cls, text: str, **more: Any) -> Wish:
@@ -57,6 +59,37 @@ class Fetched:
     warnings: tuple[str, ...] = ()
 
 
+def is_on_a_hub(name: str) -> bool:
+    """Whether a name is a repository's or a page's: those of a library have no slash."""
+    return "/" in name
+
+
+def here(name: str, library: Library) -> Adapter:
+    """The adapter of a name that is here: the library's, or what was fetched from owner/name or a page's address.
+    ValueError where there is none; nothing is asked of the Hub.
+    """
+    if not is_on_a_hub(name):
+        return library.get(name)
+    wish = Wish.of(name)
+    found = _fetched_before(wish, library)
+    if found is None:
+        raise ValueError(f"{wish.repository} was not fetched from the Hub yet. Ask again, and it is.")
+    return found
+
+
+def bring(hub: Hub, wish: Wish, library: Library, facts: BaseFacts, token: str | None = None) -> Adapter:
+    """What a wish names, as it is here, else fetched under a name that is free here; ValueError as `fetch`.
+
+    What is here is asked of nobody: it is in its owner's library, and works without a network.
+    """
+    older = _fetched_before(wish, library, hub.address)
+    if older is not None and not wish.update:
+        return older
+    owner, last = (part[:64].rstrip(".") for part in wish.repository.split("/"))
+    name = older.name if older is not None else library.free(last, f"{owner}-{last}"[:64].rstrip("."))
+    return fetch(hub, replace(wish, name=name), library, facts, token).adapter
+
+
 def fetch(hub: Hub, wish: Wish, library: Library, facts: BaseFacts, token: str | None = None) -> Fetched:
     """Put an adapter of the Hub's into the library.
 
@@ -76,6 +109,7 @@ def fetch(hub: Hub, wish: Wish, library: Library, facts: BaseFacts, token: str |
         return Fetched(older, there.sha, there.sha, is_new=False)
     sizes = {one.rfilename: one.size if isinstance(one.size, int) else 0 for one in there.siblings or []}
     wanted(sizes)
+    _small_enough(wish, sizes[WEIGHTS])
     library.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=library.folder, ignore_cleanup_errors=True) as folder:
         arrived, verdict = _arrived(hub, there, Path(folder), facts, token)
@@ -97,6 +131,12 @@ def _there(hub: Hub, wish: Wish, token: str | None) -> Any:
     return info
 
 
+def _small_enough(wish: Wish, size: int) -> None:
+    if wish.most_bytes is not None and size > wish.most_bytes:
+        raise ValueError(f"{wish.repository} has {size / 1e6:,.0f} MB, and {wish.most_bytes / 1e6:,.0f} MB are taken "
+                         "here. Choose a smaller adapter, one of a lower rank.")
+
+
 def _older(library: Library, name: str, repository: str, address: str) -> Adapter | None:
     """What was fetched from there under this name before; ValueError where the name is another adapter's."""
     if not library.has(name):
@@ -106,6 +146,17 @@ def _older(library: Library, name: str, repository: str, address: str) -> Adapte
     if not older.shipped and (source.get("address"), source.get("repository")) == (address, repository):
         return older
     raise ValueError(f"There is another adapter named {name} here. Give this one another name.")
+
+
+def _fetched_before(wish: Wish, library: Library, address: str = "") -> Adapter | None:
+    """The newest that came from there (from the Hub at this address, where one is given) and is what is wished."""
+    for adapter in library.all():
+        source = _source(adapter)
+        is_there = str(source.get("repository")).lower() == wish.repository.lower() and (
+            not address or source.get("address") == address)
+        if is_there and (wish.update or str(source.get("revision")).startswith(wish.revision or "")):
+            return adapter
+    return None
 
 
 def _source(adapter: Adapter) -> Mapping[str, Any]:

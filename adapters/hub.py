@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,6 +71,25 @@ class Hub:
 
     def __init__(self, address: str | None = None) -> None:
         self.address = (address or os.environ.get("HF_ENDPOINT", "").strip() or PUBLIC_HUB).rstrip("/")
+
+    def is_reachable(self, seconds: float = 2.0) -> bool:
+        """Whether the Hub answers anything at all, known after this long: looking up a name has no limit of its own."""
+        answered: Future[bool] = Future()
+        threading.Thread(target=self._look, args=(answered, seconds), daemon=True).start()
+        try:
+            return answered.result(seconds)
+        except TimeoutError:
+            return False
+
+    def _look(self, answered: Future[bool], seconds: float) -> None:
+        from huggingface_hub.errors import HTTPError
+        from huggingface_hub.utils import get_session
+
+        try:
+            get_session().head(self.address, timeout=seconds)
+            answered.set_result(True)
+        except (HTTPError, OSError):
+            answered.set_result(False)
 
     def account(self, token: str) -> Account:
         """Whose token it is; ValueError where it is none or the Hub doesn't take it. Ask once, not at every key: the

@@ -57,7 +57,7 @@ def _add_publish(publish: argparse.ArgumentParser) -> None:
 def _publish(asked: argparse.Namespace) -> int:
     from adapters.publish import Published, publishing
 
-    adapter, hub = _adapter(asked.what), _hub()
+    adapter, hub = _adapter(asked.what), quiet_hub()
     if asked.preview:
         print(_card(asked, adapter, repository_name(asked.where or adapter.name, "you")).text)
         return 0
@@ -76,7 +76,7 @@ def _publish(asked: argparse.Namespace) -> int:
 
 
 def _find(asked: argparse.Namespace) -> int:
-    hub, token = _hub(), _own_token()
+    hub, token = quiet_hub(), own_token()
     account = hub.account(token) if token else None
     found = hub.find(_base(asked), asked.text, token, account)
     if asked.json:
@@ -98,7 +98,7 @@ def _fetch(asked: argparse.Namespace) -> int:
     from adapters.fetch import Wish, fetch
 
     wish = Wish.of(asked.what, name=asked.name, update=asked.update)
-    got = fetch(_hub(), wish, Library(studio_home()), base_facts(_base(asked)), _own_token())
+    got = fetch(quiet_hub(), wish, Library(studio_home()), base_facts(_base(asked)), own_token())
     told = {"name": got.adapter.name, "folder": str(got.adapter.folder), "base": got.adapter.base,
             "repository": wish.repository, "revision": got.revision, "newest": got.newest, "is_new": got.is_new,
             "warnings": list(got.warnings)}
@@ -141,7 +141,7 @@ def _base(asked: argparse.Namespace) -> str:
     return asked.base or chosen_base(this_machine().kind != "cpu")
 
 
-def _hub() -> Hub:
+def quiet_hub() -> Hub:
     """The Hub, without the library's progress bars and notices between the lines."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
@@ -149,7 +149,7 @@ def _hub() -> Hub:
     return Hub()
 
 
-def _own_token() -> str | None:
+def own_token() -> str | None:
     """The token of this machine's `hf auth login`, or HF_TOKEN."""
     from huggingface_hub import get_token
 
@@ -157,7 +157,7 @@ def _own_token() -> str | None:
 
 
 def _required_token(hub: Hub) -> str:
-    token = _own_token()
+    token = own_token()
     if not token:
         raise ValueError(f"Nobody is signed in to the Hub here. Make a token with write permission at {hub.address}"
                          "/settings/tokens, and give it to `hf auth login` or put it into HF_TOKEN.")

@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,12 +101,21 @@ class Library:
             (arriving / OWNER).write_text(owner, encoding="utf-8")
             if older:
                 older.folder.rename(leaving)
-            arriving.rename(self._place(name, owner))
+            self._settle(arriving, self._place(name, owner), provenance)
         except BaseException:
             shutil.rmtree(arriving, ignore_errors=True)
             raise
         shutil.rmtree(leaving, ignore_errors=True)
         return self.get(name)
+
+    def _settle(self, arriving: Path, place: Path, provenance: dict[str, Any]) -> None:
+        """Move it to its place; where two put the same there at once, the quicker one has done it."""
+        try:
+            arriving.rename(place)
+        except OSError:
+            if not (place.is_dir() and _same_origin(_read(place, shipped=False).provenance, provenance)):
+                raise
+            shutil.rmtree(arriving)
 
     def remove(self, name: str) -> None:
         """Delete one of one's own adapters."""
@@ -115,13 +124,17 @@ class Library:
             raise ValueError(f"{name} ships with the app and can't be removed.")
         shutil.rmtree(adapter.folder)
 
+    def free(self, *wished: str) -> str:
+        """The first of these names that is none's here and can be one, else the last with a number behind it."""
+        taken = {name.lower() for name in (*_TAKEN, *self.names())}
+        names = (*wished, *(f"{wished[-1][:58]}-{number}" for number in range(2, 10_000)))
+        return next(name for name in names if name.lower() not in taken and _NAME.fullmatch(name))
+
     def give(self, name: str, owner: str) -> None:
         """One of one's own adapters belongs to somebody else from now on, under the same name where they have it free,
         else under one with a number behind it.
         """
-        adapter, theirs = self.get(name), self.of({owner})
-        free = next(one for one in (name, *(f"{name[:60]}-{number}" for number in range(2, 10_000)))
-                    if not theirs.has(one))
+        adapter, free = self.get(name), self.of({owner}).free(name)
         (adapter.folder / OWNER).write_text(owner, encoding="utf-8")
         adapter.folder.rename(self._place(free, owner))
 
@@ -137,6 +150,13 @@ def adapter_in(folder: Path) -> Adapter:
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder} holds no adapter ({CONFIG} and {WEIGHTS}).")
     return _read(folder.resolve(), shipped=False)
+
+
+def fetched_for(is_theirs: Callable[[str], bool], home: Path) -> list[tuple[Adapter, float]]:
+    """What such owners have from the Hub, with the time (seconds since 1970) when each adapter came."""
+    fetched = [(_read(folder, shipped=False), _made_at(folder)) for folder in _adapters_in(home / "adapters")
+               if is_theirs(_owner_of(folder))]
+    return [(adapter, came) for adapter, came in fetched if "hub" in adapter.provenance]
 
 
 def as_plain(adapter: Adapter) -> dict[str, Any]:

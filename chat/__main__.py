@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.check import CONVERTED, ready_folder
+from adapters.fetch import Wish, bring, is_on_a_hub
+from adapters.hub_terminal import own_token, quiet_hub
 from adapters.library import Adapter, Library, adapter_in
 from phi3.machine import studio_home, this_machine
+from phi3.models import BaseFacts, base_facts, chosen_base
 from phi3.terminal import be_quiet, status_of
 
 if TYPE_CHECKING:
@@ -29,8 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m chat", description="One question, up to four answers.")
     parser.add_argument("prompt", help="what to ask")
-    parser.add_argument("--with", dest="lanes", action="append", metavar="base|NAME|FOLDER",
-                        help="who answers; repeat it for more lanes (default: base)")
+    parser.add_argument("--with", dest="lanes", action="append", metavar="base|NAME|FOLDER|OWNER/NAME",
+                        help="who answers, from the Hub too; repeat it for more lanes (default: base)")
     parser.add_argument("--system", default="", help="a system message for all lanes")
     parser.add_argument("--base", help="base model (default: this machine's)")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
@@ -47,8 +50,9 @@ def _ask(asked: argparse.Namespace) -> int:
     names = asked.lanes or ["base"]
     _check(asked, names)
     library = Library(studio_home())
-    adapters = [None if name == "base" else _adapter(library, name) for name in names]
-    answers = _answers(asked, adapters)
+    facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
+    adapters = [None if name == "base" else _adapter(library, name, facts) for name in names]
+    answers = _answers(asked, adapters, facts)
     if asked.json:
         lanes = [{"adapter": name, "text": answer.text, "tokens": answer.tokens, "seconds": round(answer.seconds, 4),
                   **({"error": answer.note} if answer.end == "error" else {})}
@@ -71,17 +75,14 @@ def _check(asked: argparse.Namespace, names: Sequence[str]) -> None:
             raise ValueError(f"{name} is {value:g}, and must be between {low:g} and {high:g}.")
 
 
-def _adapter(library: Library, name: str) -> Adapter:
-    """An adapter of the library, or a folder."""
-    if library.has(name) or not Path(name).is_dir():
-        return library.get(name)
-    return adapter_in(Path(name))
+def _adapter(library: Library, name: str, facts: BaseFacts) -> Adapter:
+    """An adapter of the library, a folder, or one of the Hub's, fetched where it isn't here yet."""
+    if not library.has(name) and Path(name).is_dir():
+        return adapter_in(Path(name))
+    return bring(quiet_hub(), Wish.of(name), library, facts, own_token()) if is_on_a_hub(name) else library.get(name)
 
 
-def _answers(asked: argparse.Namespace, adapters: Sequence[Adapter | None]) -> list[Answer]:
-    from phi3.models import base_facts, chosen_base
-
-    facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
+def _answers(asked: argparse.Namespace, adapters: Sequence[Adapter | None], facts: BaseFacts) -> list[Answer]:
     be_quiet()
     from phi3.generate import Answerer
     from phi3.models import load_base

@@ -26,11 +26,15 @@ class Machine:
         """Its processor alone."""
         return Machine("cpu", "CPU", self.threads, self.memory)
 
+    def hardware(self) -> str:
+        """What it is, in a few words."""
+        if self.kind == "cpu":
+            return f"{self.threads} CPU cores, {self.memory:.0f} GB, no GPU"
+        return f"{self.name}, {self.card_memory:.0f} GB"
+
     def sentence(self) -> str:
         """What a visitor reads about this machine."""
-        if self.kind == "cpu":
-            return f"This machine: {self.threads} CPU cores, {self.memory:.0f} GB, no GPU."
-        return f"This machine: {self.name}, {self.card_memory:.0f} GB."
+        return f"This machine: {self.hardware()}."
 
 
 def this_machine() -> Machine:

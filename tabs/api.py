@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from tabs import form, openings
+from tabs.hub import reach_of
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import Visitor, visitor_of
@@ -60,8 +61,8 @@ class _Calls:
         that it is yours (empty on one's own machine) and how many runs come `before` it. Where a GPU is lent, call
         /lease with both until it says that the run doesn't go on.
         """
-        visitor, data = visitor_of(self.studio, request), self._data(example, text, file)
-        visitor, run = openings.begin_run(visitor, self._config(settings), data)
+        reach, data = reach_of(self.studio, request), self._data(example, text, file)
+        visitor, run = openings.begin_run(reach.visitor, reach.started_from_here(self._config(settings)), data)
         openings.begin(self.studio, run)
         return {**self._standing(run), "key": dict(visitor.keys).get(run.id, "")}
 

@@ -10,8 +10,9 @@ import gradio as gr
 from gradio.components import Component
 
 from adapters.library import Library
-from tabs import chat_panel, lane_view, lanes, theme
+from tabs import arrivals, chat_panel, find, lanes, publish, theme
 from tabs.chat_panel import ChatPanel
+from tabs.hub import LONGEST_NAME, reach_of
 from tabs.lanes import Asking, Talk, Talks
 from tabs.plainly import plainly
 from tabs.progress import progress_of
@@ -31,20 +32,27 @@ TO_THE_TOP = "(run, keys) => { window.scrollTo(0, 0); return [run, keys]; }"
 
 @dataclass(frozen=True)
 class Entrance:
-    """How the Train tab leads here: the click on `compare` turns `tabs` to this one, with the run `run_id`."""
+    """How the Train tab leads here: the click on `compare` turns `tabs` to this one, with the run `run_id`. `keys` is
+    what the browser keeps, `known` who the visitor is on the Hub.
+    """
 
     compare: gr.Button
     run_id: gr.State
     tabs: gr.Tabs
     keys: gr.BrowserState
+    known: gr.State
 
 
 def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
     """Draw the tab where this is called, and connect it."""
     library = visitor_of(studio, None).library
     panel = chat_panel.build(lanes.first_lanes(library), _choices(library))
+    with gr.Column(elem_classes="card"):
+        find.build(studio, panel, entrance.keys, entrance.known)
+        publish.build_for_any(studio, entrance.keys, entrance.known)
     stops = Stops()
     _connect_lanes(panel, studio, entrance.keys)
+    _connect_address(panel, studio, page, entrance)
     _connect_answers(panel, studio, stops, entrance)
     _connect_tools(panel, stops)
 
@@ -63,10 +71,9 @@ def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> N
     def remove_at(place: int) -> Callable[..., Changes]:
         return lambda talks, **picked: panel.place(lanes.removed(lanes.picked(talks, picked.values()), place))
 
-    def pick(talks: Talks, **picked: str) -> Changes:
+    def pick(talks: Talks, kept: Any, request: gr.Request, **picked: str) -> Iterator[Changes]:
         # The conversations stay as they are: they may be streaming, and take the new adapter at the next message.
-        now = lanes.picked(talks, picked.values())
-        return {lane.before: lane_view.said_before(talk) for lane, talk in zip(panel.lanes, now, strict=False)}
+        yield from arrivals.picked(panel, reach_of(studio, request, kept), lanes.picked(talks, picked.values()), keys)
 
     def look(known: list[str], kept: Any, request: gr.Request) -> Changes:
         choices = _choices(visitor_of(studio, request, kept).library)
@@ -77,22 +84,44 @@ def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> N
     panel.add.click(plainly(add), inputs_kwargs={**now, "kept": keys}, outputs=outputs, **AT_ONCE)
     for place, lane in enumerate(panel.lanes):
         lane.remove.click(plainly(remove_at(place)), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
-        lane.picker.input(plainly(pick), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
+        lane.picker.input(plainly(pick), inputs_kwargs={**now, "kept": keys}, outputs=[*outputs, keys], **AT_ONCE)
     gr.Timer(SECONDS_BETWEEN_LOOKS).tick(plainly(look), [panel.known, keys], outputs, **AT_ONCE)
+
+
+def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
+    """`?adapter=NAME&adapter=OWNER/NAME` opens this tab with those lanes."""
+    def open_lanes(kept: Any, request: gr.Request) -> Iterator[Changes]:
+        names = [name[:LONGEST_NAME] for name in request.query_params.getlist("adapter") if name.strip()]
+        if not names:
+            yield {panel.announced: ""}
+            return
+        talks = lanes.named(names)
+        yield {entrance.tabs: gr.Tabs(selected="chat"), **panel.place(talks)}
+        yield from arrivals.picked(panel, reach_of(studio, request, kept), talks, entrance.keys)
+
+    page.load(plainly(open_lanes), entrance.keys, [*panel.outputs(), entrance.tabs, entrance.keys], **AT_ONCE)
 
 
 def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, entrance: Entrance) -> None:
     """Three ways to ask, one way to answer: first the question shows, then every lane streams its answer."""
-    def ask(message: str | None, talks: Talks, request: gr.Request, **picked: str) -> Changes:
+    def ask(message: str | None, talks: Talks, kept: Any, request: gr.Request, **picked: str) -> Iterator[Changes]:
         if not message or not message.strip():
             raise ValueError(theme.NOTHING_TO_SEND)
         asked = lanes.with_question(lanes.picked(talks, picked.values()), message.strip())
-        return {panel.message: "", **_begun(panel, stops, request, asked)}
+        yield {panel.message: "", **_begun(panel, stops, request, asked)}
+        yield from fetched(asked, kept, request)
 
-    def retry(talks: Talks, request: gr.Request, **picked: str) -> Changes:
+    def retry(talks: Talks, kept: Any, request: gr.Request, **picked: str) -> Iterator[Changes]:
         if not lanes.has_answers(talks):
             raise ValueError(theme.NOTHING_TO_RETRY)
-        return _begun(panel, stops, request, lanes.asked_again(lanes.picked(talks, picked.values())))
+        asked = lanes.asked_again(lanes.picked(talks, picked.values()))
+        yield _begun(panel, stops, request, asked)
+        yield from fetched(asked, kept, request)
+
+    def fetched(asked: Talks, kept: Any, request: gr.Request) -> Iterator[Changes]:
+        stop = stops.of(request.session_hash)
+        return arrivals.asked(panel, reach_of(studio, request, kept), asked, entrance.keys,
+                              lambda: stops.of(request.session_hash) is stop)
 
     def side_by_side(run_id: str, kept: Any, request: gr.Request) -> Changes:
         run = visitor_of(studio, request, kept).run(run_id)
@@ -105,8 +134,8 @@ def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, entrance: E
         asked = lanes.told(pair, question, _said_of(run, question)) if is_told else lanes.with_question(pair, question)
         return {entrance.tabs: gr.Tabs(selected="chat"), **panel.place(asked), **_begun(panel, stops, request, asked)}
 
-    now = {"talks": panel.talks, **panel.pickers()}
-    outputs = [*panel.outputs(), entrance.tabs]
+    now = {"talks": panel.talks, "kept": entrance.keys, **panel.pickers()}
+    outputs = [*panel.outputs(), entrance.tabs, entrance.keys]
     with_message = {"message": panel.message, **now}
     _answer_after(panel, studio, stops, entrance.keys, [
         gr.on([panel.message.submit, panel.send.click], plainly(ask), inputs_kwargs=with_message, outputs=outputs,

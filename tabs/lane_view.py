@@ -6,12 +6,17 @@ from tabs.lanes import Talk, Turn
 from tabs.text import as_markdown, as_written, count, escaped
 
 
-def said_before(talk: Talk) -> str:
-    """All turns but the newest; empty lanes say what they are. The class gives the lane its colour."""
+def said_before(talk: Talk, arriving: str = "", problem: str = "") -> str:
+    """All turns but the newest; empty lanes say what they are. The class gives the lane its colour. An adapter that is
+    arriving says so, and one that can't be had says why.
+    """
     is_base = talk.adapter == theme.BASE_NAME
     said = "".join(map(turn_html, talk.turns[:-1]))
     empty = f'<p class="empty">{theme.EMPTY_LANE_BASE if is_base else theme.EMPTY_LANE_ADAPTER}</p>'
-    return f'<div class="talk {"with-base" if is_base else "with-adapter"}">{said if talk.turns else empty}</div>'
+    told = f'<p class="empty">{escaped(arriving)}</p>' if arriving else ""
+    told += f'<p class="problem">{escaped(problem)}</p>' if problem else ""
+    said += told or ("" if talk.turns else empty)
+    return f'<div class="talk {"with-base" if is_base else "with-adapter"}">{said}</div>'
 
 
 def newest(talk: Talk, why_waiting: str = "") -> str:

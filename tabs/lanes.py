@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from adapters.fetch import here
 from adapters.library import Library
 from phi3.generate import Answer, Answerer, Lane, Sampling
 from phi3.template import Message
@@ -65,6 +66,32 @@ def added(talks: Talks, library: Library) -> Talks:
     return (*talks, Talk(free))[:MOST_LANES]
 
 
+def joined(talks: Talks, adapter: str) -> Talks:
+    """With a lane for this adapter: one more, or the last one where there is no room; none where it has one."""
+    if any(talk.adapter == adapter for talk in talks):
+        return talks
+    if len(talks) < MOST_LANES:
+        return (*talks, Talk(adapter))
+    return (*talks[:-1], replace(talks[-1], adapter=adapter))
+
+
+def named(adapters: Sequence[str]) -> Talks:
+    """The lanes that an address asks for; one alone stands beside the base."""
+    asked = tuple(map(Talk, adapters[:MOST_LANES]))
+    return (Talk(), *asked) if len(asked) == 1 and asked[0] != Talk() else asked
+
+
+def are_answering(talks: Talks) -> bool:
+    """Whether an answer is still to come."""
+    return any(talk.turns and not talk.turns[-1].answer.done for talk in talks)
+
+
+def without_answer(talks: Talks, place: int, why: str) -> Talks:
+    """Where a lane waits for an answer, it gets this sentence instead."""
+    waits = talks[place].turns and not talks[place].turns[-1].answer.done
+    return _with_answer(talks, place, Answer(end="error", note=why)) if waits else talks
+
+
 def removed(talks: Talks, place: int) -> Talks:
     """One lane less; the last one stays."""
     return talks if len(talks) == 1 else (*talks[:place], *talks[place + 1:])
@@ -118,7 +145,7 @@ def answered(talks: Talks, answerer: Answerer, library: Library, asking: Asking,
             try:
                 folder = _folder_of(talk.adapter, library)
             except ValueError as problem:
-                talks = _with_answer(talks, place, Answer(end="error", note=str(problem)))
+                talks = without_answer(talks, place, str(problem))
             else:
                 waiting[place] = Lane(talk.messages(asking.system), folder, asking.sampling)
     yield talks
@@ -164,7 +191,7 @@ def sampling_of(values: Mapping[str, float | None]) -> Sampling:
 
 
 def _folder_of(adapter: str, library: Library) -> str | None:
-    return None if adapter == theme.BASE_NAME else str(library.get(adapter).folder)
+    return None if adapter == theme.BASE_NAME else str(here(adapter, library).folder)
 
 
 def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:

@@ -18,12 +18,12 @@ def build(studio: Studio) -> gr.Blocks:
         with gr.Column(elem_classes="top"):
             theme.markup(_masthead(studio), elem_classes="masthead")
             signin.build(studio, page)
-        keys = keys_state(studio)
+        keys, known = keys_state(studio), gr.State(None)
         with gr.Tabs(selected="train", elem_id="tabs") as tabs:
             with gr.Tab("Train", id="train"):
-                trained = train.build(studio, page, keys)
+                trained = train.build(studio, page, keys, known)
             with gr.Tab("Chat", id="chat"):
-                chat.build(studio, page, chat.Entrance(trained.compare, trained.run_id, tabs, keys))
+                chat.build(studio, page, chat.Entrance(trained.compare, trained.run_id, tabs, keys, known))
     return page
 
 

@@ -86,6 +86,7 @@ class RunPanel:
     link: gr.HTML
     delete: gr.Button
     sure: gr.Checkbox
+    publish: gr.Column
     timer: gr.Timer
     run_id: gr.State
     seen: gr.State
@@ -140,6 +141,7 @@ class RunPanel:
             self.elsewhere: gr.update(visible=standing.can_go_elsewhere and not_lent),
             self.compare: gr.update(visible=over and standing.can_compare and bool(picture.adapter)),
             self.keep: gr.update(visible=over and own),
+            self.publish: gr.update(visible=bool(picture.adapter)),
             self.share: theme.UNSHARE_RUN if picture.shared else theme.SHARE_RUN,
         }
 
@@ -182,11 +184,12 @@ def build() -> RunPanel:
                         # A state would not take what the browser says.
                         sure = gr.Checkbox(visible="hidden", elem_classes="unseen")
                     link = theme.markup(elem_id="shared-link", js_on_load=code_view.COPY)
+                    publish = gr.Column(visible=False)
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, speed, about, code = _numbers()
     return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, elsewhere, compare, said,
                     losses, loss_table, speed, about, code, keep, kept, take, parcel, share, link, delete, sure,
-                    gr.Timer(0.5, active=False), gr.State(""), gr.State(None), gr.State(""), gr.State(""))
+                    publish, gr.Timer(0.5, active=False), gr.State(""), gr.State(None), gr.State(""), gr.State(""))
 
 
 def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:

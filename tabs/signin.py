@@ -8,11 +8,11 @@ from urllib.parse import quote, urlsplit
 
 import gradio as gr
 from gradio.components import Component
-from huggingface_hub import get_token, whoami
-from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub import get_token
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
+from adapters.hub import Hub
 from tabs import theme
 from tabs.openings import FOLLOWING
 from tabs.plainly import plainly
@@ -23,7 +23,7 @@ from tabs.visitor import signed_in_name
 # Gradio's own button brings back the first of the address's parameters only, and a run needs two. The page that lies in
 # a frame opens a new tab: many browsers give a frame no cookies.
 BRING_BACK = """element.addEventListener('click', (event) => {
-  const link = event.target.closest('#sign-in');
+  const link = event.target.closest('.sign-in');
   if (!link) return;
   link.href = '/login/huggingface?_target_url=' + encodeURIComponent('/' + window.location.search);
   if (window.self !== window.top) link.target = '_blank';
@@ -67,12 +67,17 @@ def _build_for_visitors(page: gr.Blocks) -> None:
 
 def standing(name: str) -> str:
     """Who is signed in, and the way out; or the way in."""
-    target = quote("/", safe="")
     if name:
+        target = quote("/", safe="")
         return (f'<p class="who"><span>{theme.SIGNED_IN} <b dir="auto">{escaped(name)}</b></span>'
                 f'<a id="sign-out" href="/logout?_target_url={target}">{theme.SIGN_OUT}</a></p>')
-    return (f'<p class="who"><span class="muted">{theme.WHY_SIGN_IN}</span>'
-            f'<a id="sign-in" href="/login/huggingface?_target_url={target}">{theme.SIGN_IN}</a></p>')
+    return f'<p class="who"><span class="muted">{theme.WHY_SIGN_IN}</span>{way_in("sign-in")}</p>'
+
+
+def way_in(name: str = "") -> str:
+    """The link that signs in, by that id where one is given. `BRING_BACK` gives it the way back to what is shown."""
+    named = f'id="{name}" ' if name else ""
+    return f'<a {named}class="sign-in" href="/login/huggingface?_target_url={quote("/", safe="")}">{theme.SIGN_IN}</a>'
 
 
 def _build_for_the_owner(page: gr.Blocks) -> None:
@@ -96,9 +101,4 @@ def _build_for_the_owner(page: gr.Blocks) -> None:
 
 def token_owner() -> str:
     """Whose token this machine holds, as the Hub says; ValueError where it can't be asked or knows no such token."""
-    try:
-        return whoami(token=get_token())["name"]
-    except (HTTPError, OSError) as problem:
-        refused = isinstance(problem, HfHubHTTPError) and problem.response.status_code == 401
-    # Not from the problem itself: its request holds the token.
-    raise ValueError(theme.TOKEN_REFUSED if refused else theme.HUB_AWAY)
+    return Hub().account(get_token() or "").name

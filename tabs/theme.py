@@ -24,9 +24,54 @@ SIGN_OUT = "Sign out"
 NO_TOKEN = "No Hugging Face token on this machine. hf auth login puts one here."
 TOKEN_HERE = "This machine holds a Hugging Face token."
 WHOSE_TOKEN = "Whose?"
-TOKEN_REFUSED = ("Hugging Face doesn't take this machine's token: it has expired or was revoked. Make a new one, and "
-                 "put it here with hf auth login.")
-HUB_AWAY = "Hugging Face can't be reached from here. Everything but publishing works without it."
+HUB_AWAY = "The Hub can't be reached from here. Everything but publishing and fetching works without it."
+
+FROM_HUB = "From the Hub"
+FROM_HUB_LEAD = "Adapters that others, or you, have published for this base. Private ones show to who may read them."
+FIND = "Search by name"
+FIND_HINT = "a word of its name, owner/name, or the address of its page"
+LOOKING_ON_HUB = "Looking on the Hub …"
+NONE_FOUND = "There is none by that name for this base."
+NONE_YET = "There is none for this base yet. Publish the first one."
+FOUND = "{count} on the Hub for this base."
+PUT_INTO_LANE = "Put into a lane"
+FETCHING = "Fetching {name} from the Hub …"
+IN_LANE = "{name} is here, and in a lane."
+IS_HERE = "{name} is here. Choose it in a lane when the answers have come."
+MARKS = {"mine": "yours", "sibling": "for {base}", "private": "private", "gated": "gated"}
+
+TO_HUB = "Publish on the Hub"
+TO_HUB_OWN = "Publish an adapter of yours"
+TO_HUB_LEAD = ("Its weights, its settings and its card go to your account on the Hub, as one commit. The conversations "
+               "that it learned from stay here.")
+WHICH_ADAPTER = "Adapter"
+NOTHING_TO_PUBLISH = "You have no adapter yet that was trained here. Train one, and publish it."
+ASKING_WHO = "Asking the Hub who you are …"
+SIGN_IN_TO_PUBLISH = "Publishing puts the adapter under your own name on the Hub."
+TOKEN_TO_PUBLISH = ("Publishing needs a token of yours with write permission. Make one at {address}/settings/tokens, "
+                    "give it to hf auth login in a terminal or put it into HF_TOKEN, and open this again.")
+REPOSITORY = "Name on the Hub"
+STANDING = {
+    "free": "{name} is free.",
+    "mine": "{name} is yours already: this becomes its next revision.",
+    "someone else's": "{name} is under somebody else's account. Publish it under {account}/.",
+}
+VISIBILITY = "Who sees it"
+VISIBILITIES = {"private": "Only me", "public": "Everybody"}
+LICENCE = "Licence"
+OWN_EXAMPLES = "Show these in the card: questions from your conversations, with both answers"
+OWN_EXAMPLES_LEAD = "The card can show what base and adapter said while it was trained. The questions are your data."
+SHIPPED_EXAMPLES_LEAD = "The card shows what base and adapter said to the example's own questions."
+CARD = "See its card"
+CARD_LEAD = "This is what its page on the Hub says."
+CARD_TEXT = "README.md"
+PUBLISH = "Publish"
+PUBLISH_AGAIN = "Publish again"
+PUBLISHING = "Publishing …"
+PUBLISHED = "is on the Hub"
+PUBLISHED_PRIVATE = "is on the Hub, and you alone see it"
+UNCHANGED = "The Hub had just these files already."
+OPEN_IN_SPACE = "Open it in this Space"
 
 UNEXPECTED = ("Something went wrong that should not have. Try again; if it happens again, the log says more under "
               "{number}.")

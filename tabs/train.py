@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from tabs import code_view, data, form, keeping, openings, plan_view, run_panel, run_view, theme, turns
+from tabs import code_view, data, form, keeping, openings, plan_view, publish, run_panel, run_view, theme, turns
+from tabs.hub import reach_of
 from tabs.openings import QUIETLY, Changes, Openings, begin_run
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped
-from tabs.visitor import visitor_of
 from training.config import RunConfig
 from training.plan import Plan, made_to_fit, make_plan, one_change
 from training.quota import Visit
@@ -44,7 +44,7 @@ class _Setup:
     code: gr.HTML
 
 
-def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState) -> TrainTab:
+def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.State) -> TrainTab:
     """Draw the tab where this is called, and connect it."""
     setup = _setup(studio)
     panel = run_panel.build()
@@ -59,6 +59,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState) -> TrainTab:
     _connect_start(setup, runs)
     openings.connect(runs, page)
     keeping.connect(runs)
+    publish.build_for_run(studio, panel, keys, known)
     turns.connect(panel, studio, keys)
     return TrainTab(panel.compare, panel.run_id)
 
@@ -155,7 +156,8 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
 
     def start(keys: Any, request: gr.Request, **values: Any) -> Changes:
         chosen = data.chosen_data(**{name: values.pop(name) for name in setup.data.inputs()})
-        return runs.begun(*begin_run(visitor_of(studio, request, keys), _asked(studio, values), chosen))
+        reach = reach_of(studio, request, keys)
+        return runs.begun(*begin_run(reach.visitor, reach.started_from_here(_asked(studio, values)), chosen))
 
     inputs = {**setup.data.inputs(), **setup.form, "keys": runs.keys}
     setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)

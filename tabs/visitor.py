@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from huggingface_hub import get_token
 
 from adapters.library import Library
 from tabs.studio import Studio
@@ -20,6 +21,8 @@ from training.run import BUSY, Run
 # What the browser keeps: the key of each run that was begun or opened there, newest last.
 Keys = dict[str, str]
 MOST_KEYS = 200
+# Beside those, under a name that no run's id can be: the key of the adapters that it fetched from the Hub.
+FETCHED = "from the Hub"
 # A page in a frame, as a Space's is, may be denied the browser's storage, and Gradio's state would fail on it: then the
 # keys last as long as the page, and its address holds the one of the run that is shown.
 WITHOUT_STORAGE = """<script>
@@ -84,6 +87,18 @@ class Visitor:
         key = new_key()
         return owner_by_key(key), key
 
+    def fetching(self) -> tuple[Visitor, str]:
+        """The same visitor, and the owner of what they fetch from the Hub. Who has no name gets a key for it, which
+        their browser keeps like those of runs.
+        """
+        if not self.studio.many_visitors:
+            return self, LOCAL
+        if self.name:
+            return self, owner_by_name(self.name)
+        key = dict(self.keys).get(FETCHED) or new_key()
+        owner, kept = owner_by_key(key), {**dict(self.keys), FETCHED: key}
+        return replace(self, keys=tuple(kept.items())[-MOST_KEYS:], owners=self.owners | {owner}), owner
+
     def holding(self, run_id: str, key: str) -> Visitor:
         """The same visitor with one key more, where it is that run's own."""
         owner = owners_by_keys([key])
@@ -126,12 +141,29 @@ def signed_in_name(request: gr.Request | None) -> str:
     The cookie of Gradio's session comes with every request, whoever's page sends it, and Gradio answers them all: so it
     counts only where the browser says that it was this page.
     """
+    signed_in = _sign_in(request)
+    return signed_in["userinfo"]["preferred_username"] if signed_in else ""
+
+
+def token_of(studio: Studio, request: gr.Request | None) -> str:
+    """The token with which the Hub may be asked for whoever sends this request; empty where there is none.
+
+    On a Space it is the visitor's own, and counts where their name does. On one's own machine it is what lies there,
+    but for no page elsewhere. It belongs to this request: nobody keeps, prints or writes it.
+    """
+    if studio.many_visitors or studio.signs_in:
+        signed_in = _sign_in(request)
+        return signed_in["access_token"] if signed_in else ""
+    is_elsewhere = request is not None and request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return "" if is_elsewhere else get_token() or ""
+
+
+def _sign_in(request: gr.Request | None) -> Any:
+    """What Gradio's session says of a sign-in that counts for this request and hasn't ended; None for others."""
     if request is None or request.headers.get("sec-fetch-site") != "same-origin":
-        return ""
+        return None
     signed_in = request.request.scope.get("session", {}).get("oauth_info")
-    if not signed_in or signed_in["expires_at"] < time.time():
-        return ""
-    return signed_in["userinfo"]["preferred_username"]
+    return signed_in if signed_in and signed_in["expires_at"] >= time.time() else None
 
 
 def keys_state(studio: Studio) -> gr.BrowserState:

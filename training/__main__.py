@@ -7,9 +7,13 @@ import json
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.fetch import Wish, bring, is_on_a_hub
+from adapters.hub_terminal import own_token, quiet_hub
+from adapters.library import Library
 from phi3.machine import studio_home, this_machine
 from phi3.terminal import be_quiet, status_of
 from training.config import SETTINGS, RunConfig, Setting, recommended
@@ -91,8 +95,18 @@ def _help(setting: Setting) -> str:
 
 def _run(asked: argparse.Namespace) -> int:
     config, rows = _asked_for(asked)
-    run = Runs(studio_home()).create(config, rows)
+    run = Runs(studio_home()).create(_started_from_here(config), rows)
     return _train_here(run, as_json="json" in asked)
+
+
+def _started_from_here(config: RunConfig) -> RunConfig:
+    """The same settings, where they start from an adapter on the Hub with its name here, fetched if need be."""
+    if not is_on_a_hub(config.start_from):
+        return config
+    from phi3.models import base_facts
+
+    start = bring(quiet_hub(), Wish.of(config.start_from), Library(studio_home()), base_facts(config.base), own_token())
+    return replace(config, start_from=start.name)
 
 
 def _plan(asked: argparse.Namespace) -> int:

@@ -48,8 +48,8 @@ class RunConfig:
                            "a quarter of the memory, a little slower; loralib trains the layers of the library that "
                            "LoRA began with.", "run", choices=METHODS)
 
-    start_from: str = _setting("", "Start from", "An adapter to train further, by its name in the Chat tab; its rank "
-                               "and layers are kept. Empty: a fresh one.", "run")
+    start_from: str = _setting("", "Start from", "An adapter to train further, by its name in the Chat tab or as "
+                               "owner/name on the Hub; its rank and layers are kept. Empty: a fresh one.", "run")
 
     num_train_epochs: float = _setting(3.0, "Epochs", "How often each conversation is seen.", "main", 0.01, 1000)
     learning_rate: float = _setting(2e-4, "Learning rate", "How far each step moves the adapter. Unset, it follows "

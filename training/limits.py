@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.library import Adapter, fetched_for
 from training.config import RunConfig
 from training.data import ChatData
 from training.owners import is_nobodys
@@ -21,7 +22,9 @@ SECONDS_A_DAY = 86_400
 
 @dataclass(frozen=True)
 class Limits:
-    """What one visitor may have; None is no limit. `days_kept` is for runs that belong to a key and no name."""
+    """What one visitor may have; None is no limit. `days_kept` is for runs, and for adapters of the Hub's, that
+    belong to a key and no name.
+    """
 
     runs_kept: int | None = None
     runs_at_once: int | None = None
@@ -31,6 +34,8 @@ class Limits:
     steps: int | None = None
     tokens_at_once: int | None = None
     days_kept: int | None = None
+    adapters_fetched: int | None = None
+    adapter_mebibytes: int | None = None
     free_mebibytes: int = 500        # that must be left on the disk when a run begins
 
     def check_run(self, config: RunConfig, data: ChatData, own: Sequence[Run], runs: Runs) -> None:
@@ -61,6 +66,14 @@ class Limits:
             raise ValueError(f"The disk is nearly full: {free:,} MB are left, and a run needs {self.free_mebibytes:,} "
                              "MB to begin. Delete runs that aren't needed any more, or free some space.")
 
+    def check_fetch(self, own: Sequence[Adapter], home: Path) -> None:
+        """ValueError where a visitor with these adapters may fetch no more."""
+        fetched = sum("hub" in adapter.provenance for adapter in own)
+        if self.adapters_fetched is not None and fetched >= self.adapters_fetched:
+            raise ValueError(f"You have fetched {fetched} adapters, and {self.adapters_fetched} are kept here for each "
+                             "visitor. Use one of those, or duplicate this Space.")
+        self.check_disk(home)
+
     def check_upload(self, path: Path) -> None:
         """ValueError where a file is larger than may be uploaded."""
         size = path.stat().st_size / MEBIBYTE
@@ -84,11 +97,13 @@ class Limits:
 ONES_OWN = Limits(free_mebibytes=200)
 # A Space that many share.
 SHARED = Limits(runs_kept=12, runs_at_once=1, waiting=40, rows=20_000, upload_mebibytes=50, steps=3_000,
-                tokens_at_once=65_536, days_kept=7)
+                tokens_at_once=65_536, days_kept=7, adapters_fetched=20, adapter_mebibytes=1_024)
 
 
 def sweep(runs: Runs, limits: Limits, now: float | None = None) -> list[str]:
-    """Delete the runs of nobody's name that are older than is promised; the ids of those that went."""
+    """Delete the runs and the fetched adapters of nobody's name that are older than is promised; the ids of those runs
+    and the names of those adapters.
+    """
     if limits.days_kept is None:
         return []
     oldest = (time.time() if now is None else now) - limits.days_kept * SECONDS_A_DAY
@@ -97,6 +112,10 @@ def sweep(runs: Runs, limits: Limits, now: float | None = None) -> list[str]:
         if is_nobodys(run.owner) and run.state() not in BUSY and _last_change(run) < oldest:
             runs.delete(run)
             gone.append(run.id)
+    for adapter, came in fetched_for(is_nobodys, runs.home):
+        if came < oldest:
+            shutil.rmtree(adapter.folder, ignore_errors=True)
+            gone.append(adapter.name)
     return gone
 
 

@@ -17,6 +17,7 @@ from trl import SFTTrainer
 
 from adapters.check import check
 from adapters.library import Library
+from adapters.picture import thinned
 from phi3.generate import Lane, Sampling, answer_all
 from phi3.machine import this_machine
 from phi3.models import Base, expanded, load_base, quantised, with_attention
@@ -380,9 +381,17 @@ def _provenance(run: Run, base: Base, outcome: dict[str, Any]) -> dict[str, Any]
         "run": run.id, "base": base.facts.id, "base_revision": base.facts.revision,
         "chat_template": hashlib.sha256(base.tokenizer.chat_template.encode()).hexdigest(),
         "data": {**run.about_data, "sha256": rows}, "settings": run.config.settings(), **started_from,
-        "outcome": outcome, "device": str(base.model.device),
+        "outcome": outcome, "losses": _losses(run), "device": str(base.model.device),
+        "hardware": this_machine().hardware(),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "trl")},
     }
+
+
+def _losses(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """(step, loss) while training and on held-out rows, thinned: a provenance stays small, however long the run."""
+    course = run.course()
+    return {name: thinned([(event.step, event.values["loss"]) for event in course if event.type == kind])
+            for name, kind in (("train", "step"), ("held_out", "evaluated"))}
 
 
 def _write_failure(run: Run, failure: Failure) -> None:

@@ -1,0 +1,56 @@
+"""Lanes whose adapters are still on the Hub: these are fetched, or a sentence in the lane says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from adapters.fetch import is_on_a_hub
+from tabs import lane_view, lanes, theme
+from tabs.chat_panel import ChatPanel
+from tabs.hub import Reach
+from tabs.lanes import Talks
+
+Changes = dict[Component, Any]
+
+
+def missing(reach: Reach, talks: Talks) -> list[int]:
+    """The places of lanes whose adapter is on the Hub and not here."""
+    return [place for place, talk in enumerate(talks) if is_on_a_hub(talk.adapter) and not reach.has(talk.adapter)]
+
+
+def picked(panel: ChatPanel, reach: Reach, talks: Talks, keys: gr.BrowserState) -> Iterator[Changes]:
+    """Fetch what lanes were just given. Only what stands above their newest turn changes: that one may be streaming."""
+    places = missing(reach, talks)
+    yield {panel.lanes[place].before: lane_view.said_before(talk, arriving=_fetching(talk.adapter) * (place in places))
+           for place, talk in enumerate(talks)}
+    for place in places:
+        try:
+            reach.bring(talks[place].adapter)
+        except ValueError as problem:
+            yield {panel.lanes[place].before: lane_view.said_before(talks[place], problem=str(problem))}
+        else:
+            yield {panel.lanes[place].before: lane_view.said_before(talks[place]), keys: reach.keys}
+
+
+def asked(panel: ChatPanel, reach: Reach, talks: Talks, keys: gr.BrowserState,
+          is_wanted: Callable[[], bool]) -> Iterator[Changes]:
+    """Fetch what lanes need that were just asked; who can't have it gets the reason as its answer."""
+    places = missing(reach, talks)
+    if not places:
+        return
+    yield panel.stream(talks, _fetching(", ".join(talks[place].adapter for place in places)))
+    for place in places:
+        try:
+            reach.bring(talks[place].adapter)
+        except ValueError as problem:
+            talks = lanes.without_answer(talks, place, str(problem))
+    if is_wanted():
+        yield {**panel.stream(talks), keys: reach.keys}
+
+
+def _fetching(names: str) -> str:
+    return theme.FETCHING.format(name=names)
