@@ -55,11 +55,11 @@ class Decoder:
         band = self._band(longest)
         self.cache.reserve(len(rows), longest, hidden)
         for index, (attention, _, before, _) in enumerate(self._layers):
-            query, key, value = self._projected(attention, before(hidden), cos, sin)
+            projected = self._projected(attention, before(hidden), cos, sin)
+            query, key, value = (part.transpose(1, 2) for part in projected)
             self.cache.put(index, key, value)
-            mixed = functional.scaled_dot_product_attention(
-                query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), band, is_causal=band is None,
-                scale=attention.scaling, enable_gqa=self._is_grouped)
+            mixed = functional.scaled_dot_product_attention(query, key, value, band, is_causal=band is None,
+                                                            scale=attention.scaling, enable_gqa=self._is_grouped)
             hidden = self._rest(index, hidden, mixed.transpose(1, 2).flatten(2))
         self.cache.lengths += map(len, rows)
         ends = torch.tensor([len(row) - 1 for row in rows], device=self.device)
@@ -110,7 +110,10 @@ class Decoder:
 
 
 class Cache:
-    """Keys and values of every row, (rows, tokens, kept heads, head size) each a layer; `lengths` in tokens."""
+    """Keys and values of every row, (rows, kept heads, tokens, head size) each a layer; `lengths` in tokens.
+
+    Tokens stand next to each other: so attention on a CPU takes half the time that it takes across heads.
+    """
 
     def __init__(self, layers: int, kept: int, head_size: int) -> None:
         self._layers, self._width = layers, (kept, head_size)
@@ -129,10 +132,10 @@ class Cache:
             self._grow(max(rows, self._shape[0]), tokens, like)
 
     def put(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """What was found for new rows (rows, tokens, kept heads, head size), after those that are there."""
-        first, (rows, tokens) = len(self.lengths), keys.shape[:2]
-        self._keys[layer][first:first + rows, :tokens] = keys
-        self._values[layer][first:first + rows, :tokens] = values
+        """What was found for new rows (rows, kept heads, tokens, head size), after those that are there."""
+        first, rows, tokens = len(self.lengths), keys.shape[0], keys.shape[2]
+        self._keys[layer][first:first + rows, :, :tokens] = keys
+        self._values[layer][first:first + rows, :, :tokens] = values
 
     def lengthen(self, like: torch.Tensor) -> None:
         """Every row gets a token more; the cache grows where the longest has no room for it."""
@@ -141,19 +144,19 @@ class Cache:
         self.lengths = [length + 1 for length in self.lengths]
 
     def where(self, device: torch.device) -> torch.Tensor:
-        """The place of each row's newest token, counted through all rows."""
-        return torch.tensor([row * self._shape[1] + length - 1 for row, length in enumerate(self.lengths)],
-                            device=device)
+        """The place of each row's newest token under each head, counted through all of them."""
+        kept, tokens = self._width[0], self._shape[1]
+        return torch.tensor([(row * kept + head) * tokens + length - 1 for row, length in enumerate(self.lengths)
+                             for head in range(kept)], device=device)
 
     def add(self, layer: int, where: torch.Tensor, key: torch.Tensor,
             value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Put in each row's newest (rows, kept heads, head size); all, as (rows, kept heads, tokens, head size)."""
         rows, longest = len(self.lengths), max(self.lengths)
-        both = []
-        for held, new in ((self._keys[layer], key), (self._values[layer], value)):
-            held.view(-1, *held.shape[2:]).index_copy_(0, where, new)
-            both.append(held[:rows, :longest].transpose(1, 2))
-        return both[0], both[1]
+        keys, values, size = self._keys[layer], self._values[layer], self._width[1]
+        keys.view(-1, size).index_copy_(0, where, key.reshape(-1, size))
+        values.view(-1, size).index_copy_(0, where, value.reshape(-1, size))
+        return keys[:rows, :, :longest], values[:rows, :, :longest]
 
     def mask(self, window: int, like: torch.Tensor) -> torch.Tensor | None:
         """What is added to the scores (rows, 1, 1, tokens): nothing where a row sees the token; None if all see all."""
@@ -170,17 +173,17 @@ class Cache:
         for held in (*self._keys, *self._values) if longest else ():
             for row, place in enumerate(places):
                 if row != place:
-                    held[row, :longest] = held[place, :longest]
+                    held[row, :, :longest] = held[place, :, :longest]
         self.lengths = [self.lengths[place] for place in places]
 
     def _grow(self, rows: int, tokens: int, like: torch.Tensor) -> None:
-        longest = max(self.lengths, default=0)
+        longest, (kept, size) = max(self.lengths, default=0), self._width
         grown = []
         for held in (self._keys, self._values):
             # Zeros, and not whatever memory held: what a mask hides is still multiplied, and may not be infinite.
-            roomier = [like.new_zeros(rows, tokens, *self._width) for _ in range(self._layers)]
+            roomier = [like.new_zeros(rows, kept, tokens, size) for _ in range(self._layers)]
             for new, old in zip(roomier, held, strict=False):
-                new[:len(self.lengths), :longest] = old[:len(self.lengths), :longest]
+                new[:len(self.lengths), :, :longest] = old[:len(self.lengths), :, :longest]
             grown.append(roomier)
         self._keys, self._values = grown
         self._shape = (rows, tokens)
@@ -232,5 +235,15 @@ def _normed(module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
 
     if type(module) is not Phi3RMSNorm:
         return module
-    return partial(functional.rms_norm, normalized_shape=(module.weight.shape[0],), weight=module.weight,
-                   eps=module.variance_epsilon)
+    weight, epsilon = module.weight, module.variance_epsilon
+    if weight.device.type == "cpu" and weight.dtype is torch.float32:
+        # PyTorch has no kernel of its own for this here, and its five steps are fewer than the nine of rms_norm.
+        return partial(_normed_on_a_cpu, weight=weight, epsilon=weight.new_tensor(epsilon))
+    return partial(functional.rms_norm, normalized_shape=(weight.shape[0],), weight=weight, eps=epsilon)
+
+
+def _normed_on_a_cpu(hidden: torch.Tensor, weight: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+    """Root mean square norm (Zhang & Sennrich, 2019)."""
+    length = torch.linalg.vector_norm(hidden, 2, -1, True)
+    scale = torch.addcmul(epsilon, length, length, value=1 / weight.shape[0]).rsqrt_()
+    return hidden.mul(scale).mul_(weight)

@@ -25,6 +25,8 @@ MOST_ROWS = 64
 MOST_TOKENS = 16_384
 # Of new rows together, read at once while the others wait.
 MOST_READ = 8_192
+# Where rows have more than one adapter, each holds a copy of its own beside each layer.
+MOST_MIXED_ROWS = 8
 MOST_BY_PEFT = 2
 
 Adapter = tuple[str, int]  # a folder, and when its weights were written
@@ -155,6 +157,8 @@ class Rounds:
         rows = [*new, *(one for batch in self._batches() for one in batch.rows)]
         longest = max(len(one.prompt) + one.room for one in [row, *rows])
         if rows and (len(rows) >= MOST_ROWS or (len(rows) + 1) * longest > MOST_TOKENS):
+            return None
+        if len(rows) >= MOST_MIXED_ROWS and len({one.lane.adapter for one in [row, *rows]} - {None}) > 1:
             return None
         if new and (len(new) + 1) * max(len(one.prompt) for one in [row, *new]) > MOST_READ:
             return None

@@ -6,8 +6,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ class Mix:
 class Beside(nn.Module):
     """A layer of the base with slots for A and B beside it.
 
-    `a` is (slots, capacity, inputs) and `b` (slots, capacity, outputs), with the adapter's scaling in it: both are
-    made when the first adapter changes this layer. Slot 0, the base, is written as a rank of 0.
+    `a` is (slots, capacity, inputs) and `b` (slots, capacity, outputs), with the adapter's scaling in it; both are made
+    when the first adapter changes this layer. Slot 0 is all zero: the base. So is what lies beyond an adapter's rank.
     """
 
     def __init__(self, layer: nn.Module, slots: int) -> None:
@@ -60,61 +61,83 @@ class Beside(nn.Module):
         self.ranks = [0] * (slots + 1)
         self.a: torch.Tensor | None = None
         self.b: torch.Tensor | None = None
-        self.active: tuple[torch.Tensor, torch.Tensor, torch.Tensor | float] | None = None
-        self._packed: tuple[tuple[int, ...], torch.Tensor, torch.Tensor] | None = None
+        self._added: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The layer's outputs, and each row's adapter's on top.
-
-        The adapters in use lie one under the other, so two plain products serve all rows whatever mix they hold; what
-        the product holds of other rows' adapters is multiplied by 0 in between. Their weights are finite (see `put`).
-        """
+        """The layer's outputs, and what each row's adapter adds to them."""
         outputs = self.layer(inputs)
-        if self.active is None:
-            return outputs
-        a, b, shares = self.active
-        narrow = self._down(inputs, a)
-        if isinstance(shares, float):
-            return outputs.view(-1, b.shape[1]).addmm_(narrow.view(-1, b.shape[0]), b, alpha=shares).view_as(outputs)
-        narrow = narrow * (shares if narrow.dim() == 2 else shares[:, None])
-        return outputs.view(-1, b.shape[1]).addmm_(narrow.view(-1, b.shape[0]), b).view_as(outputs)
+        return outputs if self._added is None else self._added(inputs, outputs)
 
-    def use(self, slots: tuple[int, ...], shares: torch.Tensor | float) -> None:
-        """From now on these slots' adapters speak; `shares` is (rows, ranks of all of them), or one for all rows."""
-        if self._packed is None or self._packed[0] != slots:
-            self._packed = (slots, *self._laid_out(slots))
-        self.active = (*self._packed[1:], shares)
+    def rest(self) -> None:
+        """Only the base speaks."""
+        self._added = None
+
+    def share(self, slot: int, shares: torch.Tensor | float) -> None:
+        """One adapter speaks: as strongly in all rows, or in each as strongly as `shares` (rows, 1) says.
+
+        It needs no gathering, and its matrices are read once for all rows.
+        """
+        rank = self.ranks[slot]
+        a, b = self.a[slot, :rank], self.b[slot, :rank]
+        self._added = partial(self._add_one, a, b, shares) if rank else None
+
+    def gather(self, slots: torch.Tensor, used: Sequence[int], strengths: torch.Tensor | None) -> None:
+        """Each row has its own adapter: its A and B are gathered here, once for all steps of these rows.
+
+        `strengths` (rows, 1, 1) is None where all are 1.
+        """
+        rank = max(self.ranks[slot] for slot in used)
+        if not rank:
+            return self.rest()
+        a = self.a[:, :rank].index_select(0, slots)
+        b = self.b[:, :rank].index_select(0, slots)
+        self._added = partial(self._add_each, a, b if strengths is None else b.mul_(strengths))
+        return None
 
     def put(self, slot: int, pair: tuple[torch.Tensor, torch.Tensor], scaling: float) -> torch.Tensor:
         """Copy A (rank, inputs) and B (outputs, rank) into a slot; their sum, which is finite if all of them are."""
         a, b = pair
-        rank = a.shape[0]
-        self._packed = self.active = None
+        rank, before = a.shape[0], self.ranks[slot]
         if self.a is None or self.a.shape[1] < rank:
             self._enlarge(rank, a.shape[1], b.shape[0])
-        own_a, own_b = self.a[slot - 1, :rank], self.b[slot - 1, :rank]
+        own_a, own_b = self.a[slot, :rank], self.b[slot, :rank]
         own_a.copy_(a)
         own_b.copy_((b if scaling == 1 else b.float() * scaling).T)
+        for side in (self.a, self.b):
+            side[slot, rank:before] = 0
         self.ranks[slot] = rank
         return own_a.sum(dtype=torch.float32) + own_b.sum(dtype=torch.float32)
 
     def clear(self, slot: int) -> None:
-        """Nothing is in the slot."""
-        self.ranks[slot], self._packed, self.active = 0, None, None
+        """Nothing is in the slot any more."""
+        for side in (self.a, self.b) if self.ranks[slot] else ():
+            side[slot, :self.ranks[slot]] = 0
+        self.ranks[slot] = 0
+
+    def _add_one(self, a: torch.Tensor, b: torch.Tensor, shares: torch.Tensor | float, inputs: torch.Tensor,
+                 outputs: torch.Tensor) -> torch.Tensor:
+        narrow = self._down(inputs, a)
+        flat = outputs.view(-1, b.shape[1])
+        if isinstance(shares, float):
+            return flat.addmm_(narrow.view(-1, b.shape[0]), b, alpha=shares).view_as(outputs)
+        narrow = narrow * (shares if narrow.dim() == 2 else shares[:, None])
+        return flat.addmm_(narrow.view(-1, b.shape[0]), b).view_as(outputs)
+
+    def _add_each(self, a: torch.Tensor, b: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+        rows, rank, width = b.shape
+        narrow = self._down_each(inputs, a)
+        return outputs.view(rows, -1, width).baddbmm_(narrow.view(rows, -1, rank), b).view_as(outputs)
 
     def _down(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         return functional.linear(inputs, a)
 
-    def _laid_out(self, slots: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """A and B of these slots, one under the other: (ranks, inputs) and (ranks, outputs)."""
-        parts = [(self.a[slot - 1, :self.ranks[slot]], self.b[slot - 1, :self.ranks[slot]])
-                 for slot in slots if self.ranks[slot]]
-        return parts[0] if len(parts) == 1 else tuple(torch.cat(side) for side in zip(*parts, strict=True))
+    def _down_each(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(inputs.view(a.shape[0], -1, a.shape[2]), a.transpose(1, 2))
 
     def _enlarge(self, rank: int, inputs: int, outputs: int) -> None:
         """Room for a larger rank in every slot: the next power of two, so that this happens a few times at most."""
-        capacity, weight = max(USUAL_RANK, 1 << (rank - 1).bit_length()), self._like()
-        grown = [weight.new_empty(len(self.ranks) - 1, capacity, width) for width in (inputs, outputs)]
+        capacity, like = max(USUAL_RANK, 1 << (rank - 1).bit_length()), self._like()
+        grown = [like.new_zeros(len(self.ranks), capacity, width) for width in (inputs, outputs)]
         if self.a is not None:
             for new, old in zip(grown, (self.a, self.b), strict=True):
                 new[:, :old.shape[1]] = old
@@ -132,6 +155,10 @@ class BesideEmbedding(Beside):
 
     def _down(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         return a.index_select(1, inputs.flatten()).T.reshape(*inputs.shape, a.shape[0])
+
+    def _down_each(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        rows = inputs.view(a.shape[0], 1, -1).expand(-1, a.shape[1], -1)
+        return a.gather(2, rows).transpose(1, 2).contiguous()
 
 
 class Slots:
@@ -175,12 +202,17 @@ class Slots:
         with _opened(folder) as weights:
             pairs = pairs_of(folder, weights, self._layers)
             slot, sums = self._emptied(), []
-            self._clear(slot)
-            for path, (names, scaling) in pairs.items():
-                pair = weights.get_tensor(names["A"]), weights.get_tensor(names["B"])
-                sums.append(self._layers[path].put(slot, pair, scaling))
+            self._mix = None
+            for path, layer in self._layers.items():
+                if path in pairs:
+                    names, scaling = pairs[path]
+                    pair = weights.get_tensor(names["A"]), weights.get_tensor(names["B"])
+                    sums.append(layer.put(slot, pair, scaling))
+                else:
+                    layer.clear(slot)
             if not bool(torch.stack(sums).isfinite().all()):
-                self._clear(slot)
+                for layer in self._layers.values():
+                    layer.clear(slot)
                 raise ValueError("It holds numbers that are not finite (NaN or infinite). Train it again with a lower "
                                  "learning rate.")
         self._free.remove(slot)
@@ -193,22 +225,25 @@ class Slots:
         self._users[slot] -= 1
 
     def use(self, mix: Mix) -> None:
-        """The next forward pass has these rows. Cheap where it is the mix that was used last."""
+        """The next forward pass has these rows. Nothing is done where it is the mix that was used last."""
         if mix == self._mix:
             return
         self._mix = mix
-        alike = len(set(zip(mix.slots, mix.strengths, strict=True))) == 1
-        spoken = zip(mix.slots, mix.strengths, strict=True)
-        used = tuple(sorted({slot for slot, strength in spoken if slot and strength}))
-        shares: dict[tuple[int, ...], torch.Tensor | float] = {}
+        spoken = [(slot, strength) if strength else (0, 0.0) for slot, strength in
+                  zip(mix.slots, mix.strengths, strict=True)]
+        used = sorted({slot for slot, _ in spoken if slot})
+        alike = len(set(spoken)) == 1
+        device = self.model.device
+        strengths = torch.tensor([strength for _, strength in spoken], device=device)[:, None]
+        slots = torch.tensor([slot for slot, _ in spoken], device=device)
+        plain = all(strength in (0, 1) for _, strength in spoken)
         for layer in self._layers.values():
-            ranks = tuple(layer.ranks[slot] for slot in used)
-            if not any(ranks):
-                layer.active = None
-                continue
-            if ranks not in shares:
-                shares[ranks] = float(mix.strengths[0]) if alike else _shares(mix, used, ranks, layer.a)
-            layer.use(used, shares[ranks])
+            if not used or layer.a is None:
+                layer.rest()
+            elif len(used) == 1:
+                layer.share(used[0], float(spoken[0][1]) if alike else strengths.to(layer.a.dtype))
+            else:
+                layer.gather(slots, used, None if plain else strengths[:, :, None].to(layer.a.dtype))
 
     def _emptied(self) -> int:
         """A slot that is free now: if need be that of the adapter that was used longest ago."""
@@ -218,18 +253,6 @@ class Slots:
                 raise ValueError(f"All {len(self._resident)} places for adapters are in use. Try again in a moment.")
             self._free.append(self._resident.pop(idle))
         return self._free[0]
-
-    def _clear(self, slot: int) -> None:
-        self._mix = None
-        for layer in self._layers.values():
-            layer.clear(slot)
-
-
-def _shares(mix: Mix, used: Sequence[int], ranks: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-    """What each row takes of each rank of the adapters in use (rows, ranks of all): its strength of its own, else 0."""
-    own = [[strength if slot == one else 0.0 for one in used]
-           for slot, strength in zip(mix.slots, mix.strengths, strict=True)]
-    return torch.tensor(own, dtype=like.dtype).repeat_interleave(torch.tensor(ranks), 1).to(like.device)
 
 
 def pairs_of(folder: Path, weights: Any,
