@@ -229,8 +229,8 @@ class Slots:
         if mix == self._mix:
             return
         self._mix = mix
-        spoken = [(slot, strength) if strength else (0, 0.0) for slot, strength in
-                  zip(mix.slots, mix.strengths, strict=True)]
+        spoken = [(slot, strength) if slot and strength else (0, 0.0)
+                  for slot, strength in zip(mix.slots, mix.strengths, strict=True)]
         used = sorted({slot for slot, _ in spoken if slot})
         alike = len(set(spoken)) == 1
         device = self.model.device

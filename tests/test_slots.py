@@ -91,30 +91,40 @@ def last(answerer, lanes):
     return answers
 
 
-def demand_what_peft_says(base, lanes, answers):
-    """Each answer is PEFT's greedy one, up to a token that was nearly tied with another."""
-    for one, answer in zip(lanes, answers, strict=True):
-        model = by_peft(base, Path(one.adapter) if one.adapter else None)
-        prompt = encode_prompt(base.tokenizer, one.messages)
-        ids = torch.tensor([prompt])
-        with torch.no_grad():
-            made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
-                                  max_new_tokens=TOKENS)[0, len(prompt):].tolist()
-            logits = model(input_ids=torch.tensor([prompt + made])).logits[0, len(prompt) - 1:-1]
-        tied = [place for place, pair in enumerate(logits.topk(2).values) if pair[0] - pair[1] < NEARLY_TIED]
-        sure = made[:tied[0]] if tied else [token for token in made if token not in base.stop_tokens]
-        text = base.tokenizer.decode(sure, skip_special_tokens=True).rstrip("\ufffd" if tied else "")
-        assert answer.text.startswith(text.strip()) if tied else answer.text == text.strip(), (one.adapter, answer)
+def said_by_peft(base, one: Lane) -> tuple[str, bool]:
+    """PEFT's greedy answer to a lane, and whether it ends before a token that was nearly tied with another."""
+    model = by_peft(base, Path(one.adapter) if one.adapter else None)
+    prompt = encode_prompt(base.tokenizer, one.messages)
+    ids = torch.tensor([prompt])
+    with torch.no_grad():
+        made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                              max_new_tokens=TOKENS)[0, len(prompt):].tolist()
+        logits = model(input_ids=torch.tensor([prompt + made])).logits[0, len(prompt) - 1:-1]
+    tied = [place for place, pair in enumerate(logits.topk(2).values) if pair[0] - pair[1] < NEARLY_TIED]
+    sure = made[:tied[0]] if tied else [token for token in made if token not in base.stop_tokens]
+    text = base.tokenizer.decode(sure, skip_special_tokens=True).strip()
+    return text.rstrip("\ufffd") if tied else text, bool(tied)
+
+
+def demand(answer, expected: tuple[str, bool]) -> None:
+    text, is_beginning = expected
+    assert answer.text.startswith(text) if is_beginning else answer.text == text
+
+
+@pytest.fixture(scope="module")
+def pairs(base, folders):
+    """Nine lanes, each with what PEFT says to it."""
+    lanes = [lane(text, folders.get(kind)) for text, kind in zip((*TEXTS, "last"), (None, *IN_SLOTS), strict=True)]
+    return [(one, said_by_peft(base, one)) for one in lanes]
 
 
 @pytest.mark.parametrize("count", range(1, 9))
-def test_every_lane_of_any_company_says_what_stock_peft_says(base, folders, count):
-    answerer = Answerer(base)
-    kinds = [None, *IN_SLOTS][count:] + [None, *IN_SLOTS][:count]
-    lanes = [lane(text, folders.get(kind)) for text, kind in zip(TEXTS[:count], kinds, strict=False)]
-    answers = last(answerer, lanes)
-    demand_what_peft_says(base, lanes, answers)
-    assert all(answer.end != "error" and not answer.note for answer in answers)
+def test_every_lane_of_any_company_says_what_stock_peft_says(base, pairs, count):
+    chosen = [*pairs[count:], *pairs[:count]][:count]
+    answers = last(Answerer(base), [one for one, _ in chosen])
+    for answer, (_, expected) in zip(answers, chosen, strict=True):
+        assert answer.end != "error" and not answer.note
+        demand(answer, expected)
 
 
 def test_an_adapter_of_split_layers_is_served_through_its_fused_copy(plain, folders, tmp_path):
@@ -131,7 +141,8 @@ def test_what_slots_cannot_express_is_served_by_peft_and_said_to_be_slower(plain
     before = {name: value.clone() for name, value in plain.model.state_dict().items()}
     lanes = [lane("why", folders[kind]), lane("why", None), lane("why", folders["rank 4"]), lane("x", folders[kind])]
     answers = last(Answerer(plain), lanes)
-    demand_what_peft_says(plain, lanes, answers)
+    for one, answer in zip(lanes, answers, strict=True):
+        demand(answer, said_by_peft(plain, one))
     assert ["slower" in answer.note for answer in answers] == [True, False, False, True]
     assert all(torch.equal(value, before[name]) for name, value in plain.model.state_dict().items())
 
@@ -144,7 +155,8 @@ def test_a_rank_above_the_largest_is_served_by_peft(plain, tmp_path):
         Slots(plain).load("wide", folder)
     lanes = [lane("why", folder)]
     answers = last(Answerer(plain), lanes)
-    demand_what_peft_says(plain, lanes, answers)
+    for one, answer in zip(lanes, answers, strict=True):
+        demand(answer, said_by_peft(plain, one))
     assert "slower" in answers[0].note
 
 
