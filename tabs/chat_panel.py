@@ -116,7 +116,7 @@ def build(talks: Talks, choices: list[str]) -> ChatPanel:
         with gr.Accordion(theme.SAMPLING, open=False, elem_classes="fold"):
             system = gr.Textbox(label=theme.SYSTEM_MESSAGE, info=theme.SYSTEM_HINT, lines=2, elem_id="system")
             with gr.Row(elem_classes="numbers-row"):
-                sampling = {one.name: _number(one.name, one.default) for one in dataclasses.fields(Sampling)}
+                sampling = {one.name: _setting(one.name, one.default) for one in dataclasses.fields(Sampling)}
     return ChatPanel(drawn, gr.State(talks), gr.State(choices), announced, message, send, stop, suggestions, suggested,
                      *tools, system, sampling)
 
@@ -136,6 +136,8 @@ def _lane(place: int, talks: Talks, choices: list[str]) -> LaneParts:
     return LaneParts(column, picker, remove, before, newest)
 
 
-def _number(name: str, value: float) -> gr.Number:
+def _setting(name: str, value: float | tuple[str, ...]) -> Component:
     label, info = theme.SAMPLING_LABELS[name]
+    if isinstance(value, tuple):
+        return gr.Textbox("\n".join(value), label=label, info=info, lines=1, max_lines=4, elem_id=f"sampling-{name}")
     return gr.Number(value, label=label, info=info, elem_id=f"sampling-{name}")

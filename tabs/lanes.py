@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from adapters.fetch import here
 from adapters.library import Library
@@ -12,6 +13,7 @@ from phi3.template import Message
 from tabs import theme
 
 MOST_LANES = 4
+MOST_STOP_TEXTS = 8
 Talks = tuple["Talk", ...]
 
 
@@ -172,13 +174,19 @@ def has_answers(talks: Talks) -> bool:
 
 # Every value's lowest, highest and kind; what the model makes of them is phi3/generate.py's.
 _LIMITS = {"temperature": (0, 5, float), "top_p": (0.01, 1, float), "top_k": (0, 1_000_000, int),
-           "repetition_penalty": (0.1, 10, float), "seed": (0, 2**32 - 1, int), "max_new_tokens": (1, 100_000, int)}
+           "min_p": (0, 1, float), "repetition_penalty": (0.1, 10, float), "seed": (0, 2**32 - 1, int),
+           "max_new_tokens": (1, 100_000, int)}
 
 
-def sampling_of(values: Mapping[str, float | None]) -> Sampling:
-    """What the form holds; ValueError names the value that is out of its range. Emptied fields take the default."""
-    given = {}
+def sampling_of(values: Mapping[str, float | str | None]) -> Sampling:
+    """What the form holds, stop texts one a line; ValueError names the value that is out of its range. Emptied fields
+    take the default.
+    """
+    given: dict[str, Any] = {}
     for name, value in values.items():
+        if name == "stop_texts":
+            given[name] = _stop_texts(value or "")
+            continue
         low, high, kind = _LIMITS[name]
         if value is None:
             continue
@@ -188,6 +196,14 @@ def sampling_of(values: Mapping[str, float | None]) -> Sampling:
             raise ValueError(f"{label} is {value:g}, and must be {whole}between {low:g} and {high:,}.")
         given[name] = kind(value)
     return Sampling(**given)
+
+
+def _stop_texts(written: str) -> tuple[str, ...]:
+    found = tuple(line for line in written.splitlines() if line.strip())
+    if len(found) > MOST_STOP_TEXTS:
+        raise ValueError(f"{theme.SAMPLING_LABELS['stop_texts'][0]} are {len(found)}, and can be {MOST_STOP_TEXTS} at "
+                         "most. Leave some out.")
+    return found
 
 
 def _folder_of(adapter: str, library: Library) -> str | None:

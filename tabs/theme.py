@@ -242,9 +242,11 @@ SAMPLING_LABELS = {
     "temperature": ("Temperature", "0 always takes the likeliest word; higher is more varied."),
     "top_p": ("Top-p", "Only the likeliest words that together reach this share."),
     "top_k": ("Top-k", "Only this many of the likeliest words; 0 is no limit."),
+    "min_p": ("Min-p", "No word that is less likely than this share of the likeliest; 0 is no limit."),
     "repetition_penalty": ("Repetition penalty", "Above 1 makes words that were used less likely."),
     "seed": ("Seed", "The same seed draws the same answers."),
     "max_new_tokens": ("Longest answer (tokens)", "An answer that gets longer is cut here."),
+    "stop_texts": ("Stop texts", "An answer ends before any of these, one a line."),
 }
 SYSTEM_MESSAGE = "System message"
 SYSTEM_HINT = "What every lane is told before the conversation. Empty: nothing."
