@@ -1,4 +1,4 @@
-"""Conversations side by side as plain values: ask, answer, undo, switch adapters; no Gradio, no model."""
+"""Conversations side by side as plain values: ask, answer, edit, undo, switch adapters; no Gradio, no model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,28 @@ from typing import Any
 
 from adapters.fetch import here
 from adapters.library import Library
+from chat.vote import Said, Verdict, Vote, shuffled
 from phi3.generate import Answer, Answerer, Lane, Sampling
 from phi3.template import Message
-from tabs import theme
 
-MOST_LANES = 4
+BASE = "base"
+LETTERS = "ABCD"
+MOST_LANES = len(LETTERS)
 MOST_STOP_TEXTS = 8
+STRONGEST = 2.0
+SAID_IN_TRAINING = "From the training, where answers are kept short. Ask something, and both answer anew."
+NO_ANSWER = "No answer came. Try again."
+# The settings of an answer, as people read them: a name, and what it does.
+SAMPLING_LABELS = {
+    "temperature": ("Temperature", "0 always takes the likeliest word; higher is more varied."),
+    "top_p": ("Top-p", "Only the likeliest words that together reach this share."),
+    "top_k": ("Top-k", "Only this many of the likeliest words; 0 is no limit."),
+    "min_p": ("Min-p", "No word that is less likely than this share of the likeliest; 0 is no limit."),
+    "repetition_penalty": ("Repetition penalty", "Above 1 makes words that were used less likely."),
+    "seed": ("Seed", "The same seed draws the same answers."),
+    "max_new_tokens": ("Longest answer (tokens)", "An answer that gets longer is cut here."),
+    "stop_texts": ("Stop texts", "An answer ends before any of these, one a line."),
+}
 Talks = tuple["Talk", ...]
 
 
@@ -25,20 +41,37 @@ class Turn:
     question: str
     by: str
     answer: Answer = field(default_factory=Answer)
+    strength: float = 1.0
+
+    @property
+    def author(self) -> str:
+        """Who answered, and how strongly where that isn't as it was trained."""
+        return self.by if self.by == BASE or self.strength == 1 else f"{self.by} at {self.strength:g}"
 
 
 @dataclass(frozen=True)
 class Talk:
-    """One lane: whom it answers with, and its own conversation."""
+    """One lane: whom it answers with and how strongly, and its own conversation. `is_unnamed` while it is not to be
+    known who it is.
+    """
 
-    adapter: str = theme.BASE_NAME
+    adapter: str = BASE
     turns: tuple[Turn, ...] = ()
+    strength: float = 1.0
+    is_unnamed: bool = False
 
-    def messages(self, system: str) -> tuple[Message, ...]:
-        """What the model reads: everything that was said, and the question that waits. Failed answers are left out."""
+    def asking(self, sent: int, question: str) -> Talk:
+        """With one more question, which waits for an answer of whom the lane answers with now."""
+        return replace(self, turns=(*self.turns, Turn(sent, question, self.adapter, strength=self.strength)))
+
+    def messages(self, system: str, sent: int | None = None) -> tuple[Message, ...]:
+        """What the model reads: everything that was said, and the question that waits, or that of message `sent`.
+        Failed answers are left out.
+        """
         said: list[Message] = [Message(role="system", content=system)] if system.strip() else []
-        for turn in self.turns:
-            is_last = turn is self.turns[-1]
+        turns = [turn for turn in self.turns if sent is None or turn.sent <= sent]
+        for turn in turns:
+            is_last = turn is turns[-1]
             if turn.answer.text or is_last:
                 said.append(Message(role="user", content=turn.question))
             if turn.answer.text and not is_last:
@@ -64,7 +97,7 @@ def first_lanes(library: Library) -> Talks:
 def added(talks: Talks, library: Library) -> Talks:
     """One lane more, with an adapter that no lane has yet where there is one."""
     used = {talk.adapter for talk in talks}
-    free = next((name for name in library.names() if name not in used), theme.BASE_NAME)
+    free = next((name for name in library.names() if name not in used), BASE)
     return (*talks, Talk(free))[:MOST_LANES]
 
 
@@ -102,21 +135,31 @@ def removed(talks: Talks, place: int) -> Talks:
 def with_question(talks: Talks, question: str) -> Talks:
     """Every lane is asked; its answer is still empty."""
     sent = _last_sent(talks) + 1
-    return tuple(replace(talk, turns=(*talk.turns, Turn(sent, question, talk.adapter))) for talk in talks)
+    return tuple(talk.asking(sent, question) for talk in talks)
 
 
 def told(talks: Talks, question: str, answers: Sequence[str]) -> Talks:
     """A question that was answered before, by each lane in turn; nobody is asked again."""
     return tuple(replace(talk, turns=(*talk.turns, Turn(_last_sent(talks) + 1, question, talk.adapter,
-                                                        Answer(text, end="stop", note=theme.SAID_IN_TRAINING))))
+                                                        Answer(text, end="stop", note=SAID_IN_TRAINING))))
                  for talk, text in zip(talks, answers, strict=True))
 
 
-def asked_again(talks: Talks) -> Talks:
-    """The last message once more, to the lanes that had it, with whom they answer now."""
+def asked_again(talks: Talks, place: int | None = None) -> Talks:
+    """The last message once more, to the lanes that had it (or to this one), with whom they answer now."""
     last = _last_sent(talks)
-    return tuple(replace(talk, turns=(*talk.turns[:-1], Turn(last, talk.turns[-1].question, talk.adapter)))
-                 if talk.turns and talk.turns[-1].sent == last else talk for talk in talks)
+    return tuple(replace(talk, turns=talk.turns[:-1]).asking(last, talk.turns[-1].question)
+                 if talk.turns and talk.turns[-1].sent == last and place in (None, number) else talk
+                 for number, talk in enumerate(talks))
+
+
+def edited(talks: Talks, sent: int, question: str) -> Talks:
+    """A message as it should have been: whoever had it answers it anew, and what came after it is gone."""
+    def without_the_rest(talk: Talk) -> Talk:
+        before = replace(talk, turns=tuple(turn for turn in talk.turns if turn.sent < sent))
+        return before.asking(sent, question) if any(turn.sent == sent for turn in talk.turns) else before
+
+    return tuple(map(without_the_rest, talks))
 
 
 def undone(talks: Talks) -> tuple[Talks, str]:
@@ -132,10 +175,21 @@ def cleared(talks: Talks) -> Talks:
     return tuple(replace(talk, turns=()) for talk in talks)
 
 
-def picked(talks: Talks, adapters: Sequence[str]) -> Talks:
-    """Other adapters from the next answer on; the conversations stay."""
-    return tuple(replace(talk, adapter=adapter or theme.BASE_NAME)
-                 for talk, adapter in zip(talks, adapters, strict=False))
+def picked(talks: Talks, given: Mapping[str, Any]) -> Talks:
+    """Other adapters and strengths from the next answer on, `picked_A`, `strength_A` and so on; what isn't given, and
+    the conversations, stay.
+    """
+    return tuple(replace(talk, adapter=given.get(f"picked_{letter}", talk.adapter) or BASE,
+                         strength=_strength(given.get(f"strength_{letter}", talk.strength)))
+                 for talk, letter in zip(talks, LETTERS, strict=False))
+
+
+def _strength(value: float | None) -> float:
+    if value is None:
+        return 1.0
+    if not 0 <= value <= STRONGEST:
+        raise ValueError(f"The strength is {value:g}, and must be between 0 and {STRONGEST:g}.")
+    return float(value)
 
 
 def answered(talks: Talks, answerer: Answerer, library: Library, asking: Asking,
@@ -149,7 +203,7 @@ def answered(talks: Talks, answerer: Answerer, library: Library, asking: Asking,
             except ValueError as problem:
                 talks = without_answer(talks, place, str(problem))
             else:
-                waiting[place] = Lane(talk.messages(asking.system), folder, asking.sampling)
+                waiting[place] = Lane(talk.messages(asking.system), folder, asking.sampling, talk.strength)
     yield talks
     if not waiting:
         return
@@ -163,7 +217,7 @@ def given_up(talks: Talks) -> Talks:
     """Whatever still waits will get no more of an answer: asking the base broke off."""
     for place, talk in enumerate(talks):
         if talk.turns and not talk.turns[-1].answer.done:
-            talks = _with_answer(talks, place, replace(talk.turns[-1].answer, end="error", note=theme.NO_ANSWER))
+            talks = _with_answer(talks, place, replace(talk.turns[-1].answer, end="error", note=NO_ANSWER))
     return talks
 
 
@@ -192,7 +246,7 @@ def sampling_of(values: Mapping[str, float | str | None]) -> Sampling:
             continue
         if not low <= value <= high or value != kind(value):
             whole = "a whole number " if kind is int else ""
-            label = theme.SAMPLING_LABELS[name][0]
+            label = SAMPLING_LABELS[name][0]
             raise ValueError(f"{label} is {value:g}, and must be {whole}between {low:g} and {high:,}.")
         given[name] = kind(value)
     return Sampling(**given)
@@ -201,13 +255,13 @@ def sampling_of(values: Mapping[str, float | str | None]) -> Sampling:
 def _stop_texts(written: str) -> tuple[str, ...]:
     found = tuple(line for line in written.splitlines() if line.strip())
     if len(found) > MOST_STOP_TEXTS:
-        raise ValueError(f"{theme.SAMPLING_LABELS['stop_texts'][0]} are {len(found)}, and can be {MOST_STOP_TEXTS} at "
+        raise ValueError(f"{SAMPLING_LABELS['stop_texts'][0]} are {len(found)}, and can be {MOST_STOP_TEXTS} at "
                          "most. Leave some out.")
     return found
 
 
 def _folder_of(adapter: str, library: Library) -> str | None:
-    return None if adapter == theme.BASE_NAME else str(here(adapter, library).folder)
+    return None if adapter == BASE else str(here(adapter, library).folder)
 
 
 def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:
@@ -218,3 +272,35 @@ def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:
 
 def _last_sent(talks: Sequence[Talk]) -> int:
     return max((turn.sent for talk in talks for turn in talk.turns), default=0)
+
+
+def unnamed(talks: Talks, seed: int) -> Talks:
+    """The lanes in an order that nobody knows, without their names and without what was said: a blind comparison
+    begins anew, so that all answer the very same words.
+    """
+    order = shuffled(len(talks), seed)
+    return tuple(replace(talks[place], turns=(), is_unnamed=True) for place in order)
+
+
+def named_again(talks: Talks) -> Talks:
+    """Who answered is no secret any more."""
+    return tuple(replace(talk, is_unnamed=False) for talk in talks)
+
+
+def can_be_voted_on(talks: Talks) -> bool:
+    """Whether at least two unnamed lanes have answered the same message to its end."""
+    return len(talks) > 1 and all(talk.is_unnamed and talk.turns and talk.turns[-1].answer.done for talk in talks)
+
+
+def voted(talks: Talks, verdict: Verdict, best: int | None, system: str) -> Vote:
+    """What a vote was about: each lane's last answer."""
+    return Vote(tuple(Said(talk.turns[-1].author, talk.messages(system), talk.turns[-1].answer.text)
+                      for talk in talks), verdict, best)
+
+
+def turn_of(talks: Talks, place: int, sent: int) -> Turn:
+    """One lane's part of one message; ValueError where it is gone."""
+    found = [turn for turn in (talks[place].turns if 0 <= place < len(talks) else ()) if turn.sent == sent]
+    if not found:
+        raise ValueError("That message is no longer there.")
+    return found[0]
