@@ -88,10 +88,7 @@ def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> N
 
     def pick(talks: Talks, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
         # The conversations stay as they are: they may be streaming, and take the new adapter at the next message.
-        now = conversation.picked(talks, picked)
-        yield {lane.strength: gr.update(visible="hidden" if talk.adapter == BASE else True)
-               for lane, talk in zip(panel.lanes, now, strict=False)}
-        yield from arrivals.picked(panel, reach_of(studio, request, kept), now, keys)
+        yield from arrivals.picked(panel, reach_of(studio, request, kept), conversation.picked(talks, picked), keys)
 
     def look(known: list[str], kept: Any, request: gr.Request) -> Changes:
         choices = _choices(visitor_of(studio, request, kept).library)

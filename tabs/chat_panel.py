@@ -10,7 +10,6 @@ import gradio as gr
 from gradio.components import Component
 
 from chat.conversation import (
-    BASE,
     LETTERS,
     MOST_LANES,
     SAMPLING_LABELS,
@@ -117,11 +116,8 @@ class ChatPanel:
 
     def place(self, talks: Talks, answering: bool = False) -> dict[Component, Any]:
         """The lanes where their number or order changed: as `show`, and the pickers follow."""
-        pickers = {lane.picker: gr.update(value=talk.adapter, visible="hidden" if talk.is_unnamed else True)
-                   for lane, talk in zip(self.lanes, talks, strict=False)}
-        strengths = {lane.strength: gr.update(value=talk.strength,
-                                              visible="hidden" if talk.is_unnamed or talk.adapter == BASE else True)
-                     for lane, talk in zip(self.lanes, talks, strict=False)}
+        pickers = {lane.picker: talk.adapter for lane, talk in zip(self.lanes, talks, strict=False)}
+        strengths = {lane.strength: talk.strength for lane, talk in zip(self.lanes, talks, strict=False)}
         return {**self.show(talks, answering), **pickers, **strengths}
 
     def asked_as(self, asking: Asking) -> dict[Component, Any]:
@@ -155,7 +151,8 @@ def build(talks: Talks, choices: list[str]) -> ChatPanel:
                 *((f"best-{letter}", theme.BEST.format(letter=letter)) for letter in LETTERS),
                 ("tie", theme.TIE), ("all-bad", theme.ALL_BAD)))
         with gr.Row(elem_classes="tools"):
-            blind = gr.Checkbox(label=theme.BLIND, elem_id="blind", elem_classes="fit", container=False)
+            blind = gr.Checkbox(label=theme.BLIND, info=theme.BLIND_LEAD, elem_id="blind", elem_classes="fit",
+                                container=False)
             tools = [gr.Button(words, elem_id=name, elem_classes="quiet fit") for name, words in (
                 ("retry", theme.RETRY), ("undo", theme.UNDO), ("clear", theme.CLEAR), ("add-lane", theme.ADD_LANE))]
         with gr.Accordion(theme.SAMPLING, open=False, elem_classes="fold"):
@@ -173,11 +170,10 @@ def _lane(place: int, talks: Talks, choices: list[str]) -> LaneParts:
         with gr.Row(elem_classes="lane-top"):
             picker = gr.Dropdown(choices, value=talk.adapter, label=theme.LANE_PICKER.format(letter=letter),
                                  allow_custom_value=True, elem_id=f"picker-{letter}", elem_classes="grow")
-            strength = gr.Slider(0, STRONGEST, talk.strength, step=0.05, label=theme.STRENGTH.format(letter=letter),
-                                 visible="hidden" if talk.adapter == BASE else True, elem_id=f"strength-{letter}",
-                                 elem_classes="strength", buttons=[])
             remove = gr.Button(theme.REMOVE_LANE.format(letter=letter), visible=len(talks) > 1,
                                elem_id=f"remove-{letter}", elem_classes="remove fit")
+        strength = gr.Slider(0, STRONGEST, talk.strength, step=0.05, label=theme.STRENGTH.format(letter=letter),
+                             elem_id=f"strength-{letter}", elem_classes="strength", buttons=[])
         with gr.Column(elem_classes=f"pane pane-{letter}"), gr.Column(elem_classes="said-here"):
             before = theme.markup(lane_view.said_before(talk), js_on_load=PANE + TURN_TOOLS,
                                   elem_id=f"before-{letter}")

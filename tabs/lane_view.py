@@ -38,7 +38,7 @@ def turn_html(turn: Turn, why_waiting: str = "", is_newest: bool = False, is_unn
         words = f'<p class="typing"><i></i><i></i><i></i> {escaped(why_waiting)}</p>'
     note = f'<p class="note">{escaped(answer.note)}</p>' if answer.note and answer.text else ""
     tools = _tools(turn, is_newest) if answer.done and not is_unnamed else ("", "")
-    return (f'<div class="turn"><div class="question">{as_written(turn.question)}{tools[0]}</div>'
+    return (f'<div class="turn"><div class="question">{as_written(turn.question)}</div>{tools[0]}'
             f'<div class="answer">{words}{note}<p class="by">{_by(turn, is_unnamed)}</p>{tools[1]}</div></div>')
 
 

@@ -75,11 +75,11 @@ def connect(lessons: Lessons, editor: Editor, panel: ChatPanel, runs: Openings, 
     """Keep what the editor holds; show, remove, take away and train on what was kept."""
     studio, keys = runs.studio, runs.keys
 
-    def keep(text: str, what: Edited | None, talks: Talks, system: str, held: Any, request: gr.Request) -> Changes:
+    def keep(text: str, what: Edited | None, talks: Talks, system: str | None, held: Any, request: gr.Request) -> Changes:
         lane, turn = editing.answered_by(talks, what)
         reach = reach_of(studio, request, held)
         kept = corrections_of(reach, turn.by)
-        kept.add(Correction(lane.messages(system, turn.sent), text.strip(), turn.answer.text))
+        kept.add(Correction(lane.messages(system or "", turn.sent), text.strip(), turn.answer.text))
         gr.Info(theme.CORRECTION_KEPT)
         return {**editor.closed(), **lessons.shown(kept, _choices(reach.visitor.library)), keys: reach.keys}
 
