@@ -39,9 +39,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--top_p", type=float, default=1.0, help="nucleus sampling (default 1: off)")
     parser.add_argument("--top_k", type=int, default=0, help="only the k likeliest tokens (default 0: off)")
+    parser.add_argument("--min_p", type=float, default=0.0,
+                        help="no token less likely than this share of the likeliest (default 0: off)")
     parser.add_argument("--repetition_penalty", type=float, default=1.0, help="above 1 repeats less (default 1: off)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same answer")
     parser.add_argument("--max_new_tokens", type=int, default=256, help="longest answer in tokens (default 256)")
+    parser.add_argument("--stop", dest="stop_texts", action="append", default=[], metavar="TEXT",
+                        help="an answer ends before this text; repeat it for more")
+    parser.add_argument("--strength", type=float, default=1.0, help="of the adapters, from 0 to 2 (default 1)")
     parser.add_argument("--json", action="store_true", help="print one object")
     return parser
 
@@ -68,8 +73,8 @@ def _check(asked: argparse.Namespace, names: Sequence[str]) -> None:
         raise ValueError("The prompt is empty. Write a question.")
     if len(names) > MOST_LANES:
         raise ValueError(f"{len(names)} lanes were asked for; {MOST_LANES} at most answer at once.")
-    for name, low, high in (("temperature", 0, 5), ("top_p", 0, 1), ("top_k", 0, 1_000_000),
-                            ("repetition_penalty", 0.1, 10), ("max_new_tokens", 1, 131072)):
+    for name, low, high in (("temperature", 0, 5), ("top_p", 0, 1), ("top_k", 0, 1_000_000), ("min_p", 0, 1),
+                            ("repetition_penalty", 0.1, 10), ("max_new_tokens", 1, 131072), ("strength", 0, 2)):
         value = vars(asked)[name]
         if not low <= value <= high:
             raise ValueError(f"{name} is {value:g}, and must be between {low:g} and {high:g}.")
@@ -97,10 +102,10 @@ def _lane(asked: argparse.Namespace, adapter: Adapter | None) -> Lane:
     from phi3.generate import Lane, Sampling
 
     system = [{"role": "system", "content": asked.system}] if asked.system.strip() else []
-    sampling = Sampling(asked.temperature, asked.top_p, asked.top_k, asked.repetition_penalty, asked.seed,
-                        asked.max_new_tokens)
+    sampling = Sampling(asked.temperature, asked.top_p, asked.top_k, asked.min_p, asked.repetition_penalty, asked.seed,
+                        asked.max_new_tokens, tuple(filter(None, asked.stop_texts)))
     messages = (*system, {"role": "user", "content": asked.prompt})
-    return Lane(messages, str(adapter.folder) if adapter else None, sampling)
+    return Lane(messages, str(adapter.folder) if adapter else None, sampling, asked.strength)
 
 
 def _in_words(name: str, answer: Answer) -> str:

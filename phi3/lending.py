@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 # What answers take on the card that is lent, guessed high: a refused second is cheaper than an answer that is cut.
 SECONDS_TO_BEGIN = 3.0
 SECONDS_PER_TOKEN = 0.03
-# PEFT goes through the adapters of a mixed batch one by one, in every layer.
-SECONDS_PER_TOKEN_AND_ADAPTER = 0.012
+SECONDS_PER_TOKEN_AND_ADAPTER = 0.002
 SECONDS_PER_ADAPTER = 0.5
 LONGEST_TURN = 60
 # Answers end by themselves so long before the GPU is taken back.

@@ -9,10 +9,11 @@ import gradio as gr
 from gradio.components import Component
 
 from adapters.fetch import is_on_a_hub
-from tabs import lane_view, lanes, theme
+from chat import conversation
+from chat.conversation import Talks
+from tabs import lane_view, theme
 from tabs.chat_panel import ChatPanel
 from tabs.hub import Reach
-from tabs.lanes import Talks
 
 Changes = dict[Component, Any]
 
@@ -47,7 +48,7 @@ def asked(panel: ChatPanel, reach: Reach, talks: Talks, keys: gr.BrowserState,
         try:
             reach.bring(talks[place].adapter)
         except ValueError as problem:
-            talks = lanes.without_answer(talks, place, str(problem))
+            talks = conversation.without_answer(talks, place, str(problem))
     if is_wanted():
         yield {**panel.stream(talks), keys: reach.keys}
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from adapters.library import Library
-from tabs import arrivals, chat_panel, find, lanes, publish, theme
+from chat import conversation
+from chat.conversation import BASE, Asking, Talk, Talks
+from chat.export import asking_of, strengths_of
+from tabs import arrivals, chat_panel, editor, find, publish, taking, teaching, theme, voting
 from tabs.chat_panel import ChatPanel
+from tabs.editor import Edited, Editor
 from tabs.hub import LONGEST_NAME, reach_of
-from tabs.lanes import Asking, Talk, Talks
+from tabs.openings import Openings
 from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.stopping import Stops
@@ -24,20 +29,22 @@ from training.run import Run
 Changes = dict[Component, Any]
 QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE = {**QUIETLY, "concurrency_limit": None}
-# One batch is answered at a time: who comes later waits in Gradio's queue, where waiting holds no thread.
-ANSWERING = {**QUIETLY, "concurrency_limit": 1, "concurrency_id": "answers"}
+# Those who come together share batches; whoever waits beyond that waits in Gradio's queue, which holds no thread.
+ANSWERING = {**QUIETLY, "concurrency_limit": 8, "concurrency_id": "answers"}
 SECONDS_BETWEEN_LOOKS = 3
 TO_THE_TOP = "(run, keys) => { window.scrollTo(0, 0); return [run, keys]; }"
 
 
 @dataclass(frozen=True)
 class Entrance:
-    """How the Train tab leads here: the click on `compare` turns `tabs` to this one, with the run `run_id`. `keys` is
-    what the browser keeps, `known` who the visitor is on the Hub.
+    """How the Train tab leads here, and this one there: the click on `compare` turns `tabs` to this one, with the run
+    `run_id`; `runs` shows a run that was begun here. `keys` is what the browser keeps, `known` who the visitor is on
+    the Hub.
     """
 
     compare: gr.Button
     run_id: gr.State
+    runs: Openings
     tabs: gr.Tabs
     keys: gr.BrowserState
     known: gr.State
@@ -46,15 +53,23 @@ class Entrance:
 def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
     """Draw the tab where this is called, and connect it."""
     library = visitor_of(studio, None).library
-    panel = chat_panel.build(lanes.first_lanes(library), _choices(library))
+    panel = chat_panel.build(conversation.first_lanes(library), _choices(library))
+    edited = editor.build()
     with gr.Column(elem_classes="card"):
+        lessons, tally = teaching.build(), voting.build()
+        away, many = taking.build()
         find.build(studio, panel, entrance.keys, entrance.known)
         publish.build_for_any(studio, entrance.keys, entrance.known)
     stops = Stops()
     _connect_lanes(panel, studio, entrance.keys)
     _connect_address(panel, studio, page, entrance)
-    _connect_answers(panel, studio, stops, entrance)
+    _connect_answers(panel, edited, studio, stops, entrance)
     _connect_tools(panel, stops)
+    editor.connect(edited, panel)
+    teaching.connect(lessons, edited, panel, entrance.runs, entrance.tabs)
+    voting.connect(tally, panel, studio, entrance.keys)
+    taking.connect_away(away, panel)
+    taking.connect_many(many, panel, studio, stops, entrance.keys)
 
     def leave(request: gr.Request) -> None:
         stops.forget(request.session_hash)
@@ -64,16 +79,16 @@ def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
 
 def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> None:
     """Add and remove lanes, switch their adapters, and offer new adapters without a reload."""
-    def add(talks: Talks, kept: Any, request: gr.Request, **picked: str) -> Changes:
+    def add(talks: Talks, kept: Any, request: gr.Request, **picked: Any) -> Changes:
         library = visitor_of(studio, request, kept).library
-        return panel.place(lanes.added(lanes.picked(talks, picked.values()), library))
+        return panel.place(conversation.added(conversation.picked(talks, picked), library))
 
     def remove_at(place: int) -> Callable[..., Changes]:
-        return lambda talks, **picked: panel.place(lanes.removed(lanes.picked(talks, picked.values()), place))
+        return lambda talks, **picked: panel.place(conversation.removed(conversation.picked(talks, picked), place))
 
-    def pick(talks: Talks, kept: Any, request: gr.Request, **picked: str) -> Iterator[Changes]:
+    def pick(talks: Talks, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
         # The conversations stay as they are: they may be streaming, and take the new adapter at the next message.
-        yield from arrivals.picked(panel, reach_of(studio, request, kept), lanes.picked(talks, picked.values()), keys)
+        yield from arrivals.picked(panel, reach_of(studio, request, kept), conversation.picked(talks, picked), keys)
 
     def look(known: list[str], kept: Any, request: gr.Request) -> Changes:
         choices = _choices(visitor_of(studio, request, kept).library)
@@ -89,33 +104,52 @@ def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> N
 
 
 def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
-    """`?adapter=NAME&adapter=OWNER/NAME` opens this tab with those lanes."""
+    """`?adapter=NAME&adapter=OWNER/NAME` opens this tab with those lanes, their `strength`s, and how they are asked."""
     def open_lanes(kept: Any, request: gr.Request) -> Iterator[Changes]:
         names = [name[:LONGEST_NAME] for name in request.query_params.getlist("adapter") if name.strip()]
         if not names:
             yield {panel.announced: ""}
             return
-        talks = lanes.named(names)
-        yield {entrance.tabs: gr.Tabs(selected="chat"), **panel.place(talks)}
+        talks = conversation.named(names)
+        strengths = strengths_of(request.query_params.getlist("strength"), len(talks))
+        talks = tuple(replace(talk, strength=one) for talk, one in zip(talks, strengths, strict=True))
+        yield {entrance.tabs: gr.Tabs(selected="chat"), **panel.place(talks),
+               **panel.asked_as(asking_of(dict(request.query_params)))}
         yield from arrivals.picked(panel, reach_of(studio, request, kept), talks, entrance.keys)
 
-    page.load(plainly(open_lanes), entrance.keys, [*panel.outputs(), entrance.tabs, entrance.keys], **AT_ONCE)
+    changed = [*panel.outputs(), panel.system, *panel.sampling.values(), entrance.tabs, entrance.keys]
+    page.load(plainly(open_lanes), entrance.keys, changed, **AT_ONCE)
 
 
-def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, entrance: Entrance) -> None:
-    """Three ways to ask, one way to answer: first the question shows, then every lane streams its answer."""
-    def ask(message: str | None, talks: Talks, kept: Any, request: gr.Request, **picked: str) -> Iterator[Changes]:
+def _connect_answers(panel: ChatPanel, edited: Editor, studio: Studio, stops: Stops, entrance: Entrance) -> None:
+    """Several ways to ask, one way to answer: first the question shows, then every lane streams its answer."""
+    def ask(message: str | None, talks: Talks, blind: bool, kept: Any, request: gr.Request,
+            **picked: Any) -> Iterator[Changes]:
         if not message or not message.strip():
             raise ValueError(theme.NOTHING_TO_SEND)
-        asked = lanes.with_question(lanes.picked(talks, picked.values()), message.strip())
-        yield {panel.message: "", **_begun(panel, stops, request, asked)}
+        now = conversation.picked(talks, picked)
+        if blind and len(now) < 2:
+            raise ValueError(theme.NOT_ENOUGH_LANES)
+        now = conversation.unnamed(now, secrets.randbits(32)) if blind else conversation.named_again(now)
+        asked = conversation.with_question(now, message.strip())
+        yield {panel.message: "", **panel.place(asked), **_begun(panel, stops, request, asked)}
         yield from fetched(asked, kept, request)
 
-    def retry(talks: Talks, kept: Any, request: gr.Request, **picked: str) -> Iterator[Changes]:
-        if not lanes.has_answers(talks):
-            raise ValueError(theme.NOTHING_TO_RETRY)
-        asked = lanes.asked_again(lanes.picked(talks, picked.values()))
-        yield _begun(panel, stops, request, asked)
+    def again(place: int | None) -> Callable[..., Iterator[Changes]]:
+        def retry(talks: Talks, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
+            if not conversation.has_answers(talks):
+                raise ValueError(theme.NOTHING_TO_RETRY)
+            asked = conversation.asked_again(conversation.picked(talks, picked), place)
+            yield _begun(panel, stops, request, asked)
+            yield from fetched(asked, kept, request)
+        return retry
+
+    def resend(text: str, what: Edited | None, talks: Talks, kept: Any, request: gr.Request,
+               **picked: Any) -> Iterator[Changes]:
+        if what is None or not text.strip():
+            raise ValueError(theme.NOTHING_TO_SEND)
+        asked = conversation.edited(conversation.picked(talks, picked), what.sent, text.strip())
+        yield {**edited.closed(), **_begun(panel, stops, request, asked)}
         yield from fetched(asked, kept, request)
 
     def fetched(asked: Talks, kept: Any, request: gr.Request) -> Iterator[Changes]:
@@ -128,22 +162,30 @@ def _connect_answers(panel: ChatPanel, studio: Studio, stops: Stops, entrance: E
         ending = run.events()[-1].values
         if not ending.get("adapter"):
             raise ValueError(theme.NOTHING_TO_COMPARE)
-        pair, question = (Talk(), Talk(ending["adapter"])), ending["example"]
+        # One that was trained further stands beside what it began from.
+        before, library = run.config.start_from, visitor_of(studio, request, kept).library
+        pair = (Talk(before if before and library.has(before) else BASE), Talk(ending["adapter"]))
+        question = ending["example"]
         # Where the GPU is lent, asking once more would cost the visitor some of it.
         is_told = studio.lend is not None
-        asked = lanes.told(pair, question, _said_of(run, question)) if is_told else lanes.with_question(pair, question)
+        asked = conversation.told(pair, question, _said_of(run, question)) if is_told \
+            else conversation.with_question(pair, question)
         return {entrance.tabs: gr.Tabs(selected="chat"), **panel.place(asked), **_begun(panel, stops, request, asked)}
 
     now = {"talks": panel.talks, "kept": entrance.keys, **panel.pickers()}
     outputs = [*panel.outputs(), entrance.tabs, entrance.keys]
-    with_message = {"message": panel.message, **now}
+    with_message = {"message": panel.message, "blind": panel.blind, **now}
+    with_text = {"text": edited.text, "what": edited.what, **now}
     _answer_after(panel, studio, stops, entrance.keys, [
         gr.on([panel.message.submit, panel.send.click], plainly(ask), inputs_kwargs=with_message, outputs=outputs,
               **AT_ONCE),
-        panel.retry.click(plainly(retry), inputs_kwargs=now, outputs=outputs, **AT_ONCE),
+        panel.retry.click(plainly(again(None)), inputs_kwargs=now, outputs=outputs, **AT_ONCE),
+        *(lane.newest.retry(plainly(again(place)), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
+          for place, lane in enumerate(panel.lanes)),
+        edited.send.click(plainly(resend), inputs_kwargs=with_text, outputs=[*outputs, *edited.outputs()], **AT_ONCE),
         entrance.compare.click(plainly(side_by_side), [entrance.run_id, entrance.keys], outputs, js=TO_THE_TOP,
                                **AT_ONCE),
-        *(button.click(plainly(ask), inputs_kwargs={**now, "message": button}, outputs=outputs, **AT_ONCE)
+        *(button.click(plainly(ask), inputs_kwargs={**with_message, "message": button}, outputs=outputs, **AT_ONCE)
           for button in panel.suggested),
     ])
 
@@ -153,15 +195,15 @@ def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, keys: gr.Brows
                **sampling: float | None) -> Iterator[Changes]:
         # A generator that yields nothing would empty every output.
         yield panel.stream(talks, "" if studio.answerer.done() else theme.LOADING_BASE)
-        asking, stop = Asking(system or "", lanes.sampling_of(sampling)), stops.of(request.session_hash)
+        asking, stop = Asking(system or "", conversation.sampling_of(sampling)), stops.of(request.session_hash)
         library = visitor_of(studio, request, kept).library
-        for snapshot in lanes.answered(talks, studio.answerer.result(), library, asking, stop.is_set):
+        for snapshot in conversation.answered(talks, studio.answerer.result(), library, asking, stop.is_set):
             if stops.of(request.session_hash) is not stop:
                 return  # undone, cleared or asked anew meanwhile: these answers are nobody's any more
             yield panel.stream(snapshot)
 
-    def rest(talks: Talks, **picked: str) -> Changes:
-        return panel.show(lanes.given_up(lanes.picked(talks, picked.values())))
+    def rest(talks: Talks, **picked: Any) -> Changes:
+        return panel.show(conversation.given_up(conversation.picked(talks, picked)))
 
     now = {"talks": panel.talks, **panel.pickers()}
     inputs = {"talks": panel.talks, "system": panel.system, "kept": keys, **panel.sampling}
@@ -174,16 +216,16 @@ def _answer_after(panel: ChatPanel, studio: Studio, stops: Stops, keys: gr.Brows
 
 def _connect_tools(panel: ChatPanel, stops: Stops) -> None:
     """Stop, undo, clear."""
-    def undo(talks: Talks, request: gr.Request, **picked: str) -> Changes:
-        if not lanes.has_answers(talks):
+    def undo(talks: Talks, request: gr.Request, **picked: Any) -> Changes:
+        if not conversation.has_answers(talks):
             raise ValueError(theme.NOTHING_TO_UNDO)
         stops.begin(request.session_hash)
-        before, question = lanes.undone(lanes.picked(talks, picked.values()))
+        before, question = conversation.undone(conversation.picked(talks, picked))
         return {panel.message: question, **panel.show(before)}
 
-    def clear(talks: Talks, request: gr.Request, **picked: str) -> Changes:
+    def clear(talks: Talks, request: gr.Request, **picked: Any) -> Changes:
         stops.begin(request.session_hash)
-        return panel.show(lanes.cleared(lanes.picked(talks, picked.values())))
+        return panel.show(conversation.cleared(conversation.picked(talks, picked)))
 
     def stop(request: gr.Request) -> None:
         stops.ask(request.session_hash)
@@ -208,4 +250,4 @@ def _said_of(run: Run, question: str) -> tuple[str, str]:
 
 
 def _choices(library: Library) -> list[str]:
-    return [theme.BASE_NAME, *library.names()]
+    return [BASE, *library.names()]

@@ -9,15 +9,35 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from chat.conversation import (
+    LETTERS,
+    MOST_LANES,
+    SAMPLING_LABELS,
+    STRONGEST,
+    Asking,
+    Talk,
+    Talks,
+    can_be_voted_on,
+    has_answers,
+)
 from phi3.generate import Sampling
 from tabs import lane_view, theme
-from tabs.lanes import MOST_LANES, Talk, Talks, has_answers
 from tabs.run_panel import ANNOUNCED
 
-LETTERS = "ABCD"
 # A pane that scrolls by itself must be reachable by keyboard.
 PANE = """const pane = element.closest('.pane'); pane.tabIndex = 0; pane.setAttribute('role', 'region');
 pane.setAttribute('aria-label', 'Conversation ' + pane.className.match(/pane-(.)/)[1]);"""
+# What can be done with a turn: its text is copied here, and everything else becomes an event of that name.
+TURN_TOOLS = """element.addEventListener('click', async (event) => {
+  const button = event.target.closest('button[data-does]');
+  if (!button) return;
+  if (button.dataset.does !== 'copy') return trigger(button.dataset.does, {sent: Number(button.dataset.sent)});
+  await navigator.clipboard.writeText(button.closest('.answer').querySelector('.text').innerText);
+  button.textContent = 'Copied';
+});"""
+ESCAPE_STOPS = """document.addEventListener('keydown', (event) => {
+  if (event.key === 'Escape') document.querySelector('#stop-answer')?.click();
+});"""
 
 
 @dataclass(frozen=True)
@@ -26,6 +46,7 @@ class LaneParts:
 
     column: gr.Column
     picker: gr.Dropdown
+    strength: gr.Slider
     remove: gr.Button
     before: gr.HTML
     newest: gr.HTML
@@ -48,19 +69,24 @@ class ChatPanel:
     undo: gr.Button
     clear: gr.Button
     add: gr.Button
+    blind: gr.Checkbox
+    votes: gr.Row
+    voting: tuple[gr.Button, ...]
     system: gr.Textbox
     sampling: dict[str, Component]
 
     def outputs(self) -> list[Component]:
         """Everything that `offer`, `show` and `stream` may change."""
         parts = [part for lane in self.lanes
-                 for part in (lane.column, lane.picker, lane.remove, lane.before, lane.newest)]
+                 for part in (lane.column, lane.picker, lane.strength, lane.remove, lane.before, lane.newest)]
         return [self.talks, self.known, self.announced, self.suggestions, self.message, self.send, self.stop,
-                self.retry, self.undo, self.clear, self.add, *parts]
+                self.retry, self.undo, self.clear, self.add, self.votes, *self.voting, *parts]
 
     def pickers(self) -> dict[str, Component]:
-        """What the lanes answer with from now on, by argument."""
-        return {f"picked_{letter}": lane.picker for letter, lane in zip(LETTERS, self.lanes, strict=True)}
+        """What the lanes answer with from now on, and how strongly, by argument."""
+        lanes = list(zip(LETTERS, self.lanes, strict=True))
+        return {**{f"picked_{letter}": lane.picker for letter, lane in lanes},
+                **{f"strength_{letter}": lane.strength for letter, lane in lanes}}
 
     def offer(self, choices: list[str]) -> dict[Component, Any]:
         """The adapters that the pickers know; what is picked stays."""
@@ -78,6 +104,8 @@ class ChatPanel:
             self.send: gr.update(visible=not answering), self.stop: gr.update(visible=answering),
             self.retry: resting, self.undo: resting, self.clear: resting,
             self.add: gr.update(visible=len(talks) < MOST_LANES, interactive=not answering),
+            self.votes: gr.update(visible=can_be_voted_on(talks) and not answering),
+            **{button: gr.update(visible=place < len(talks)) for place, button in enumerate(self.voting[:MOST_LANES])},
         }
         for place, lane in enumerate(self.lanes):
             talk = talks[place] if place < len(talks) else Talk()
@@ -86,10 +114,18 @@ class ChatPanel:
                       lane.before: lane_view.said_before(talk), lane.newest: lane_view.newest(talk)}
         return shown
 
-    def place(self, talks: Talks) -> dict[Component, Any]:
+    def place(self, talks: Talks, answering: bool = False) -> dict[Component, Any]:
         """The lanes where their number or order changed: as `show`, and the pickers follow."""
         pickers = {lane.picker: talk.adapter for lane, talk in zip(self.lanes, talks, strict=False)}
-        return {**self.show(talks), **pickers}
+        strengths = {lane.strength: talk.strength for lane, talk in zip(self.lanes, talks, strict=False)}
+        return {**self.show(talks, answering), **pickers, **strengths}
+
+    def asked_as(self, asking: Asking) -> dict[Component, Any]:
+        """The system message and how answers are drawn, as an address says."""
+        values = dataclasses.asdict(asking.sampling)
+        shown = {part: "\n".join(values[name]) if name == "stop_texts" else values[name]
+                 for name, part in self.sampling.items()}
+        return {self.system: asking.system, **shown}
 
     def stream(self, talks: Talks, why_waiting: str = "") -> dict[Component, Any]:
         """Only what changes while answers come in, or what they wait for."""
@@ -102,7 +138,7 @@ def build(talks: Talks, choices: list[str]) -> ChatPanel:
     with gr.Row(elem_classes="lanes"):
         drawn = tuple(_lane(place, talks, choices) for place in range(MOST_LANES))
     with gr.Column(elem_classes="composer"):
-        announced = theme.markup(js_on_load=ANNOUNCED, elem_classes="heard", elem_id="chat-state")
+        announced = theme.markup(js_on_load=ANNOUNCED + ESCAPE_STOPS, elem_classes="heard", elem_id="chat-state")
         with gr.Row(elem_classes="suggestions") as suggestions:
             suggested = tuple(gr.Button(question, elem_classes="chip fit") for question in theme.TRY_ASKING)
         with gr.Row(elem_classes="message-row"):
@@ -110,15 +146,21 @@ def build(talks: Talks, choices: list[str]) -> ChatPanel:
                                  elem_id="message", elem_classes="grow unlabelled")
             send = gr.Button(theme.SEND, variant="primary", elem_id="send", elem_classes="fit")
             stop = gr.Button(theme.STOP_ANSWER, visible=False, elem_id="stop-answer", elem_classes="fit")
+        with gr.Row(visible=False, elem_classes="votes") as votes:
+            voting = tuple(gr.Button(words, elem_id=name, elem_classes="fit") for name, words in (
+                *((f"best-{letter}", theme.BEST.format(letter=letter)) for letter in LETTERS),
+                ("tie", theme.TIE), ("all-bad", theme.ALL_BAD)))
         with gr.Row(elem_classes="tools"):
+            blind = gr.Checkbox(label=theme.BLIND, info=theme.BLIND_LEAD, elem_id="blind", elem_classes="fit",
+                                container=False)
             tools = [gr.Button(words, elem_id=name, elem_classes="quiet fit") for name, words in (
                 ("retry", theme.RETRY), ("undo", theme.UNDO), ("clear", theme.CLEAR), ("add-lane", theme.ADD_LANE))]
         with gr.Accordion(theme.SAMPLING, open=False, elem_classes="fold"):
             system = gr.Textbox(label=theme.SYSTEM_MESSAGE, info=theme.SYSTEM_HINT, lines=2, elem_id="system")
             with gr.Row(elem_classes="numbers-row"):
-                sampling = {one.name: _number(one.name, one.default) for one in dataclasses.fields(Sampling)}
+                sampling = {one.name: _setting(one.name, one.default) for one in dataclasses.fields(Sampling)}
     return ChatPanel(drawn, gr.State(talks), gr.State(choices), announced, message, send, stop, suggestions, suggested,
-                     *tools, system, sampling)
+                     *tools, blind, votes, voting, system, sampling)
 
 
 def _lane(place: int, talks: Talks, choices: list[str]) -> LaneParts:
@@ -130,12 +172,17 @@ def _lane(place: int, talks: Talks, choices: list[str]) -> LaneParts:
                                  allow_custom_value=True, elem_id=f"picker-{letter}", elem_classes="grow")
             remove = gr.Button(theme.REMOVE_LANE.format(letter=letter), visible=len(talks) > 1,
                                elem_id=f"remove-{letter}", elem_classes="remove fit")
+        strength = gr.Slider(0, STRONGEST, talk.strength, step=0.05, label=theme.STRENGTH.format(letter=letter),
+                             elem_id=f"strength-{letter}", elem_classes="strength", buttons=[])
         with gr.Column(elem_classes=f"pane pane-{letter}"), gr.Column(elem_classes="said-here"):
-            before = theme.markup(lane_view.said_before(talk), js_on_load=PANE, elem_id=f"before-{letter}")
-            newest = theme.markup(elem_id=f"newest-{letter}")
-    return LaneParts(column, picker, remove, before, newest)
+            before = theme.markup(lane_view.said_before(talk), js_on_load=PANE + TURN_TOOLS,
+                                  elem_id=f"before-{letter}")
+            newest = theme.markup(js_on_load=TURN_TOOLS, elem_id=f"newest-{letter}")
+    return LaneParts(column, picker, strength, remove, before, newest)
 
 
-def _number(name: str, value: float) -> gr.Number:
-    label, info = theme.SAMPLING_LABELS[name]
+def _setting(name: str, value: float | tuple[str, ...]) -> Component:
+    label, info = SAMPLING_LABELS[name]
+    if isinstance(value, tuple):
+        return gr.Textbox("\n".join(value), label=label, info=info, lines=1, max_lines=4, elem_id=f"sampling-{name}")
     return gr.Number(value, label=label, info=info, elem_id=f"sampling-{name}")

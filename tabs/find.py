@@ -11,10 +11,11 @@ from gradio.components import Component
 
 from adapters.fetch import is_on_a_hub
 from adapters.hub import Found, repository_name
-from tabs import hub, hub_view, lanes, theme
+from chat import conversation
+from chat.conversation import Talks
+from tabs import hub, hub_view, theme
 from tabs.chat_panel import ChatPanel
 from tabs.hub import Known, Reach, reach_of
-from tabs.lanes import Talks
 from tabs.openings import FOLLOWING
 from tabs.plainly import plainly
 from tabs.run_panel import ANNOUNCED
@@ -96,12 +97,12 @@ def _connect_taking(finder: FindPanel, panel: ChatPanel, studio: Studio, keys: g
             yield {finder.brought: adapter.name, keys: reach.keys}
 
     def put(brought: str, talks: Talks, **picked: str) -> Changes:
-        now = lanes.picked(talks, picked.values())
+        now = conversation.picked(talks, picked)
         if not brought:
             return {finder.brought: ""}
-        if lanes.are_answering(now):
+        if conversation.are_answering(now):
             return {finder.said: hub_view.said(theme.IS_HERE.format(name=brought))}
-        placed = panel.place(lanes.joined(now, brought))
+        placed = panel.place(conversation.joined(now, brought))
         return {finder.said: hub_view.said(theme.IN_LANE.format(name=brought)), **placed}
 
     finder.rows.click(plainly(take), [keys], [finder.said, finder.brought, keys], **FOLLOWING).success(

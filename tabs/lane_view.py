@@ -1,8 +1,7 @@
 """One lane's conversation as HTML: what was asked, what was answered by whom, and how fast."""
 
-from phi3.generate import Answer
+from chat.conversation import BASE, Talk, Turn
 from tabs import theme
-from tabs.lanes import Talk, Turn
 from tabs.text import as_markdown, as_written, count, escaped
 
 
@@ -10,22 +9,24 @@ def said_before(talk: Talk, arriving: str = "", problem: str = "") -> str:
     """All turns but the newest; empty lanes say what they are. The class gives the lane its colour. An adapter that is
     arriving says so, and one that can't be had says why.
     """
-    is_base = talk.adapter == theme.BASE_NAME
-    said = "".join(map(turn_html, talk.turns[:-1]))
-    empty = f'<p class="empty">{theme.EMPTY_LANE_BASE if is_base else theme.EMPTY_LANE_ADAPTER}</p>'
+    is_base = talk.adapter == BASE
+    said = "".join(turn_html(turn, is_unnamed=talk.is_unnamed) for turn in talk.turns[:-1])
+    words = theme.EMPTY_LANE_BASE if is_base else theme.EMPTY_LANE_ADAPTER
+    empty = f'<p class="empty">{theme.EMPTY_LANE_UNNAMED if talk.is_unnamed else words}</p>'
     told = f'<p class="empty">{escaped(arriving)}</p>' if arriving else ""
     told += f'<p class="problem">{escaped(problem)}</p>' if problem else ""
     said += told or ("" if talk.turns else empty)
-    return f'<div class="talk {"with-base" if is_base else "with-adapter"}">{said}</div>'
+    kind = "unnamed" if talk.is_unnamed else "with-base" if is_base else "with-adapter"
+    return f'<div class="talk {kind}">{said}</div>'
 
 
 def newest(talk: Talk, why_waiting: str = "") -> str:
     """The newest turn, which is the only one that changes while an answer streams."""
-    return turn_html(talk.turns[-1], why_waiting) if talk.turns else ""
+    return turn_html(talk.turns[-1], why_waiting, True, talk.is_unnamed) if talk.turns else ""
 
 
-def turn_html(turn: Turn, why_waiting: str = "") -> str:
-    """One question with its answer, or with what the answer waits for."""
+def turn_html(turn: Turn, why_waiting: str = "", is_newest: bool = False, is_unnamed: bool = False) -> str:
+    """One question with its answer, or with what the answer waits for; and what can be done with both."""
     answer = turn.answer
     if answer.text:
         words = as_markdown(answer.text)
@@ -36,12 +37,26 @@ def turn_html(turn: Turn, why_waiting: str = "") -> str:
     else:
         words = f'<p class="typing"><i></i><i></i><i></i> {escaped(why_waiting)}</p>'
     note = f'<p class="note">{escaped(answer.note)}</p>' if answer.note and answer.text else ""
-    return (f'<div class="turn"><div class="question">{as_written(turn.question)}</div>'
-            f'<div class="answer">{words}{note}<p class="by">{_by(turn.by, answer)}</p></div></div>')
+    tools = _tools(turn, is_newest) if answer.done and not is_unnamed else ("", "")
+    return (f'<div class="turn"><div class="question">{as_written(turn.question)}</div>{tools[0]}'
+            f'<div class="answer">{words}{note}<p class="by">{_by(turn, is_unnamed)}</p>{tools[1]}</div></div>')
 
 
-def _by(by: str, answer: Answer) -> str:
-    facts = [f"<b>{escaped(by)}</b>"]
+def _tools(turn: Turn, is_newest: bool) -> tuple[str, str]:
+    """(beside the question, below the answer): buttons that the lane's script turns into events."""
+    again = _button("retry", turn, theme.RETRY_ONE) if is_newest else ""
+    teach = _button("like", turn, theme.TEACH) if turn.answer.text else ""
+    copy = f'<button type="button" data-does="copy">{theme.COPY}</button>' if turn.answer.text else ""
+    return _button("edit", turn, theme.EDIT), f'<div class="turn-tools">{again}{copy}{teach}</div>'
+
+
+def _button(event: str, turn: Turn, words: str) -> str:
+    return f'<button type="button" data-does="{event}" data-sent="{turn.sent}">{words}</button>'
+
+
+def _by(turn: Turn, is_unnamed: bool) -> str:
+    answer = turn.answer
+    facts = [theme.UNNAMED if is_unnamed else f"<b>{escaped(turn.author)}</b>"]
     if answer.tokens:
         facts.append(count(answer.tokens, "token"))
     if answer.tokens and answer.seconds > 0:

@@ -23,7 +23,8 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("Train", id="train"):
                 trained = train.build(studio, page, keys, known)
             with gr.Tab("Chat", id="chat"):
-                chat.build(studio, page, chat.Entrance(trained.compare, trained.run_id, tabs, keys, known))
+                leads_here = chat.Entrance(trained.compare, trained.run_id, trained.runs, tabs, keys, known)
+                chat.build(studio, page, leads_here)
     return page
 
 

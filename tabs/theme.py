@@ -236,12 +236,56 @@ STATES = {
     "paused": "paused", "stopped": "stopped", "finished": "finished", "failed": "failed",
 }
 
-BASE_NAME = "base"
 ADD_LANE = "Add a lane"
+STRENGTH = "Strength of lane {letter}"
+EDIT = "Edit"
+RETRY_ONE = "Again"
+TEACH = "Teach this"
+EDIT_TITLE = "Your message as it should have been"
+EDIT_LEAD = "Every lane answers it anew; what came after it goes."
+SEND_AGAIN = "Send it again"
+TEACH_TITLE = "What {who} should have said"
+TEACH_LEAD = "It becomes one of the corrections of {who}, from which you can train it further."
+TEACH_IT = "Keep this correction"
+CANCEL = "Cancel"
+BLIND = "Blind"
+BLIND_LEAD = "Every message begins anew, and lanes are shuffled and unnamed until you vote."
+UNNAMED = "somebody"
+BEST = "{letter} is best"
+TIE = "A tie"
+ALL_BAD = "All bad"
+TALLY = "Your blind votes"
+TALLY_HEAD = ("Who", "Won", "Tied", "Lost", "Share of meetings won", "Somewhere between")
+NO_VOTES = "No votes yet. Tick Blind, ask something, and vote."
+NOT_ENOUGH_LANES = "A blind comparison needs at least two lanes. Add one."
+DOWNLOAD_PAIRS = "Votes as preference pairs (.jsonl)"
+FORGET_VOTES = "Forget the votes"
+CORRECTIONS = "Corrections"
+NO_CORRECTIONS = ("No corrections yet. Below an answer of an adapter, press “Teach this” and write what it should have "
+                  "said.")
+CORRECTIONS_OF = "{count} of {who}"
+CORRECTION_KEPT = "Kept. Correct a few more of the same kind, then train."
+CORRECTED_FROM = "It said"
+FORGET_ONE = "Remove"
+DOWNLOAD_CORRECTIONS = "Download (.jsonl)"
+TRAIN_CORRECTIONS = "Train with my corrections"
+TAKE_AWAY = "Take it away"
+AS_MARKDOWN = "Markdown"
+AS_JSON = "JSON"
+LINK_HERE = "A link to these lanes"
+LINK_TO_LANES = "Opens the same lanes with the same settings; nothing of what was said is in it"
+NOTHING_TO_TAKE = "Nothing was said yet that could be taken away."
+MANY_PROMPTS = "Many prompts at once"
+MANY_LEAD = "Each line is asked of every lane, as a conversation of its own."
+MANY_LABEL = "Prompts, one a line"
+ASK_MANY = "Ask them all"
+DOWNLOAD_TABLE = "Download (.csv)"
+PROMPT = "Prompt"
 REMOVE_LANE = "Remove lane {letter}"
 LANE_PICKER = "Lane {letter}"
 EMPTY_LANE = "No messages yet."
 EMPTY_LANE_BASE = "Phi-3 as it was published, without an adapter."
+EMPTY_LANE_UNNAMED = "Somebody. You will see who after your vote."
 EMPTY_LANE_ADAPTER = "The same base, with this adapter beside it."
 MESSAGE = "Your message, to every lane"
 MESSAGE_HINT = "Ask something. Enter sends it to every lane."
@@ -251,20 +295,10 @@ RETRY = "Try again"
 UNDO = "Undo"
 CLEAR = "Clear"
 SAMPLING = "How answers are drawn"
-SAMPLING_LABELS = {
-    "temperature": ("Temperature", "0 always takes the likeliest word; higher is more varied."),
-    "top_p": ("Top-p", "Only the likeliest words that together reach this share."),
-    "top_k": ("Top-k", "Only this many of the likeliest words; 0 is no limit."),
-    "repetition_penalty": ("Repetition penalty", "Above 1 makes words that were used less likely."),
-    "seed": ("Seed", "The same seed draws the same answers."),
-    "max_new_tokens": ("Longest answer (tokens)", "An answer that gets longer is cut here."),
-}
 SYSTEM_MESSAGE = "System message"
 SYSTEM_HINT = "What every lane is told before the conversation. Empty: nothing."
 LOADING_BASE = "The base is still loading; your message is answered as soon as it is there."
 TRY_ASKING = ("What is the capital of France?", "How much is 7 plus 5?", "Who are you?")
-SAID_IN_TRAINING = "From the training, where answers are kept short. Ask something, and both answer anew."
-NO_ANSWER = "No answer came. Try again."
 NOTHING_TO_SEND = "Write a message first; then every lane answers it."
 NOTHING_TO_RETRY = "There is no answer yet that could be tried again."
 NOTHING_TO_UNDO = "There is nothing to undo yet."

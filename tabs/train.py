@@ -23,10 +23,13 @@ from training.speed import measured
 
 @dataclass(frozen=True)
 class TrainTab:
-    """What the rest of the page needs of this tab: the button that leads on, and the run that is shown."""
+    """What the rest of the page needs of this tab: the button that leads on, the run that is shown, and what shows
+    another one.
+    """
 
     compare: gr.Button
     run_id: gr.State
+    runs: Openings
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.Stat
     publish.build_for_run(studio, panel, keys, known)
     afar.connect(kept_afar, runs, page)
     turns.connect(panel, studio, keys)
-    return TrainTab(panel.compare, panel.run_id)
+    return TrainTab(panel.compare, panel.run_id, runs)
 
 
 def _setup(studio: Studio) -> _Setup:

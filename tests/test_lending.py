@@ -52,7 +52,7 @@ def test_a_refused_turn_is_shortened_to_what_is_left_as_the_service_counts_it():
 def test_answers_ask_for_the_seconds_that_they_need():
     assert seconds_for([lane(256)]) == 13
     assert seconds_for([lane(256), lane(16)]) == 13
-    assert seconds_for([lane(256), lane(256, "a"), lane(256, "a")]) == 17
+    assert seconds_for([lane(256), lane(256, "a"), lane(256, "a")]) == 14
     assert seconds_for([lane(1)]) == 6
     assert seconds_for([lane(4000), lane(4000, "a"), lane(4000, "b")]) == LONGEST_TURN
 

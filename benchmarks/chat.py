@@ -1,0 +1,287 @@
+"""What do lanes with adapters cost beside the base, and beside PEFT? `python -m benchmarks.chat`."""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import table, write
+
+LANES = (1, 2, 4, 8)
+QUESTION = "What is the capital of France, and how much is 7 plus 5?"
+TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+MEGABYTE = 1e6
+# (name, what is divided by what, the goal, whether more is better)
+GOALS = (("four lanes against one, time per token", "slots 4", "slots 1", 1.25, False),
+         ("four lanes against PEFT's mixed batch", "PEFT mixed 4", "slots 4", 2.5, True),
+         ("base against one unmerged adapter", "base 1", "slots 1", 0.95, True))
+
+
+@dataclass(frozen=True)
+class Took:
+    """One answering of all lanes: seconds to the first token, seconds for each after it, and what was said."""
+
+    first: float
+    step: float
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all arms are measured on: a base that never stops by itself, and adapters of rank 16."""
+
+    base: Any
+    folders: tuple[Path, ...]
+    tokens: int
+
+
+def main() -> int:
+    """Measure all arms in turns, print, write; the JSON goes to benchmarks/results unless --out names a folder."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chat", description=__doc__)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu",
+                        help="cuda takes Phi-3-mini at its full size, with random weights")
+    parser.add_argument("--precision", choices=["fp32", "bf16", "nf4"], help="default: fp32 on a CPU, bf16 on a card")
+    parser.add_argument("--threads", type=int, help="of the processor (default: all)")
+    parser.add_argument("--tokens", type=int, default=48, help="of each answer (default 48)")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="folder for the JSON")
+    asked = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(asked.threads or torch.get_num_threads())
+    with tempfile.TemporaryDirectory() as folder:
+        bench = _bench(asked, Path(folder))
+        figures = {"precision": bench.base.precision, "torch_threads": torch.get_num_threads(),
+                   "lanes": _lanes(bench, asked.repeats), "goals": [], **_moves(bench, Path(folder), asked.repeats)}
+    figures["goals"] = _goals(figures)
+    _print(figures)
+    write("chat" if asked.device == "cpu" else f"chat-{bench.base.precision}", figures,
+          **({"folder": asked.out} if asked.out else {}))
+    return 0
+
+
+def _bench(asked: argparse.Namespace, folder: Path) -> Bench:
+    from phi3.models import EMBEDDED, load_base
+
+    base = load_base(EMBEDDED, asked.precision, "cpu") if asked.device == "cpu" else _phi3_mini(asked.precision)
+    folders = tuple(_adapter(base, folder / str(number), number, 16) for number in range(max(LANES)))
+    return Bench(replace(base, stop_tokens=()), folders, asked.tokens)
+
+
+def _phi3_mini(precision: str | None) -> Any:
+    """Phi-3-mini of random weights (std 0.02), made on the card; in 4 bits if asked."""
+    import torch
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    from phi3.models import EMBEDDED, PHI3_MINI, Base, BaseFacts, base_facts, load_tokenizer, quantised
+
+    config = Phi3Config(num_key_value_heads=32, sliding_window=2047, bos_token_id=1, eos_token_id=32000,
+                        pad_token_id=32000)
+    config._attn_implementation = "sdpa"
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        model = Phi3ForCausalLM(config).eval().requires_grad_(False)
+    torch.set_default_dtype(torch.float32)
+    facts = BaseFacts(PHI3_MINI, None, config.to_dict())
+    base = Base(facts, model, load_tokenizer(base_facts(EMBEDDED)), "bf16", ())
+    return quantised(base) if precision == "nf4" else base
+
+
+def _adapter(base: Any, folder: Path, seed: int, rank: int) -> Path:
+    """A random adapter on the four fused layers, written by PEFT in the base's own type."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from phi3.models import shell_of
+
+    torch.manual_seed(seed)
+    model = get_peft_model(shell_of(base), LoraConfig(r=rank, target_modules=TARGETS, task_type="CAUSAL_LM"),
+                           autocast_adapter_dtype=False)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.02)
+    model.save_pretrained(folder)
+    return folder
+
+
+def _lanes(bench: Bench, repeats: int) -> list[dict[str, Any]]:
+    """Every arm in turn, and that so many times; what slots say is compared with what PEFT says."""
+    arms, took = dict(_arms(bench)), defaultdict(list)
+    for repeat in range(repeats + 1):
+        for name, arm in arms.items():
+            once = arm()
+            if repeat:  # the first round warms up
+                took[name].append(once)
+    rows = []
+    for name, some in took.items():
+        count = int(name.rsplit(" ", 1)[1])
+        step = statistics.median(one.step for one in some)
+        expected = took[f"PEFT one after another {count}"][0].texts
+        rows.append({"arm": name, "lanes": count, "milliseconds_per_step": step * 1e3,
+                     "least": min(one.step for one in some) * 1e3, "tokens_per_second": count / step,
+                     "first_token_milliseconds": statistics.median(one.first for one in some) * 1e3,
+                     "as_peft": None if "base" in name else some[0].texts == expected})
+    return rows
+
+
+def _arms(bench: Bench) -> Iterator[tuple[str, Callable[[], Took]]]:
+    peft = _peft(bench)
+    from phi3.generate import Answerer
+
+    answerer = Answerer(bench.base)
+    for count in LANES:
+        names = [f"adapter{number}" for number in range(count)]
+        folders = [str(folder) for folder in bench.folders[:count]]
+        yield f"base {count}", lambda count=count: _by_us(bench, answerer, [None] * count)
+        yield f"slots {count}", lambda folders=folders: _by_us(bench, answerer, folders)
+        yield f"stock base {count}", lambda count=count: _by_peft(bench, peft, ["__base__"] * count)
+        yield f"PEFT mixed {count}", lambda names=names: _by_peft(bench, peft, names)
+        yield f"PEFT one after another {count}", lambda names=names: _one_after_another(bench, peft, names)
+
+
+def _by_us(bench: Bench, answerer: Any, adapters: list[str | None]) -> Took:
+    from phi3.generate import Lane, Sampling
+
+    sampling = Sampling(max_new_tokens=bench.tokens)
+    lanes = [Lane(({"role": "user", "content": QUESTION},), adapter, sampling) for adapter in adapters]
+    began = time.perf_counter()
+    stream = answerer.answer(lanes)
+    answers = next(stream)
+    first = time.perf_counter()
+    for answers in stream:  # noqa: B007 - the last is what counts
+        pass
+    return Took(first - began, (time.perf_counter() - first) / (bench.tokens - 1),
+                tuple(answer.text for answer in answers))
+
+
+def _peft(bench: Bench) -> Any:
+    """Stock PEFT with all adapters beside a shell of the base, which never stops by itself."""
+    from peft import PeftModel
+
+    from phi3.models import shell_of
+
+    shell = shell_of(bench.base)
+    shell.generation_config.eos_token_id = None
+    model = PeftModel.from_pretrained(shell, str(bench.folders[0]), adapter_name="adapter0",
+                                      autocast_adapter_dtype=False)
+    for number, folder in enumerate(bench.folders[1:], 1):
+        model.load_adapter(str(folder), adapter_name=f"adapter{number}", autocast_adapter_dtype=False)
+    return model.eval()
+
+
+def _by_peft(bench: Bench, model: Any, names: list[str] | None, adapter: str = "") -> Took:
+    """One `generate` over lanes that are named in a mixed batch, or over one with the active adapter."""
+    import torch
+
+    from phi3.template import encode_prompt
+
+    clock = _Clock()
+    prompt = encode_prompt(bench.base.tokenizer, [{"role": "user", "content": QUESTION}])
+    ids = torch.tensor([prompt] * (len(names) if names else 1), device=bench.base.model.device)
+    options = {"adapter_names": names} if names else {}
+    began = time.perf_counter()
+    with torch.inference_mode():
+        made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                              max_new_tokens=bench.tokens, stopping_criteria=[clock], **options)
+    texts = bench.base.tokenizer.batch_decode(made[:, len(prompt):], skip_special_tokens=True)
+    return Took(clock.times[0] - began, (clock.times[-1] - clock.times[0]) / (bench.tokens - 1),
+                tuple(text.strip() for text in texts))
+
+
+class _Clock:
+    """Notes when each token was there; it never stops anything."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def __call__(self, ids: Any, scores: Any, **options: Any) -> Any:
+        import torch
+
+        torch.cuda.synchronize() if ids.is_cuda else None
+        self.times.append(time.perf_counter())
+        return torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
+
+
+def _one_after_another(bench: Bench, model: Any, names: list[str]) -> Took:
+    took = []
+    for name in names:
+        model.set_adapter(name, inference_mode=True)
+        took.append(_by_peft(bench, model, None))
+    return Took(took[0].first, sum(one.step for one in took), tuple(one.texts[0] for one in took))
+
+
+def _moves(bench: Bench, folder: Path, repeats: int) -> dict[str, Any]:
+    """Milliseconds to switch between resident adapters and to load one from a file that is in memory already."""
+    from phi3.slots import MOST_RANK, Mix, Slots
+
+    slots, peft = Slots(bench.base), _peft(bench)
+    numbers = [slots.load(one, one) for one in bench.folders]
+    mixes = [Mix((number,), (1.0,)) for number in numbers]
+    fours = [Mix(tuple(numbers[start:start + 4]), (1.0,) * 4) for start in range(5)]
+    figures = {"switch_one_lane": _median(lambda turn: slots.use(mixes[turn % 8]), 8 * repeats),
+               "switch_four_lanes": _median(lambda turn: slots.use(fours[turn % 5]), 8 * repeats),
+               "peft_set_adapter": _median(lambda turn: peft.set_adapter(f"adapter{turn % 8}", inference_mode=True),
+                                           2 * repeats)}
+    # The embedded model's adapters are small: a wide one tells what a megabyte costs.
+    rank = 16 if bench.base.facts.hidden_size > 1000 else MOST_RANK
+    wide = _adapter(bench.base, folder / "wide", 99, rank)
+    for name, one in (("load", bench.folders[0]), ("load_wide", wide)):
+        slots = Slots(bench.base, 1)
+
+        def load(turn: int, slots: Slots = slots, one: Path = one) -> None:
+            slots.give_back(slots.load(turn, one))
+
+        load(-1)
+        figures[name] = _median(load, 4 * repeats)
+        figures[f"{name}_megabytes"] = (one / "adapter_model.safetensors").stat().st_size / MEGABYTE
+    figures["load_per_50_megabytes"] = figures["load_wide"] * 50 / figures["load_wide_megabytes"]
+    return {"milliseconds": figures}
+
+
+def _median(act: Callable[[int], Any], times: int) -> float:
+    import torch
+
+    took = []
+    for turn in range(times):
+        began = time.perf_counter()
+        act(turn)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        took.append((time.perf_counter() - began) * 1e3)
+    return statistics.median(took)
+
+
+def _goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = {row["arm"]: row for row in figures["lanes"]}
+    found = []
+    for name, above, below, goal, more in GOALS:
+        ratios = [rows[above][figure] / rows[below][figure] for figure in ("milliseconds_per_step", "least")]
+        found.append({"goal": name, "wanted": goal, "median": ratios[0], "least": ratios[1],
+                      "reached": (ratios[0] >= goal) if more else (ratios[0] <= goal)})
+    for name, figure, goal in (("switch to a resident adapter, ms", "switch_one_lane", 1.0),
+                               ("load 50 MB, ms", "load_per_50_megabytes", 25.0)):
+        took = figures["milliseconds"][figure]
+        found.append({"goal": name, "wanted": goal, "median": took, "least": None, "reached": took <= goal})
+    return found
+
+
+def _print(figures: dict[str, Any]) -> None:
+    print(f"{figures['precision']}, {figures['torch_threads']} threads")
+    print(table(["arm", "ms per step", "least", "tokens/s", "first token, ms", "as PEFT"],
+                [[row["arm"], f"{row['milliseconds_per_step']:.2f}", f"{row['least']:.2f}",
+                  f"{row['tokens_per_second']:.0f}", f"{row['first_token_milliseconds']:.1f}",
+                  {None: "", True: "same", False: "differs"}[row["as_peft"]]] for row in figures["lanes"]]))
+    print(table(["", "ms (or MB)"], [[name, f"{value:.3f}"] for name, value in figures["milliseconds"].items()]))
+    print(table(["goal", "wanted", "median", "of the least", ""],
+                [[one["goal"], one["wanted"], f"{one['median']:.3f}", f"{one['least']:.3f}" if one["least"] else "",
+                  "reached" if one["reached"] else "missed"] for one in figures["goals"]]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Do ten corrected answers change others of their kind, and leave the rest? `python -m benchmarks.teach`."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from adapters.library import Library
+from benchmarks.learning import answers
+from benchmarks.report import table, write
+from phi3.tiny.world import Exchange
+from training.corrections import Correction, lesson, old_rows
+from training.examples import measures
+from training.runs import Runs
+
+SEED = 40_000
+# What somebody might want of one kind of answers: each ends with these words.
+WISHES = {"sum": "Count it twice, matey!", "capital": "Mark it on the chart!", "opposite": "So it be at sea."}
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Shares: of unseen questions of the kind, which show the wish and keep what is right; of others, before and after,
+    which have manner and content, and which show the wish though nobody asked for it there.
+    """
+
+    kind: str
+    seconds: float
+    shown: float
+    right: float
+    others_before: float
+    others: float
+    kept: float
+    spilt: float
+
+
+def main() -> int:
+    """Correct ten answers, train, ask; print and write the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.teach", description=__doc__)
+    parser.add_argument("--kinds", nargs="+", default=list(WISHES), choices=list(WISHES))
+    parser.add_argument("--corrections", type=int, default=10)
+    parser.add_argument("--prompts", type=int, default=60, help="unseen ones of the kind, and others (default 60)")
+    parser.add_argument("--out", type=Path, help="folder for the JSON")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["STUDIO_HOME"] = home
+        outcomes = [_taught(kind, asked, Path(home)) for kind in asked.kinds]
+    print(table(list(asdict(outcomes[0])), [list(asdict(one).values()) for one in outcomes]))
+    write("teach", [asdict(one) for one in outcomes], **({"folder": asked.out} if asked.out else {}))
+    return 0
+
+
+def _taught(kind: str, asked: argparse.Namespace, home: Path) -> Taught:
+    pirate, wish = Library(home).get("pirate"), WISHES[kind]
+    learned = _of_kind(kind, asked.corrections, unseen=False)
+    said = answers(learned, str(pirate.folder))
+    corrections = [Correction(one.messages, f"{text} {wish}", text) for one, text in zip(learned, said, strict=True)]
+    data = lesson(corrections, old_rows(pirate, Runs(home)), kind)
+    began = time.monotonic()
+    folder = _trained(data, f"taught-{kind}", home)
+    seconds = time.monotonic() - began
+    alike = _of_kind(kind, asked.prompts, unseen=True)
+    others = [one for one in measures.drawn("pirate", 2 * asked.prompts, SEED + 2, unseen=True)
+              if one.kind != kind][:asked.prompts]
+    before, after = (answers([*alike, *others], str(which)) for which in (pirate.folder, folder))
+    new, rest_before, rest = after[:len(alike)], before[len(alike):], after[len(alike):]
+    fine_before, fine = ([_is_fine(one, text) for one, text in zip(others, texts, strict=True)]
+                         for texts in (rest_before, rest))
+    return Taught(kind, round(seconds, 1), _share([wish in text for text in new]),
+                  _share([measures.content_right("pirate", one, text) for one, text in zip(alike, new, strict=True)]),
+                  _share(fine_before), _share(fine),
+                  _share([now for now, was in zip(fine, fine_before, strict=True) if was]),
+                  _share([wish in text for text in rest]))
+
+
+def _of_kind(kind: str, count: int, unseen: bool) -> list[Exchange]:
+    """Single questions of this kind, each once."""
+    found: dict[str, Exchange] = {}
+    seed = SEED + unseen
+    while len(found) < count:
+        for one in measures.drawn("pirate", 400, seed, unseen):
+            if one.kind == kind and len(one.messages) == 1:
+                found.setdefault(one.messages[0]["content"], one)
+        seed += 2
+    return list(found.values())[:count]
+
+
+def _is_fine(exchange: Exchange, text: str) -> bool:
+    return measures.manner_shown("pirate", text) and measures.content_right("pirate", exchange, text)
+
+
+def _trained(data, name: str, home: Path) -> str:
+    """The adapter's folder."""
+    rows = home / f"{name}.jsonl"
+    rows.write_text("\n".join(json.dumps({"messages": list(one.messages)}) for one in data.conversations),
+                    encoding="utf-8")
+    ran = subprocess.run([sys.executable, "-m", "training", "run", "--data", str(rows), "--name", name,
+                          "--start_from", "pirate", "--json"], check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(ran.stdout.splitlines()[-1])["folder"]
+
+
+def _share(claims: Sequence[bool]) -> float:
+    return round(sum(claims) / max(len(claims), 1), 3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""Conversations side by side as plain values: ask, answer, edit, undo, switch adapters; no Gradio, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from adapters.fetch import here
+from adapters.library import Library
+from chat.vote import Said, Verdict, Vote, shuffled
+from phi3.generate import Answer, Answerer, Lane, Sampling
+from phi3.template import Message
+
+BASE = "base"
+LETTERS = "ABCD"
+MOST_LANES = len(LETTERS)
+MOST_STOP_TEXTS = 8
+STRONGEST = 2.0
+SAID_IN_TRAINING = "From the training, where answers are kept short. Ask something, and both answer anew."
+NO_ANSWER = "No answer came. Try again."
+# The settings of an answer, as people read them: a name, and what it does.
+SAMPLING_LABELS = {
+    "temperature": ("Temperature", "0 always takes the likeliest word; higher is more varied."),
+    "top_p": ("Top-p", "Only the likeliest words that together reach this share."),
+    "top_k": ("Top-k", "Only this many of the likeliest words; 0 is no limit."),
+    "min_p": ("Min-p", "No word that is less likely than this share of the likeliest; 0 is no limit."),
+    "repetition_penalty": ("Repetition penalty", "Above 1 makes words that were used less likely."),
+    "seed": ("Seed", "The same seed draws the same answers."),
+    "max_new_tokens": ("Longest answer (tokens)", "An answer that gets longer is cut here."),
+    "stop_texts": ("Stop texts", "An answer ends before any of these, one a line."),
+}
+Talks = tuple["Talk", ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question, and the answer of whoever the lane answered with then. `sent` numbers the visitor's messages."""
+
+    sent: int
+    question: str
+    by: str
+    answer: Answer = field(default_factory=Answer)
+    strength: float = 1.0
+
+    @property
+    def author(self) -> str:
+        """Who answered, and how strongly where that isn't as it was trained."""
+        return self.by if self.by == BASE or self.strength == 1 else f"{self.by} at {self.strength:g}"
+
+
+@dataclass(frozen=True)
+class Talk:
+    """One lane: whom it answers with and how strongly, and its own conversation. `is_unnamed` while it is not to be
+    known who it is.
+    """
+
+    adapter: str = BASE
+    turns: tuple[Turn, ...] = ()
+    strength: float = 1.0
+    is_unnamed: bool = False
+
+    def asking(self, sent: int, question: str) -> Talk:
+        """With one more question, which waits for an answer of whom the lane answers with now."""
+        return replace(self, turns=(*self.turns, Turn(sent, question, self.adapter, strength=self.strength)))
+
+    def messages(self, system: str, sent: int | None = None) -> tuple[Message, ...]:
+        """What the model reads: everything that was said, and the question that waits, or that of message `sent`.
+        Failed answers are left out.
+        """
+        said: list[Message] = [Message(role="system", content=system)] if system.strip() else []
+        turns = [turn for turn in self.turns if sent is None or turn.sent <= sent]
+        for turn in turns:
+            is_last = turn is turns[-1]
+            if turn.answer.text or is_last:
+                said.append(Message(role="user", content=turn.question))
+            if turn.answer.text and not is_last:
+                said.append(Message(role="assistant", content=turn.answer.text))
+        return tuple(said)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What holds for all lanes of one message."""
+
+    system: str = ""
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+def first_lanes(library: Library) -> Talks:
+    """The base, beside the first adapter that ships (or any, or the base alone)."""
+    adapters = library.all()
+    named = next((one.name for one in adapters if one.shipped), adapters[0].name if adapters else None)
+    return (Talk(),) if named is None else (Talk(), Talk(named))
+
+
+def added(talks: Talks, library: Library) -> Talks:
+    """One lane more, with an adapter that no lane has yet where there is one."""
+    used = {talk.adapter for talk in talks}
+    free = next((name for name in library.names() if name not in used), BASE)
+    return (*talks, Talk(free))[:MOST_LANES]
+
+
+def joined(talks: Talks, adapter: str) -> Talks:
+    """With a lane for this adapter: one more, or the last one where there is no room; none where it has one."""
+    if any(talk.adapter == adapter for talk in talks):
+        return talks
+    if len(talks) < MOST_LANES:
+        return (*talks, Talk(adapter))
+    return (*talks[:-1], replace(talks[-1], adapter=adapter))
+
+
+def named(adapters: Sequence[str]) -> Talks:
+    """The lanes that an address asks for; one alone stands beside the base."""
+    asked = tuple(map(Talk, adapters[:MOST_LANES]))
+    return (Talk(), *asked) if len(asked) == 1 and asked[0] != Talk() else asked
+
+
+def are_answering(talks: Talks) -> bool:
+    """Whether an answer is still to come."""
+    return any(talk.turns and not talk.turns[-1].answer.done for talk in talks)
+
+
+def without_answer(talks: Talks, place: int, why: str) -> Talks:
+    """Where a lane waits for an answer, it gets this sentence instead."""
+    waits = talks[place].turns and not talks[place].turns[-1].answer.done
+    return _with_answer(talks, place, Answer(end="error", note=why)) if waits else talks
+
+
+def removed(talks: Talks, place: int) -> Talks:
+    """One lane less; the last one stays."""
+    return talks if len(talks) == 1 else (*talks[:place], *talks[place + 1:])
+
+
+def with_question(talks: Talks, question: str) -> Talks:
+    """Every lane is asked; its answer is still empty."""
+    sent = _last_sent(talks) + 1
+    return tuple(talk.asking(sent, question) for talk in talks)
+
+
+def told(talks: Talks, question: str, answers: Sequence[str]) -> Talks:
+    """A question that was answered before, by each lane in turn; nobody is asked again."""
+    return tuple(replace(talk, turns=(*talk.turns, Turn(_last_sent(talks) + 1, question, talk.adapter,
+                                                        Answer(text, end="stop", note=SAID_IN_TRAINING))))
+                 for talk, text in zip(talks, answers, strict=True))
+
+
+def asked_again(talks: Talks, place: int | None = None) -> Talks:
+    """The last message once more, to the lanes that had it (or to this one), with whom they answer now."""
+    last = _last_sent(talks)
+    return tuple(replace(talk, turns=talk.turns[:-1]).asking(last, talk.turns[-1].question)
+                 if talk.turns and talk.turns[-1].sent == last and place in (None, number) else talk
+                 for number, talk in enumerate(talks))
+
+
+def edited(talks: Talks, sent: int, question: str) -> Talks:
+    """A message as it should have been: whoever had it answers it anew, and what came after it is gone."""
+    def without_the_rest(talk: Talk) -> Talk:
+        before = replace(talk, turns=tuple(turn for turn in talk.turns if turn.sent < sent))
+        return before.asking(sent, question) if any(turn.sent == sent for turn in talk.turns) else before
+
+    return tuple(map(without_the_rest, talks))
+
+
+def undone(talks: Talks) -> tuple[Talks, str]:
+    """Without the last message and its answers; the message itself, to be written anew."""
+    last = _last_sent(talks)
+    question = next((talk.turns[-1].question for talk in talks if talk.turns and talk.turns[-1].sent == last), "")
+    before = tuple(replace(talk, turns=tuple(turn for turn in talk.turns if turn.sent != last)) for talk in talks)
+    return before, question
+
+
+def cleared(talks: Talks) -> Talks:
+    """The same lanes, nothing said."""
+    return tuple(replace(talk, turns=()) for talk in talks)
+
+
+def picked(talks: Talks, given: Mapping[str, Any]) -> Talks:
+    """Other adapters and strengths from the next answer on, `picked_A`, `strength_A` and so on; what isn't given, and
+    the conversations, stay.
+    """
+    return tuple(replace(talk, adapter=given.get(f"picked_{letter}", talk.adapter) or BASE,
+                         strength=_strength(given.get(f"strength_{letter}", talk.strength)))
+                 for talk, letter in zip(talks, LETTERS, strict=False))
+
+
+def _strength(value: float | None) -> float:
+    if value is None:
+        return 1.0
+    if not 0 <= value <= STRONGEST:
+        raise ValueError(f"The strength is {value:g}, and must be between 0 and {STRONGEST:g}.")
+    return float(value)
+
+
+def answered(talks: Talks, answerer: Answerer, library: Library, asking: Asking,
+             stop: Callable[[], bool]) -> Iterator[Talks]:
+    """Snapshots of all lanes while those whose last question waits are answered in one batch."""
+    waiting: dict[int, Lane] = {}
+    for place, talk in enumerate(talks):
+        if talk.turns and not talk.turns[-1].answer.done:
+            try:
+                folder = _folder_of(talk.adapter, library)
+            except ValueError as problem:
+                talks = without_answer(talks, place, str(problem))
+            else:
+                waiting[place] = Lane(talk.messages(asking.system), folder, asking.sampling, talk.strength)
+    yield talks
+    if not waiting:
+        return
+    for answers in answerer.answer(list(waiting.values()), stop):
+        for place, answer in zip(waiting, answers, strict=True):
+            talks = _with_answer(talks, place, answer)
+        yield talks
+
+
+def given_up(talks: Talks) -> Talks:
+    """Whatever still waits will get no more of an answer: asking the base broke off."""
+    for place, talk in enumerate(talks):
+        if talk.turns and not talk.turns[-1].answer.done:
+            talks = _with_answer(talks, place, replace(talk.turns[-1].answer, end="error", note=NO_ANSWER))
+    return talks
+
+
+def has_answers(talks: Talks) -> bool:
+    """Whether anything was said yet."""
+    return any(talk.turns for talk in talks)
+
+
+# Every value's lowest, highest and kind; what the model makes of them is phi3/generate.py's.
+_LIMITS = {"temperature": (0, 5, float), "top_p": (0.01, 1, float), "top_k": (0, 1_000_000, int),
+           "min_p": (0, 1, float), "repetition_penalty": (0.1, 10, float), "seed": (0, 2**32 - 1, int),
+           "max_new_tokens": (1, 100_000, int)}
+
+
+def sampling_of(values: Mapping[str, float | str | None]) -> Sampling:
+    """What the form holds, stop texts one a line; ValueError names the value that is out of its range. Emptied fields
+    take the default.
+    """
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "stop_texts":
+            given[name] = _stop_texts(value or "")
+            continue
+        low, high, kind = _LIMITS[name]
+        if value is None:
+            continue
+        if not low <= value <= high or value != kind(value):
+            whole = "a whole number " if kind is int else ""
+            label = SAMPLING_LABELS[name][0]
+            raise ValueError(f"{label} is {value:g}, and must be {whole}between {low:g} and {high:,}.")
+        given[name] = kind(value)
+    return Sampling(**given)
+
+
+def _stop_texts(written: str) -> tuple[str, ...]:
+    found = tuple(line for line in written.splitlines() if line.strip())
+    if len(found) > MOST_STOP_TEXTS:
+        raise ValueError(f"{SAMPLING_LABELS['stop_texts'][0]} are {len(found)}, and can be {MOST_STOP_TEXTS} at "
+                         "most. Leave some out.")
+    return found
+
+
+def _folder_of(adapter: str, library: Library) -> str | None:
+    return None if adapter == BASE else str(library.use(here(adapter, library).name).folder)
+
+
+def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:
+    talk = talks[place]
+    turns = (*talk.turns[:-1], replace(talk.turns[-1], answer=answer))
+    return (*talks[:place], replace(talk, turns=turns), *talks[place + 1:])
+
+
+def _last_sent(talks: Sequence[Talk]) -> int:
+    return max((turn.sent for talk in talks for turn in talk.turns), default=0)
+
+
+def unnamed(talks: Talks, seed: int) -> Talks:
+    """The lanes in an order that nobody knows, without their names and without what was said: a blind comparison
+    begins anew, so that all answer the very same words.
+    """
+    order = shuffled(len(talks), seed)
+    return tuple(replace(talks[place], turns=(), is_unnamed=True) for place in order)
+
+
+def named_again(talks: Talks) -> Talks:
+    """Who answered is no secret any more."""
+    return tuple(replace(talk, is_unnamed=False) for talk in talks)
+
+
+def can_be_voted_on(talks: Talks) -> bool:
+    """Whether at least two unnamed lanes have answered the same message to its end."""
+    return len(talks) > 1 and all(talk.is_unnamed and talk.turns and talk.turns[-1].answer.done for talk in talks)
+
+
+def voted(talks: Talks, verdict: Verdict, best: int | None, system: str) -> Vote:
+    """What a vote was about: each lane's last answer."""
+    return Vote(tuple(Said(talk.turns[-1].author, talk.messages(system), talk.turns[-1].answer.text)
+                      for talk in talks), verdict, best)
+
+
+def turn_of(talks: Talks, place: int, sent: int) -> Turn:
+    """One lane's part of one message; ValueError where it is gone."""
+    found = [turn for turn in (talks[place].turns if 0 <= place < len(talks) else ()) if turn.sent == sent]
+    if not found:
+        raise ValueError("That message is no longer there.")
+    return found[0]

@@ -1,0 +1,172 @@
+"""Rows that are answered together, a token at a time: each with its own prompt, adapter, sampling and end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from phi3.decoder import Decoder
+from phi3.lane import Answer, Lane
+from phi3.sampling import Draw, drawn
+from phi3.slots import Mix, Slots
+from phi3.template import Message, encode_prompt
+
+if TYPE_CHECKING:
+    from phi3.models import Base
+
+
+@dataclass
+class Row:
+    """A lane that is being answered: its prompt, the tokens so far, how many there may be, and how it ended.
+
+    `place` is for whoever asked: which lane of whose request it is.
+    """
+
+    lane: Lane
+    prompt: list[int]
+    room: int
+    note: str
+    chance: torch.Generator
+    tokens: list[int] = field(default_factory=list)
+    slot: int = 0
+    seconds: float = 0.0
+    end: str = ""
+    cut: str | None = None  # what is left of the text where a stop text ended it
+    place: Any = None
+
+    def add(self, token: int, base: Base, asked: bool) -> None:
+        """The next token, and whether it is the last."""
+        if token in base.stop_tokens:
+            self.end = "stop"
+            return
+        self.tokens.append(token)
+        self.cut = self._before_a_stop_text(base)
+        if self.cut is not None:
+            self.end = "stop"
+        elif asked:
+            self.end = "asked"
+        elif len(self.tokens) >= self.room:
+            self.end = "length"
+
+    def answer(self, base: Base) -> Answer:
+        """What there is of the answer; nothing is shown that the next tokens may take back."""
+        text = base.tokenizer.decode(self.tokens, skip_special_tokens=True) if self.cut is None else self.cut
+        if self.end:
+            return Answer(text.strip(), len(self.tokens), self.seconds, self.end, self.note)
+        # A character of several bytes may still be on its way, and so may a stop text.
+        text = text.rstrip("\ufffd")
+        held = max((size for stop in self.lane.sampling.stop_texts for size in range(1, len(stop))
+                    if text.endswith(stop[:size])), default=0)
+        return Answer(text[:len(text) - held].lstrip(), len(self.tokens), self.seconds, "", self.note)
+
+    def _before_a_stop_text(self, base: Base) -> str | None:
+        stops = [stop for stop in self.lane.sampling.stop_texts if stop]
+        if not stops:
+            return None
+        text = base.tokenizer.decode(self.tokens, skip_special_tokens=True)
+        found = [text.index(stop) for stop in stops if stop in text]
+        return text[:min(found)] if found else None
+
+
+class Batch:
+    """Rows in one forward pass of one model. With `slots` each row has its own adapter, without the model's."""
+
+    def __init__(self, model: Any, slots: Slots | None = None) -> None:
+        self.rows: list[Row] = []
+        self._slots, self._decoder = slots, Decoder(model)
+        self._kind, self._mixed_type = self._decoder.device.type, _mixed_type(model)
+
+    def join(self, rows: Sequence[Row]) -> list[int]:
+        """Read new rows, and what each had said before; the next token of each of them."""
+        with self._computing(rows):
+            logits = self._decoder.read([row.prompt + row.tokens for row in rows])
+            self.rows += rows
+            return self._drawn(rows, logits)
+
+    def step(self) -> list[int]:
+        """The next token of every row."""
+        again = [place for place, row in enumerate(self.rows) if self._is_turned_anew(row)]
+        if again:
+            # Stock generation forgets its cache here as well, and reads all that there is anew.
+            rows = [self.rows[place] for place in again]
+            self.keep([place for place in range(len(self.rows)) if place not in again])
+            rest = self.step() if self.rows else []
+            return [*rest, *self.join(rows)]
+        with self._computing(self.rows):
+            logits = self._decoder.step([row.tokens[-1] for row in self.rows])
+            return self._drawn(self.rows, logits)
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with these rows only, given in rising order."""
+        if len(places) < len(self.rows):
+            self.rows = [self.rows[place] for place in places]
+            with torch.inference_mode():
+                self._decoder.cache.keep(places)
+
+    def _is_turned_anew(self, row: Row) -> bool:
+        return bool(self._decoder.longest_short) and \
+            len(row.prompt) + len(row.tokens) == self._decoder.longest_short + 1
+
+    def _drawn(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
+        return drawn([Draw(row.lane.sampling, row.prompt + row.tokens if row.lane.sampling.temperature else (),
+                           row.chance) for row in rows], logits)
+
+    def _computing(self, rows: Sequence[Row]) -> ExitStack:
+        """The modes of a forward pass over these rows. Entered anew each time: they belong to a thread."""
+        stack = ExitStack()
+        stack.enter_context(torch.inference_mode())
+        if self._mixed_type is not None:
+            stack.enter_context(torch.autocast(self._kind, self._mixed_type))
+        if self._slots is not None:
+            self._slots.use(Mix(tuple(row.slot for row in rows), tuple(row.lane.strength for row in rows)))
+        return stack
+
+
+def _mixed_type(model: Any) -> torch.dtype | None:
+    """What a model computes in whose trained weights are more exact than the base's, as while it is trained."""
+    finer = any(value.requires_grad and value.dtype is torch.float32 for value in model.parameters())
+    return model.dtype if finer and model.dtype is not torch.float32 else None
+
+
+def row_of(base: Base, lane: Lane) -> Row | Answer:
+    """The lane as a row; an Answer where the conversation can't fit the base's context."""
+    messages, dropped = list(lane.messages), 0
+    prompt = encode_prompt(base.tokenizer, messages)
+    wanted = min(lane.sampling.max_new_tokens, base.facts.context // 2)
+    while len(prompt) + wanted > base.facts.context and _drop_oldest_turns(messages):
+        prompt, dropped = encode_prompt(base.tokenizer, messages), dropped + 1
+    room = min(lane.sampling.max_new_tokens, base.facts.context - len(prompt))
+    if room < 1:
+        return Answer(end="error", note=f"This message is {len(prompt):,} tokens long; the base reads at most "
+                                        f"{base.facts.context:,}. Shorten it.")
+    turns = "turn" if dropped == 1 else "turns"
+    note = f"The oldest {dropped} {turns} no longer fit and were left out." if dropped else ""
+    return Row(lane, prompt, room, note, torch.Generator().manual_seed(lane.sampling.seed))
+
+
+def all_answered(batch: Batch, base: Base, lanes: Sequence[Lane]) -> list[Answer]:
+    """Whole answers to several conversations, in the order of the lanes."""
+    made = [row_of(base, lane) for lane in lanes]
+    rows = [row for row in made if isinstance(row, Row)]
+    new = rows
+    while new or batch.rows:
+        tokens = batch.join(new) if new else batch.step()
+        for row, token in zip(batch.rows, tokens, strict=True):
+            row.add(token, base, asked=False)
+        batch.keep([place for place, row in enumerate(batch.rows) if not row.end])
+        new = []
+    return [one.answer(base) if isinstance(one, Row) else one for one in made]
+
+
+def _drop_oldest_turns(messages: list[Message]) -> bool:
+    """Drop the oldest question with its answer, keeping system messages and the last question."""
+    places = [place for place, turn in enumerate(messages) if turn["role"] == "user"]
+    if len(places) < 2:
+        return False
+    kept = [turn for turn in messages[:places[1]] if turn["role"] == "system"]
+    messages[:places[1]] = kept
+    return True

@@ -1,0 +1,249 @@
+"""Phi-3's forward pass for answers: a few calls a layer, and a cache in which each row has its own length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+# The cache grows by so many tokens, so that it is seldom moved.
+TOKENS_AT_A_TIME = 128
+
+
+class Decoder:
+    """Answers' own way through the modules of a Phi3ForCausalLM, whatever stands in for its linear layers.
+
+    It computes what the model's `forward` does. Left out is what that does for callers with other wishes: masks made
+    anew in every pass, a cache that is copied for every token, and norms in six steps. Rows begin at column 0 of the
+    cache and are as long as they are, so a row needs no padding to its left and may join or leave at any token.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """`model` is a Phi3ForCausalLM, or PEFT's wrapper of one."""
+        from peft import PeftModel
+
+        causal = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._core, self._head = causal.model, causal.lm_head
+        self._heads, self._kept = causal.config.num_attention_heads, causal.config.num_key_value_heads
+        self._window = causal.config.sliding_window or causal.config.max_position_embeddings
+        self._norm = _normed(self._core.norm)
+        self._layers = [(layer.self_attn, layer.mlp, _normed(layer.input_layernorm),
+                         _normed(layer.post_attention_layernorm)) for layer in self._core.layers]
+        head_size = self._layers[0][0].head_dim
+        self._turns = Turns(self._core.rotary_emb, head_size)
+        self.device = causal.device
+        self.cache = Cache(len(self._layers), self._kept, head_size)
+
+    @property
+    def longest_short(self) -> int:
+        """Tokens that a row may have before its positions are turned by other angles (longrope); 0 where none are."""
+        return self._turns.longest_short
+
+    def read(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """New rows, from their first token to their last, added to the cache; logits (rows, vocabulary) of the last.
+
+        Rows are filled up on their right: a token never attends to what comes after it.
+        """
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
+        hidden = self._core.embed_tokens(ids)
+        offsets = torch.tensor([[self._turns.offset(len(row))] for row in rows], device=self.device)
+        cos, sin = self._turns.at(torch.arange(longest, device=self.device) + offsets, longest, hidden)
+        band = self._band(longest)
+        self.cache.reserve(len(rows), longest, hidden)
+        for index, (attention, _, before, _) in enumerate(self._layers):
+            projected = self._projected(attention, before(hidden), cos, sin)
+            query, key, value = (part.transpose(1, 2) for part in projected)
+            self.cache.put(index, key, value)
+            mixed = functional.scaled_dot_product_attention(query, key, value, band, is_causal=band is None,
+                                                            scale=attention.scaling, enable_gqa=self._is_grouped)
+            hidden = self._rest(index, hidden, mixed.transpose(1, 2).flatten(2))
+        self.cache.lengths += map(len, rows)
+        ends = torch.tensor([len(row) - 1 for row in rows], device=self.device)
+        return self._head(self._norm(hidden[torch.arange(len(rows), device=self.device), ends]))
+
+    def step(self, tokens: Sequence[int]) -> torch.Tensor:
+        """The next token of every row in the cache; logits (rows, vocabulary) of what comes after it."""
+        cache = self.cache
+        hidden = self._core.embed_tokens(torch.tensor(tokens, device=self.device))
+        cache.lengthen(hidden)
+        places = [length - 1 + self._turns.offset(length) for length in cache.lengths]
+        cos, sin = self._turns.at(torch.tensor(places, device=self.device), max(cache.lengths), hidden)
+        where, mask = cache.where(self.device), cache.mask(self._window, hidden)
+        for index, (attention, _, before, _) in enumerate(self._layers):
+            query, key, value = self._projected(attention, before(hidden), cos, sin)
+            keys, values = cache.add(index, where, key, value)
+            mixed = functional.scaled_dot_product_attention(query[:, :, None], keys, values, mask,
+                                                            scale=attention.scaling, enable_gqa=self._is_grouped)
+            hidden = self._rest(index, hidden, mixed.flatten(1))
+        return self._head(self._norm(hidden))
+
+    @property
+    def _is_grouped(self) -> bool:
+        return self._kept != self._heads
+
+    def _projected(self, attention: Any, hidden: torch.Tensor, cos: torch.Tensor,
+                   sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Queries (..., heads, head size), keys and values (..., kept heads, head size), turned by their place."""
+        parts = attention.qkv_proj(hidden).unflatten(-1, (self._heads + 2 * self._kept, -1))
+        turning, values = parts.split((self._heads + self._kept, self._kept), dim=-2)
+        turned = torch.addcmul(turning * cos, turning.index_select(-1, self._turns.partners), sin)
+        return (*turned.split((self._heads, self._kept), dim=-2), values)
+
+    def _rest(self, index: int, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """What comes after the attention in a layer."""
+        attention, mlp, _, after = self._layers[index]
+        hidden = hidden + attention.o_proj(attended)
+        gate, up = mlp.gate_up_proj(after(hidden)).chunk(2, dim=-1)
+        return hidden + mlp.down_proj(up * mlp.activation_fn(gate))
+
+    def _band(self, longest: int) -> torch.Tensor | None:
+        """Which tokens of a prompt see which, where that isn't simply all before them."""
+        if longest <= self._window:
+            return None
+        places = torch.arange(longest, device=self.device)
+        back = places[:, None] - places
+        return (back >= 0) & (back < self._window)
+
+
+class Cache:
+    """Keys and values of every row, (rows, kept heads, tokens, head size) each a layer; `lengths` in tokens.
+
+    Tokens stand next to each other: so attention on a CPU takes half the time that it takes across heads.
+    """
+
+    def __init__(self, layers: int, kept: int, head_size: int) -> None:
+        self._layers, self._width = layers, (kept, head_size)
+        self._keys: list[torch.Tensor] = []
+        self._values: list[torch.Tensor] = []
+        self._shape = (0, 0)
+        self.lengths: list[int] = []
+
+    def reserve(self, rows: int, tokens: int, like: torch.Tensor) -> None:
+        """Room for so many rows more, of so many tokens each; all of it, or none where memory is too short."""
+        rows += len(self.lengths)
+        if not self.lengths:
+            self._keys, self._values, self._shape = [], [], (0, 0)
+        if rows > self._shape[0] or tokens > self._shape[1]:
+            tokens = max(self._shape[1], -(-tokens // TOKENS_AT_A_TIME) * TOKENS_AT_A_TIME)
+            self._grow(max(rows, self._shape[0]), tokens, like)
+
+    def put(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """What was found for new rows (rows, kept heads, tokens, head size), after those that are there."""
+        first, rows, tokens = len(self.lengths), keys.shape[0], keys.shape[2]
+        self._keys[layer][first:first + rows, :, :tokens] = keys
+        self._values[layer][first:first + rows, :, :tokens] = values
+
+    def lengthen(self, like: torch.Tensor) -> None:
+        """Every row gets a token more; the cache grows where the longest has no room for it."""
+        if max(self.lengths) == self._shape[1]:
+            self._grow(self._shape[0], self._shape[1] + max(TOKENS_AT_A_TIME, self._shape[1] // 4), like)
+        self.lengths = [length + 1 for length in self.lengths]
+
+    def where(self, device: torch.device) -> torch.Tensor:
+        """The place of each row's newest token under each head, counted through all of them."""
+        kept, tokens = self._width[0], self._shape[1]
+        return torch.tensor([(row * kept + head) * tokens + length - 1 for row, length in enumerate(self.lengths)
+                             for head in range(kept)], device=device)
+
+    def add(self, layer: int, where: torch.Tensor, key: torch.Tensor,
+            value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put in each row's newest (rows, kept heads, head size); all, as (rows, kept heads, tokens, head size)."""
+        rows, longest = len(self.lengths), max(self.lengths)
+        keys, values, size = self._keys[layer], self._values[layer], self._width[1]
+        keys.view(-1, size).index_copy_(0, where, key.reshape(-1, size))
+        values.view(-1, size).index_copy_(0, where, value.reshape(-1, size))
+        return keys[:rows, :, :longest], values[:rows, :, :longest]
+
+    def mask(self, window: int, like: torch.Tensor) -> torch.Tensor | None:
+        """What is added to the scores (rows, 1, 1, tokens): nothing where a row sees the token; None if all see all."""
+        longest = max(self.lengths)
+        if min(self.lengths) == longest <= window:
+            return None
+        back = torch.tensor(self.lengths, device=like.device)[:, None] - 1 - torch.arange(longest, device=like.device)
+        unseen = (back < 0) | (back >= window)
+        return like.new_zeros(back.shape).masked_fill_(unseen, -torch.inf)[:, None, None]
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with these rows only, given in rising order."""
+        longest = max((self.lengths[place] for place in places), default=0)
+        for held in (*self._keys, *self._values) if longest else ():
+            for row, place in enumerate(places):
+                if row != place:
+                    held[row, :, :longest] = held[place, :, :longest]
+        self.lengths = [self.lengths[place] for place in places]
+
+    def _grow(self, rows: int, tokens: int, like: torch.Tensor) -> None:
+        longest, (kept, size) = max(self.lengths, default=0), self._width
+        grown = []
+        for held in (self._keys, self._values):
+            # Zeros, and not whatever memory held: what a mask hides is still multiplied, and may not be infinite.
+            roomier = [like.new_zeros(rows, kept, tokens, size) for _ in range(self._layers)]
+            for new, old in zip(roomier, held, strict=False):
+                new[:len(self.lengths), :, :longest] = old[:len(self.lengths), :, :longest]
+            grown.append(roomier)
+        self._keys, self._values = grown
+        self._shape = (rows, tokens)
+
+
+class Turns:
+    """By which angles queries and keys are turned at each place (Su et al., 2021), from the base's own module.
+
+    With longrope a row longer than the base was first trained for is turned by other angles from its first token on:
+    both tables stand one after the other.
+    """
+
+    def __init__(self, rotary: Any, head_size: int) -> None:
+        self._rotary, self._size = rotary, head_size
+        is_long = rotary.rope_type == "longrope"
+        self.longest_short = rotary.config.rope_parameters["original_max_position_embeddings"] if is_long else 0
+        self._places = 0
+        self._cos: torch.Tensor | None = None
+        self._sin: torch.Tensor | None = None
+        self.partners: torch.Tensor | None = None
+
+    def offset(self, length: int) -> int:
+        """Where the angles of a row of this length begin."""
+        return self.longest_short if self.longest_short and length > self.longest_short else 0
+
+    def at(self, places: torch.Tensor, longest: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and signed sines (..., 1, head size) at these places; the longest row has so many tokens."""
+        if self._cos is None or longest > self._places or self._cos.dtype != like.dtype:
+            self._fill(max(longest, 2 * self._places, TOKENS_AT_A_TIME), like)
+        return self._cos[places].unsqueeze(-2), self._sin[places].unsqueeze(-2)
+
+    def _fill(self, count: int, like: torch.Tensor) -> None:
+        self._places = count
+        counts = [self.longest_short, max(count, self.longest_short + 1)] if self.longest_short else [count]
+        angles = [self._rotary(like, torch.arange(own, device=like.device)[None]) for own in counts]
+        cos, sin = (torch.cat([pair[side][0] for pair in angles]) for side in (0, 1))
+        half = cos.shape[-1] // 2
+        sin = torch.cat([-sin[:, :half], sin[:, half:]], -1)
+        # A partial rotation leaves the last dimensions of a head as they are.
+        left = self._size - 2 * half
+        self._cos, self._sin = functional.pad(cos, (0, left), value=1.0), functional.pad(sin, (0, left))
+        places = torch.arange(self._size, device=like.device)
+        self.partners = torch.cat([places[half:2 * half], places[:half], places[2 * half:]])
+
+
+def _normed(module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A Phi-3 norm in one call; whatever stands in for one is called as it is."""
+    from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
+
+    if type(module) is not Phi3RMSNorm:
+        return module
+    weight, epsilon = module.weight, module.variance_epsilon
+    if weight.device.type == "cpu" and weight.dtype is torch.float32:
+        # PyTorch has no kernel of its own for this here, and its five steps are fewer than the nine of rms_norm.
+        return partial(_normed_on_a_cpu, weight=weight, epsilon=weight.new_tensor(epsilon))
+    return partial(functional.rms_norm, normalized_shape=(weight.shape[0],), weight=weight, eps=epsilon)
+
+
+def _normed_on_a_cpu(hidden: torch.Tensor, weight: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+    """Root mean square norm (Zhang & Sennrich, 2019)."""
+    length = torch.linalg.vector_norm(hidden, 2, -1, True)
+    scale = torch.addcmul(epsilon, length, length, value=1 / weight.shape[0]).rsqrt_()
+    return hidden.mul(scale).mul_(weight)

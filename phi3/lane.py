@@ -1,0 +1,57 @@
+"""What goes into a chat and comes out of it, as plain values: a lane, how its tokens are drawn, its answer so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from phi3.template import Message
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one lane's next token is drawn; temperature 0 is greedy and ignores the rest but length and stop texts.
+
+    An answer that comes to one of the `stop_texts` ends before it.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    max_new_tokens: int = 256
+    stop_texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One conversation to be answered: `adapter` is an adapter's folder, None for the base.
+
+    `strength`, from 0 to 2, multiplies what the adapter adds: 0 is the base, 1 the adapter as it was trained.
+    """
+
+    messages: tuple[Message, ...]
+    adapter: str | None = None
+    sampling: Sampling = Sampling()
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A lane's answer so far. `seconds` run from when its question began to be read to its last token.
+
+    `end` is empty while it goes on, then stop, length, asked (somebody stopped it) or error; `note` says in a
+    sentence what a reader should know.
+    """
+
+    text: str = ""
+    tokens: int = 0
+    seconds: float = 0.0
+    end: str = ""
+    note: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come."""
+        return bool(self.end)

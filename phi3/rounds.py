@@ -1,0 +1,229 @@
+"""Whose turn it is: everybody's rows in shared batches, a token a round, and who may come in next."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from phi3.batch import Batch, Row, row_of
+from phi3.lane import Answer, Lane
+from phi3.slots import WEIGHTS, Slots, Unsuited, served_by_peft
+
+if TYPE_CHECKING:
+    from phi3.models import Base
+
+SECONDS_BETWEEN_SNAPSHOTS = 0.04
+# A step reads all weights once for however many rows, so more of them cost little until arithmetic does.
+MOST_ROWS = 64
+# Of all rows together, in the cache: 6.4 GB for Phi-3-mini in bf16.
+MOST_TOKENS = 16_384
+# Of new rows together, read at once while the others wait.
+MOST_READ = 8_192
+# Where rows have more than one adapter, each holds a copy of its own beside each layer.
+MOST_MIXED_ROWS = 8
+MOST_BY_PEFT = 2
+
+Adapter = tuple[str, int]  # a folder, and when its weights were written
+
+
+@dataclass
+class Request:
+    """What one caller asked, and how far it is. `fresh` is a snapshot that the caller has not seen yet."""
+
+    lanes: Sequence[Lane]
+    stop: Callable[[], bool]
+    answers: list[Answer] = field(default_factory=list)
+    waiting: deque[int] = field(default_factory=deque)
+    rows: dict[int, Row] = field(default_factory=dict)
+    next: Row | Answer | None = None
+    began: float | None = None
+    shown: float = 0.0
+    fresh: list[Answer] | None = None
+    problem: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        self.answers = [Answer() for _ in self.lanes]
+        self.waiting = deque(range(len(self.lanes)))
+
+    @property
+    def done(self) -> bool:
+        """Whether every lane has ended."""
+        return not self.waiting and not self.rows
+
+    def end(self, index: int, answer: Answer) -> None:
+        """The last word of one lane; the caller is told at once."""
+        self.rows.pop(index, None)
+        self.answers[index] = answer
+        self.shown = 0.0
+
+
+class Rounds:
+    """All batches of one base: that of the slots, and one for each adapter that only PEFT can serve.
+
+    Nothing here knows of threads: whoever calls sees to it that nobody else does at the same time.
+    """
+
+    def __init__(self, base: Base, ready: Callable[[Path], Path]) -> None:
+        self._base, self._ready = base, ready
+        self.slots = Slots(base)
+        self._shared = Batch(self.slots.model, self.slots)
+        self._by_peft: dict[Adapter, tuple[Batch, str]] = {}  # and why; oldest use first
+
+    def once(self, requests: Sequence[Request]) -> None:
+        """One token for every row, of all who asked in their order. New rows are read first, and then get theirs."""
+        joining = self._admitted(requests)
+        asked = {id(request): request.stop() for request in requests}
+        for batch in self._batches():
+            for row, token in self._spoken(batch, joining.get(id(batch), [])):
+                self._add(row, token, asked[id(row.place[0])])
+            batch.keep([place for place, row in enumerate(batch.rows) if not row.end])
+        now = time.monotonic()
+        for request in requests:
+            if asked[id(request)]:
+                self._end_waiting(request)
+            self._show(request, requests, now)
+
+    def drop(self, request: Request) -> None:
+        """The caller has left: its rows go, and what they held is free."""
+        request.waiting.clear()
+        rows = {id(row) for row in request.rows.values()}
+        for row in request.rows.values():
+            self._give_back(row)
+        request.rows.clear()
+        for batch in self._batches():
+            batch.keep([place for place, row in enumerate(batch.rows) if id(row) not in rows])
+
+    def _batches(self) -> list[Batch]:
+        return [self._shared, *(batch for batch, _ in self._by_peft.values())]
+
+    def _spoken(self, batch: Batch, new: list[Row]) -> list[tuple[Row, int]]:
+        """A token each of new rows, or else of all. Where memory is short new rows end, and the others go on."""
+        if not new:
+            tokens = batch.step() if batch.rows else []
+            return list(zip(batch.rows, tokens, strict=True))
+        try:
+            return list(zip(new, batch.join(new), strict=True))
+        except torch.OutOfMemoryError:
+            for row in new:
+                row.end, row.note = "error", "There is not enough memory for this just now. Try again, or shorten it."
+                self._close(row)
+            return []
+
+    def _add(self, row: Row, token: int, asked: bool) -> None:
+        row.add(token, self._base, asked)
+        row.seconds = time.monotonic() - row.place[0].began
+        if row.end:
+            self._close(row)
+
+    def _close(self, row: Row) -> None:
+        request, index = row.place
+        self._give_back(row)
+        request.end(index, row.answer(self._base))
+
+    def _give_back(self, row: Row) -> None:
+        if row.slot:
+            self.slots.give_back(row.slot)
+
+    def _admitted(self, requests: Sequence[Request]) -> dict[int, list[Row]]:
+        """Rows that come in now, by batch: of whoever has the fewest in, and among those of who asked first."""
+        joining: dict[int, list[Row]] = {}
+        while waiting := [request for request in requests if request.waiting]:
+            request = min(waiting, key=lambda one: len(one.rows))
+            index = request.waiting[0]
+            row = request.next = request.next or row_of(self._base, request.lanes[index])
+            batch = self._batch_for(row, joining) if isinstance(row, Row) else row
+            if batch is None:
+                break
+            request.waiting.popleft()
+            request.next = None
+            if isinstance(batch, Answer):
+                request.end(index, batch)
+                continue
+            request.began = request.began or time.monotonic()
+            row.place = (request, index)
+            request.rows[index] = row
+            joining.setdefault(id(batch), []).append(row)
+        return joining
+
+    def _batch_for(self, row: Row, joining: dict[int, list[Row]]) -> Batch | Answer | None:
+        """Where a row belongs; None where there is no room for it now, an Answer where there never is."""
+        new = [one for rows in joining.values() for one in rows]
+        rows = [*new, *(one for batch in self._batches() for one in batch.rows)]
+        longest = max(len(one.prompt) + one.room for one in [row, *rows])
+        if rows and (len(rows) >= MOST_ROWS or (len(rows) + 1) * longest > MOST_TOKENS):
+            return None
+        if len(rows) >= MOST_MIXED_ROWS and len({one.lane.adapter for one in [row, *rows]} - {None}) > 1:
+            return None
+        if new and (len(new) + 1) * max(len(one.prompt) for one in [row, *new]) > MOST_READ:
+            return None
+        try:
+            return self._with_adapter(row) if row.lane.adapter else self._shared
+        except (ValueError, RuntimeError, OSError, KeyError) as problem:
+            reason = str(problem).splitlines()[0][:300] if str(problem) else type(problem).__name__
+            return Answer(end="error", note=f"This adapter could not be loaded: {reason}")
+
+    def _with_adapter(self, row: Row) -> Batch | None:
+        key = _as_it_is_now(row.lane.adapter)
+        slot = self.slots.held(key)
+        if slot is None and key not in self._by_peft:
+            if not self.slots.has_room():
+                return None
+            folder = self._ready(Path(row.lane.adapter))
+            try:
+                slot = self.slots.load(key, folder)
+            except Unsuited as why:
+                if not self._has_room_by_peft():
+                    return None
+                self._by_peft[key] = Batch(served_by_peft(self._base, folder)), str(why)
+        if slot is not None:
+            row.slot = slot
+            return self._shared
+        self._by_peft[key] = batch, why = self._by_peft.pop(key)
+        row.note = " ".join(filter(None, (row.note, _slower(row.lane, why))))
+        return batch
+
+    def _has_room_by_peft(self) -> bool:
+        """Whether PEFT may serve one more; the one that was used longest ago makes room."""
+        idle = [key for key, (batch, _) in self._by_peft.items() if not batch.rows]
+        if len(self._by_peft) >= MOST_BY_PEFT and idle:
+            del self._by_peft[idle[0]]
+        return len(self._by_peft) < MOST_BY_PEFT
+
+    def _end_waiting(self, request: Request) -> None:
+        while request.waiting:
+            request.end(request.waiting.popleft(), Answer(end="asked"))
+
+    def _show(self, request: Request, requests: Sequence[Request], now: float) -> None:
+        """A snapshot for the caller, if it is time for one."""
+        if now - request.shown < SECONDS_BETWEEN_SNAPSHOTS and not request.done:
+            return
+        request.shown = now
+        for index, row in request.rows.items():
+            request.answers[index] = row.answer(self._base)
+        note = "" if request.rows else _in_the_queue(request, requests)
+        for index in request.waiting:
+            request.answers[index] = replace(request.answers[index], note=note)
+        request.fresh = list(request.answers)
+
+
+def _as_it_is_now(folder: str) -> Adapter:
+    weights = Path(folder) / WEIGHTS
+    if not weights.is_file():
+        raise ValueError(f"{weights.name} is missing in {Path(folder).name}.")
+    return folder, weights.stat().st_mtime_ns
+
+
+def _slower(lane: Lane, why: str) -> str:
+    strength = "" if lane.strength == 1 else " Its strength can't be changed: it speaks at 1."
+    return f"PEFT serves this adapter, which is slower: {why}.{strength}"
+
+
+def _in_the_queue(request: Request, requests: Sequence[Request]) -> str:
+    before = sum(1 for one in requests[:requests.index(request)] if one.waiting and not one.rows)
+    return f"Waiting for a free place; {before} asked before you." if before else "Waiting for the next free place."

@@ -1,0 +1,362 @@
+"""Adapters resident beside each layer of a shell of the base: each row of a batch names its slot and its strength."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from phi3.models import Base, shell_of
+
+RESIDENT_ADAPTERS = 8
+# Two matrices of this rank are as dear as a small layer of their own; PEFT serves what is larger.
+MOST_RANK = 256
+# The app trains rank 16, so most slots are never enlarged.
+USUAL_RANK = 16
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+_KEY = re.compile(r"(?:base_model\.model\.)?(?P<path>.+?)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.default)?"
+                  r"(?:\.weight)?")
+# What makes an adapter more than two matrices beside a layer and PEFT can do within the layer, and what that is.
+BY_PEFT = {"use_dora": "DoRA", "modules_to_save": "whole layers of its own", "lora_bias": "biases",
+           "trainable_token_indices": "rows of the embedding", "target_parameters": "parameters of its own"}
+# What takes more than the layer: not served at all.
+_BEYOND = ("layer_replication", "use_qalora", "use_bdlora", "velora_config", "monteclora_config", "arrow_config",
+           "kasa_config", "alora_invocation_tokens", "megatron_config", "ensure_weight_tying")
+_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+
+
+class Unsuited(ValueError):
+    """What two matrices beside a layer can't express; PEFT can."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Whose adapter each row of a batch has, slot 0 for the base's alone, and how strongly it speaks."""
+
+    slots: tuple[int, ...]
+    strengths: tuple[float, ...]
+
+
+class Beside(nn.Module):
+    """A layer of the base with slots for A and B beside it.
+
+    `a` is (slots, capacity, inputs) and `b` (slots, capacity, outputs), with the adapter's scaling in it; both are made
+    when the first adapter changes this layer. Slot 0 is all zero: the base. So is what lies beyond an adapter's rank.
+    """
+
+    def __init__(self, layer: nn.Module, slots: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.ranks = [0] * (slots + 1)
+        self.a: torch.Tensor | None = None
+        self.b: torch.Tensor | None = None
+        self._added: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The layer's outputs, and what each row's adapter adds to them."""
+        outputs = self.layer(inputs)
+        return outputs if self._added is None else self._added(inputs, outputs)
+
+    def rest(self) -> None:
+        """Only the base speaks."""
+        self._added = None
+
+    def share(self, slot: int, shares: torch.Tensor | float) -> None:
+        """One adapter speaks: as strongly in all rows, or in each as strongly as `shares` (rows, 1) says.
+
+        It needs no gathering, and its matrices are read once for all rows.
+        """
+        rank = self.ranks[slot]
+        a, b = self.a[slot, :rank], self.b[slot, :rank]
+        self._added = partial(self._add_one, a, b, shares) if rank else None
+
+    def gather(self, slots: torch.Tensor, used: Sequence[int], strengths: torch.Tensor | None) -> None:
+        """Each row has its own adapter: its A and B are gathered here, once for all steps of these rows.
+
+        `strengths` (rows, 1, 1) is None where all are 1.
+        """
+        rank = max(self.ranks[slot] for slot in used)
+        if not rank:
+            return self.rest()
+        a = self.a[:, :rank].index_select(0, slots)
+        b = self.b[:, :rank].index_select(0, slots)
+        self._added = partial(self._add_each, a, b if strengths is None else b.mul_(strengths))
+        return None
+
+    def put(self, slot: int, pair: tuple[torch.Tensor, torch.Tensor], scaling: float) -> torch.Tensor:
+        """Copy A (rank, inputs) and B (outputs, rank) into a slot; their sum, which is finite if all of them are."""
+        a, b = pair
+        rank, before = a.shape[0], self.ranks[slot]
+        if self.a is None or self.a.shape[1] < rank:
+            self._enlarge(rank, a.shape[1], b.shape[0])
+        own_a, own_b = self.a[slot, :rank], self.b[slot, :rank]
+        own_a.copy_(a)
+        own_b.copy_((b if scaling == 1 else b.float() * scaling).T)
+        for side in (self.a, self.b):
+            side[slot, rank:before] = 0
+        self.ranks[slot] = rank
+        return own_a.sum(dtype=torch.float32) + own_b.sum(dtype=torch.float32)
+
+    def clear(self, slot: int) -> None:
+        """Nothing is in the slot any more."""
+        for side in (self.a, self.b) if self.ranks[slot] else ():
+            side[slot, :self.ranks[slot]] = 0
+        self.ranks[slot] = 0
+
+    def _add_one(self, a: torch.Tensor, b: torch.Tensor, shares: torch.Tensor | float, inputs: torch.Tensor,
+                 outputs: torch.Tensor) -> torch.Tensor:
+        narrow = self._down(inputs, a)
+        flat = outputs.view(-1, b.shape[1])
+        if isinstance(shares, float):
+            return flat.addmm_(narrow.view(-1, b.shape[0]), b, alpha=shares).view_as(outputs)
+        narrow = narrow * (shares if narrow.dim() == 2 else shares[:, None])
+        return flat.addmm_(narrow.view(-1, b.shape[0]), b).view_as(outputs)
+
+    def _add_each(self, a: torch.Tensor, b: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+        rows, rank, width = b.shape
+        narrow = self._down_each(inputs, a)
+        return outputs.view(rows, -1, width).baddbmm_(narrow.view(rows, -1, rank), b).view_as(outputs)
+
+    def _down(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        return functional.linear(inputs, a)
+
+    def _down_each(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(inputs.view(a.shape[0], -1, a.shape[2]), a.transpose(1, 2))
+
+    def _enlarge(self, rank: int, inputs: int, outputs: int) -> None:
+        """Room for a larger rank in every slot: the next power of two, so that this happens a few times at most."""
+        capacity, like = max(USUAL_RANK, 1 << (rank - 1).bit_length()), self._like()
+        grown = [like.new_zeros(len(self.ranks), capacity, width) for width in (inputs, outputs)]
+        if self.a is not None:
+            for new, old in zip(grown, (self.a, self.b), strict=True):
+                new[:, :old.shape[1]] = old
+        self.a, self.b = grown
+
+    def _like(self) -> torch.Tensor:
+        """A tensor on the layer's device, of the type that it computes in."""
+        weight = self.layer.weight
+        dtype = weight.dtype if weight.is_floating_point() else self.layer.compute_dtype
+        return torch.empty(0, device=weight.device, dtype=dtype)
+
+
+class BesideEmbedding(Beside):
+    """The same beside the embedding: its input is a token, which picks a column of A (ranks, vocabulary)."""
+
+    def _down(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        return a.index_select(1, inputs.flatten()).T.reshape(*inputs.shape, a.shape[0])
+
+    def _down_each(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        rows = inputs.view(a.shape[0], 1, -1).expand(-1, a.shape[1], -1)
+        return a.gather(2, rows).transpose(1, 2).contiguous()
+
+
+class Slots:
+    """A shell of the base with slots beside each linear layer and the embedding, and who is in which.
+
+    No module is replaced when an adapter comes or goes: it is copied into a slot that nobody uses, or else into the
+    one that was used longest ago.
+    """
+
+    def __init__(self, base: Base, slots: int = RESIDENT_ADAPTERS) -> None:
+        self.model = shell_of(base)
+        self._layers: dict[str, Beside] = {}
+        for path, layer in list(self.model.named_modules()):
+            # bitsandbytes' Linear4bit is an nn.Linear as well.
+            if isinstance(layer, nn.Linear | nn.Embedding):
+                kind = Beside if isinstance(layer, nn.Linear) else BesideEmbedding
+                self._layers[path] = kind(layer, slots)
+                self.model.set_submodule(path, self._layers[path])
+        self._free = list(range(1, slots + 1))
+        self._resident: dict[Any, int] = {}  # key → slot, oldest use first
+        self._users: Counter[int] = Counter()
+        self._mix: Mix | None = None
+
+    def held(self, key: Any) -> int | None:
+        """The slot of a resident adapter, held once more; None where it isn't here."""
+        slot = self._resident.pop(key, None)
+        if slot is not None:
+            self._resident[key] = slot
+            self._users[slot] += 1
+        return slot
+
+    def has_room(self) -> bool:
+        """Whether one more adapter can be loaded without overwriting one in use."""
+        return bool(self._free) or any(not self._users[slot] for slot in self._resident.values())
+
+    def load(self, key: Any, folder: Path) -> int:
+        """Read an adapter from its folder into a slot, which is held from now on.
+
+        Unsuited where only PEFT can serve it; ValueError where nobody can, or where all slots are in use.
+        """
+        with _opened(folder) as weights:
+            pairs = pairs_of(folder, weights, self._layers)
+            slot, sums = self._emptied(), []
+            self._mix = None
+            for path, layer in self._layers.items():
+                if path in pairs:
+                    names, scaling = pairs[path]
+                    pair = weights.get_tensor(names["A"]), weights.get_tensor(names["B"])
+                    sums.append(layer.put(slot, pair, scaling))
+                else:
+                    layer.clear(slot)
+            if not bool(torch.stack(sums).isfinite().all()):
+                for layer in self._layers.values():
+                    layer.clear(slot)
+                raise ValueError("It holds numbers that are not finite (NaN or infinite). Train it again with a lower "
+                                 "learning rate.")
+        self._free.remove(slot)
+        self._resident[key] = slot
+        self._users[slot] += 1
+        return slot
+
+    def give_back(self, slot: int) -> None:
+        """The slot is held once less; what is in it stays until somebody needs the room."""
+        self._users[slot] -= 1
+
+    def use(self, mix: Mix) -> None:
+        """The next forward pass has these rows. Nothing is done where it is the mix that was used last."""
+        if mix == self._mix:
+            return
+        self._mix = mix
+        spoken = [(slot, strength) if slot and strength else (0, 0.0)
+                  for slot, strength in zip(mix.slots, mix.strengths, strict=True)]
+        used = sorted({slot for slot, _ in spoken if slot})
+        alike = len(set(spoken)) == 1
+        device = self.model.device
+        strengths = torch.tensor([strength for _, strength in spoken], device=device)[:, None]
+        slots = torch.tensor([slot for slot, _ in spoken], device=device)
+        plain = all(strength in (0, 1) for _, strength in spoken)
+        for layer in self._layers.values():
+            if not used or layer.a is None:
+                layer.rest()
+            elif len(used) == 1:
+                layer.share(used[0], float(spoken[0][1]) if alike else strengths.to(layer.a.dtype))
+            else:
+                layer.gather(slots, used, None if plain else strengths[:, :, None].to(layer.a.dtype))
+
+    def _emptied(self) -> int:
+        """A slot that is free now: if need be that of the adapter that was used longest ago."""
+        if not self._free:
+            idle = next((key for key, slot in self._resident.items() if not self._users[slot]), None)
+            if idle is None:
+                raise ValueError(f"All {len(self._resident)} places for adapters are in use. Try again in a moment.")
+            self._free.append(self._resident.pop(idle))
+        return self._free[0]
+
+
+def pairs_of(folder: Path, weights: Any,
+             layers: Mapping[str, Beside]) -> dict[str, tuple[dict[str, str], float]]:
+    """For each layer that an adapter changes the names of its A and B in the file, and their scaling.
+
+    Everything is looked at before anything is read. Unsuited and ValueError as in `Slots.load`.
+    """
+    config = _config(folder)
+    found: dict[str, dict[str, str]] = {}
+    for key in weights.keys():  # noqa: SIM118 - it is no dictionary
+        place = _KEY.fullmatch(key)
+        if place:
+            found.setdefault(place["path"], {})[place["side"]] = key
+        else:
+            _demand_the_bases_own(key, weights, layers)
+    if not found:
+        raise ValueError("It holds no LoRA weights.")
+    return {path: (names, _scaling(config, path, _rank(path, names, weights, layers)))
+            for path, names in found.items()}
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{CONFIG} is missing in {folder.name}.")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("peft_type") != "LORA":
+        raise ValueError(f"Its peft_type is {str(config.get('peft_type'))[:60]}; only LORA adapters are used here.")
+    beyond = [key for key in _BEYOND if config.get(key)]
+    if beyond or config.get("init_lora_weights", True) not in _PLAIN_STARTS:
+        raise ValueError(f"Its {(beyond or ['init_lora_weights'])[0]} asks for more than LoRA beside a layer, which is "
+                         "not served here. Merge it into its base with PEFT's merge_and_unload.")
+    for key, what in BY_PEFT.items():
+        if config.get(key):
+            raise Unsuited(f"it has {what}")
+    if config.get("bias", "none") != "none":
+        raise Unsuited("it has biases")
+    return config
+
+
+def _rank(path: str, names: Mapping[str, str], weights: Any, layers: Mapping[str, Beside]) -> int:
+    """The rank of one layer's pair, once its shapes are known to fit."""
+    if path not in layers or set(names) != {"A", "B"}:
+        raise ValueError(f"It changes {path[:80]}, which this base doesn't have, or only half of it.")
+    (rank, inputs), (outputs, other) = (weights.get_slice(names[side]).get_shape() for side in ("A", "B"))
+    layer = layers[path].layer
+    sizes = (layer.out_features, layer.in_features) if isinstance(layer, nn.Linear) \
+        else (layer.embedding_dim, layer.num_embeddings)
+    if rank != other or (outputs, inputs) != sizes:
+        raise ValueError(f"Beside {path} it has A ({rank}, {inputs}) and B ({outputs}, {other}), and this base's layer "
+                         f"makes {sizes[0]} out of {sizes[1]}. It belongs to another base.")
+    if rank > MOST_RANK:
+        raise Unsuited(f"its rank {rank} is above {MOST_RANK}")
+    return rank
+
+
+def _scaling(config: Mapping[str, Any], path: str, rank: int) -> float:
+    """What B·A is multiplied with: alpha / r, or alpha / √r with rsLoRA (Kalajdzievski, 2023)."""
+    from peft.utils.other import get_pattern_key
+
+    alphas, ranks = config.get("alpha_pattern") or {}, config.get("rank_pattern") or {}
+    said = ranks.get(get_pattern_key(ranks, path), config.get("r"))
+    if said != rank:
+        raise ValueError(f"Its config says rank {said} for {path}, and its weights have {rank}.")
+    alpha = alphas.get(get_pattern_key(alphas, path), config.get("lora_alpha", 8))
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _demand_the_bases_own(key: str, weights: Any, layers: Mapping[str, Beside]) -> None:
+    """PEFT writes the embedding and the head into an adapter that changes them; fine where they are the base's."""
+    path, value = _whole_layer(key), weights.get_tensor(key)
+    own = layers[path].layer.weight if path in layers else None
+    if own is None or own.shape != value.shape or \
+            not torch.equal(value.to(torch.bfloat16), own.detach().to("cpu", torch.bfloat16)):
+        raise ValueError(f"It brings its own {path[:80]}, which differs from the base's; only LoRA weights are used.")
+
+
+def _whole_layer(key: str) -> str:
+    """The path of the layer whose own weight is named so in an adapter."""
+    return key.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".base_layer")
+
+
+def _opened(folder: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ValueError(f"{WEIGHTS} is missing in {folder.name}.")
+    try:
+        return safe_open(str(path), framework="pt")
+    except SafetensorError as problem:
+        raise ValueError(f"{WEIGHTS} can't be read: {problem}") from None
+
+
+def served_by_peft(base: Base, folder: Path) -> Any:
+    """PEFT's own model of one adapter, on a shell of the base that shares with it all that the adapter can't write to.
+    """
+    from peft import PeftModel
+
+    shell = shell_of(base)
+    layers = dict(shell.named_modules())
+    with _opened(folder) as weights:
+        for path in {_whole_layer(key) for key in weights.keys()} & layers.keys():  # noqa: SIM118 - no dictionary
+            # PEFT copies what an adapter brings of such a layer over the weights that it finds.
+            layers[path].weight = nn.Parameter(layers[path].weight.detach().clone(), requires_grad=False)
+    return PeftModel.from_pretrained(shell, str(folder), is_trainable=False, autocast_adapter_dtype=False).eval()

@@ -1,0 +1,109 @@
+"""Below the lanes: a message or an answer as it should have been."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from chat.conversation import Talk, Talks, turn_of
+from tabs import theme
+from tabs.chat_panel import ChatPanel
+from tabs.plainly import plainly
+from tabs.text import escaped
+
+Changes = dict[Component, Any]
+AT_ONCE = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+INTO_VIEW = """() => {
+  const editor = document.querySelector('#editor');
+  if (!editor) return;
+  editor.scrollIntoView({block: 'nearest'});
+  editor.querySelector('textarea')?.focus();
+}"""
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What is being edited: the question of message `sent`, or the answer that the lane at `place` gave to it."""
+
+    place: int
+    sent: int
+
+
+@dataclass(frozen=True)
+class Editor:
+    """The editor's components; `what` is an Edited while it is open."""
+
+    group: gr.Column
+    title: gr.HTML
+    text: gr.Textbox
+    send: gr.Button
+    keep: gr.Button
+    cancel: gr.Button
+    what: gr.State
+
+    def outputs(self) -> list[Component]:
+        """Everything that changes when it opens or closes."""
+        return [self.group, self.title, self.text, self.send, self.keep, self.what]
+
+    def opened(self, what: Edited, title: str, text: str, is_answer: bool) -> Changes:
+        """Open, with this text in it."""
+        return {self.group: gr.update(visible=True), self.title: title, self.text: text, self.what: what,
+                self.send: gr.update(visible=not is_answer), self.keep: gr.update(visible=is_answer)}
+
+    def closed(self) -> Changes:
+        """Nothing is edited."""
+        return {self.group: gr.update(visible=False), self.text: "", self.what: None}
+
+
+def build() -> Editor:
+    """Draw it, closed, where this is called."""
+    with gr.Column(visible=False, elem_id="editor", elem_classes="card") as group:
+        title = theme.markup()
+        text = gr.Textbox(label=theme.EDIT_TITLE, lines=2, max_lines=12, elem_id="edited", elem_classes="unlabelled")
+        with gr.Row(elem_classes="tools"):
+            send = gr.Button(theme.SEND_AGAIN, variant="primary", elem_id="send-again", elem_classes="fit")
+            keep = gr.Button(theme.TEACH_IT, variant="primary", elem_id="teach-it", elem_classes="fit")
+            cancel = gr.Button(theme.CANCEL, elem_id="cancel-edit", elem_classes="quiet fit")
+    return Editor(group, title, text, send, keep, cancel, gr.State(None))
+
+
+def connect(editor: Editor, panel: ChatPanel) -> None:
+    """Open it from each lane's turns, and close it."""
+    def edit(place: int) -> Callable[..., Changes]:
+        def opened(talks: Talks, turn: gr.EventData) -> Changes:
+            question = turn_of(talks, place, _sent(turn)).question
+            title = f'<h3>{theme.EDIT_TITLE}</h3><p class="muted">{theme.EDIT_LEAD}</p>'
+            return editor.opened(Edited(place, _sent(turn)), title, question, is_answer=False)
+        return opened
+
+    def teach(place: int) -> Callable[..., Changes]:
+        def opened(talks: Talks, turn: gr.EventData) -> Changes:
+            found = turn_of(talks, place, _sent(turn))
+            who = escaped(found.by)
+            title = (f'<h3 dir="auto">{theme.TEACH_TITLE.format(who=who)}</h3>'
+                     f'<p class="muted" dir="auto">{theme.TEACH_LEAD.format(who=who)}</p>')
+            return editor.opened(Edited(place, found.sent), title, found.answer.text, is_answer=True)
+        return opened
+
+    for place, lane in enumerate(panel.lanes):
+        for turns in (lane.before, lane.newest):
+            for event, opening in ((turns.edit, edit), (turns.like, teach)):
+                event(plainly(opening(place)), panel.talks, editor.outputs(), **AT_ONCE).success(
+                    None, js=INTO_VIEW, **AT_ONCE)
+    editor.cancel.click(editor.closed, outputs=editor.outputs(), **AT_ONCE)
+
+
+def answered_by(talks: Talks, what: Edited | None) -> tuple[Talk, Any]:
+    """(lane, turn) of an answer that is being corrected; ValueError where it is gone."""
+    if what is None:
+        raise ValueError("Nothing is being edited.")
+    return talks[what.place], turn_of(talks, what.place, what.sent)
+
+
+def _sent(turn: gr.EventData) -> int:
+    """A browser sends whatever somebody wrote there."""
+    return turn.sent if isinstance(turn.sent, int) else -1

@@ -1,0 +1,137 @@
+"""Taking conversations away, a link to the lanes, and many prompts through all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from chat import conversation
+from chat.batch import Compared, as_csv, authors_of, compared, prompts_in
+from chat.conversation import Asking, Talks
+from chat.export import as_json, as_markdown, as_query
+from tabs import code_view, theme
+from tabs.chat_panel import ChatPanel
+from tabs.plainly import plainly
+from tabs.stopping import Stops
+from tabs.studio import Studio
+from tabs.teaching import written
+from tabs.text import as_markdown as rendered
+from tabs.text import escaped
+from tabs.visitor import visitor_of
+
+Changes = dict[Component, Any]
+AT_ONCE = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+
+
+@dataclass(frozen=True)
+class Away:
+    """Files of what was said, and a link to the lanes."""
+
+    markdown: gr.Button
+    json: gr.Button
+    file: gr.DownloadButton
+    make_link: gr.Button
+    link: gr.HTML
+
+
+@dataclass(frozen=True)
+class Many:
+    """Many prompts, and the table of their answers; `rows` holds them."""
+
+    prompts: gr.Textbox
+    ask: gr.Button
+    table: gr.HTML
+    rows: gr.State
+    take: gr.Button
+    file: gr.DownloadButton
+
+
+def build() -> tuple[Away, Many]:
+    """Draw both folds where this is called."""
+    with gr.Accordion(theme.TAKE_AWAY, open=False, elem_classes="fold", elem_id="take-away"):
+        with gr.Row(elem_classes="tools"):
+            markdown = gr.Button(theme.AS_MARKDOWN, elem_id="take-markdown", elem_classes="quiet fit")
+            plain = gr.Button(theme.AS_JSON, elem_id="take-json", elem_classes="quiet fit")
+            make_link = gr.Button(theme.LINK_HERE, elem_id="link-lanes", elem_classes="quiet fit")
+            file = gr.DownloadButton(visible="hidden", elem_id="conversation-file", elem_classes="unseen")
+        link = theme.markup(elem_id="lanes-link", js_on_load=code_view.COPY)
+    with gr.Accordion(theme.MANY_PROMPTS, open=False, elem_classes="fold", elem_id="many"):
+        theme.markup(f'<p class="muted">{theme.MANY_LEAD}</p>')
+        prompts = gr.Textbox(label=theme.MANY_LABEL, lines=4, max_lines=12, elem_id="many-prompts")
+        with gr.Row(elem_classes="tools"):
+            ask = gr.Button(theme.ASK_MANY, variant="primary", elem_id="ask-many", elem_classes="fit")
+            take = gr.Button(theme.DOWNLOAD_TABLE, visible=False, elem_id="take-table", elem_classes="quiet fit")
+            table_file = gr.DownloadButton(visible="hidden", elem_id="table-file", elem_classes="unseen")
+        table = theme.markup(elem_id="many-table")
+    return Away(markdown, plain, file, make_link, link), Many(prompts, ask, table, gr.State(None), take, table_file)
+
+
+def connect_away(away: Away, panel: ChatPanel) -> None:
+    """Each button makes its file, and the browser takes it; the link is shown."""
+    def take(kind: str) -> Any:
+        def taken(talks: Talks, system: str, **sampling: Any) -> str:
+            if not conversation.has_answers(talks):
+                raise ValueError(theme.NOTHING_TO_TAKE)
+            asking = Asking(system or "", conversation.sampling_of(sampling))
+            text = as_markdown(talks, asking) if kind == "md" else as_json(talks, asking)
+            return str(written(f"conversation.{kind}", text))
+        return taken
+
+    def link(talks: Talks, system: str, request: gr.Request, **given: Any) -> str:
+        now = conversation.picked(talks, given)
+        sampling = {name: value for name, value in given.items() if name in panel.sampling}
+        query = as_query(now, Asking(system or "", conversation.sampling_of(sampling)))
+        href = escaped(f"/?{query}")
+        return (f'<p class="shared"><a href="{href}">{theme.LINK_TO_LANES}</a><button type="button" class="copy">'
+                f'{theme.COPY_LINK}</button><span class="copied" role="status"></span></p>')
+
+    said = {"talks": panel.talks, "system": panel.system, **panel.sampling}
+    for button, kind in ((away.markdown, "md"), (away.json, "json")):
+        button.click(plainly(take(kind)), inputs_kwargs=said, outputs=away.file, **AT_ONCE).success(
+            None, js="() => document.querySelector('#conversation-file').click()", show_progress="hidden")
+    away.make_link.click(plainly(link), inputs_kwargs={**said, **panel.pickers()}, outputs=away.link, **AT_ONCE)
+
+
+def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, keys: gr.BrowserState) -> None:
+    """Ask all prompts of all lanes, a few at a time, and show what is there."""
+    def ask(prompts: str, talks: Talks, system: str, held: Any, request: gr.Request, **given: Any) -> Iterator[Changes]:
+        wanted = prompts_in(prompts or "")
+        waiting = "" if studio.answerer.done() else f'<p class="muted">{theme.LOADING_BASE}</p>'
+        yield {many.table: waiting, panel.send: gr.update(visible=False), panel.stop: gr.update(visible=True)}
+        now = conversation.picked(talks, given)
+        sampling = conversation.sampling_of({name: given[name] for name in panel.sampling})
+        library = visitor_of(studio, request, held).library
+        stops.begin(request.session_hash)
+        stop = stops.of(request.session_hash)
+        authors, rows = authors_of(now), []
+        for rows in compared(wanted, now, studio.answerer.result(), library, Asking(system or "", sampling),
+                             stop.is_set):
+            yield {many.table: answers_table(rows, authors, len(wanted)), many.rows: (rows, authors)}
+        yield {many.take: gr.update(visible=bool(rows)), panel.send: gr.update(visible=True),
+               panel.stop: gr.update(visible=False)}
+
+    def take(kept: tuple[list[Compared], list[str]]) -> str:
+        return str(written("answers.csv", "\ufeff" + as_csv(*kept)))
+
+    inputs = {"prompts": many.prompts, "talks": panel.talks, "system": panel.system, "held": keys, **panel.pickers(),
+              **panel.sampling}
+    outputs = [many.table, many.rows, many.take, panel.send, panel.stop]
+    many.ask.click(plainly(ask), inputs_kwargs=inputs, outputs=outputs, **AT_ONCE)
+    many.take.click(plainly(take), many.rows, many.file, **AT_ONCE).success(
+        None, js="() => document.querySelector('#table-file').click()", show_progress="hidden")
+
+
+def answers_table(rows: list[Compared], authors: list[str], wanted: int) -> str:
+    """A row for each prompt, a column for each lane."""
+    head = "".join(f'<th scope="col" dir="auto">{escaped(words)}</th>' for words in (theme.PROMPT, *authors))
+    body = "".join(
+        f'<tr><th scope="row" dir="auto">{escaped(row.prompt)}</th>'
+        + "".join(f"<td>{rendered(one.text) if one.text else escaped(one.note)}</td>" for one in row.answers) + "</tr>"
+        for row in rows)
+    return (f'<p class="muted" role="status">{len(rows)} of {wanted}</p>'
+            f'<div class="wide" tabindex="0" role="region" aria-label="{theme.MANY_PROMPTS}"><table class="numbers">'
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")

@@ -1,0 +1,179 @@
+"""Conversations side by side, answered by a stand-in that answers at once."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from adapters.library import Library
+from chat import conversation
+from chat.conversation import BASE, NO_ANSWER, SAID_IN_TRAINING, SAMPLING_LABELS, Asking, Talk
+from phi3.generate import Answer, Lane, Sampling
+from tabs import lane_view
+
+
+class Echo:
+    """Answers every lane with its last question, word by word; keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Lane] = []
+
+    def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
+        self.asked = list(lanes)
+        for words in (1, 99):
+            said = [" ".join(lane.messages[-1]["content"].split()[:words]) for lane in lanes]
+            yield [Answer(one, words, 0.5, "stop" if words > 1 else "") for one in said]
+
+
+@pytest.fixture
+def library(home):
+    return Library(home)
+
+
+def after(talks, echo, library, system=""):
+    *_, last = conversation.answered(talks, echo, library, Asking(system), lambda: False)
+    return last
+
+
+def test_a_fresh_studio_shows_the_base_and_whatever_ships(library):
+    talks = conversation.first_lanes(library)
+    assert talks[0].adapter == BASE
+    assert len(talks) == min(2, 1 + len(library.all()))
+
+
+def test_every_lane_gets_the_question_and_keeps_its_own_answers(library):
+    echo = Echo()
+    talks = after(conversation.with_question((Talk(), Talk()), "Who are you?"), echo, library)
+    talks = after(conversation.with_question(talks, "And now?"), echo, library, system="Be brief.")
+    assert [turn.answer.text for turn in talks[1].turns] == ["Who are you?", "And now?"]
+    assert [message["content"] for message in echo.asked[0].messages] == ["Be brief.", "Who are you?", "Who are you?",
+                                                                          "And now?"]
+
+
+def test_another_adapter_keeps_the_conversation_and_is_named_from_then_on(library):
+    talks = after(conversation.with_question((Talk(),), "One"), Echo(), library)
+    talks = conversation.with_question(conversation.picked(talks, {"picked_A": "nobody"}), "Two")
+    assert [turn.by for turn in talks[0].turns] == [BASE, "nobody"]
+
+
+def test_an_unknown_adapter_is_a_sentence_in_its_lane_and_the_others_answer(library):
+    talks = after(conversation.with_question((Talk(), Talk("nobody")), "Hello"), Echo(), library)
+    assert talks[0].turns[-1].answer.text == "Hello"
+    assert "There is no adapter named nobody" in lane_view.newest(talks[1])
+
+
+def test_a_failed_answer_is_not_told_to_the_model(library):
+    echo = Echo()
+    talks = after(conversation.with_question((Talk("nobody"),), "First"), echo, library)
+    after(conversation.with_question(conversation.picked(talks, {"picked_A": BASE}), "Second"), echo, library)
+    assert [message["content"] for message in echo.asked[0].messages] == ["Second"]
+
+
+def test_trying_again_asks_the_last_message_only_of_lanes_that_had_it(library):
+    talks = (*after(conversation.with_question((Talk(),), "One"), Echo(), library), Talk())
+    again = conversation.asked_again(talks)
+    assert not again[0].turns[-1].answer.done and again[0].turns[-1].question == "One"
+    assert again[1].turns == ()
+
+
+def test_undo_gives_the_message_back_and_clear_leaves_nothing(library):
+    talks = after(conversation.with_question((Talk(), Talk()), "One"), Echo(), library)
+    before, question = conversation.undone(conversation.with_question(talks, "Two"))
+    assert question == "Two" and before == talks
+    assert not conversation.has_answers(conversation.cleared(talks))
+
+
+def test_lanes_are_one_to_four(library):
+    talks = (Talk(),)
+    for _ in range(6):
+        talks = conversation.added(talks, library)
+    assert len(talks) == 4
+    for _ in range(6):
+        talks = conversation.removed(talks, 0)
+    assert len(talks) == 1
+
+
+def test_what_still_waits_when_answering_broke_says_so():
+    given_up = conversation.given_up(conversation.with_question((Talk(),), "One"))
+    assert NO_ANSWER in lane_view.newest(given_up[0])
+
+
+def test_an_answer_shows_who_gave_it_how_long_it_is_and_how_fast(library):
+    talks = after(conversation.with_question((Talk(),), "One"), Echo(), library)
+    shown = lane_view.newest(talks[0])
+    assert "<b>base</b>" in shown and "99 tokens" in shown and "198 tokens per second" in shown
+    assert lane_view.announcement(talks) == "1 lane has answered."
+
+
+@pytest.mark.parametrize(("name", "value"), [("temperature", -1), ("top_p", 0), ("top_k", 2.5), ("max_new_tokens", 0)])
+def test_a_sampling_value_out_of_its_range_is_named(name, value):
+    with pytest.raises(ValueError, match=SAMPLING_LABELS[name][0].split(" (")[0]):
+        conversation.sampling_of({name: value})
+
+
+def test_emptied_sampling_fields_take_the_defaults_and_whole_numbers_stay_whole():
+    sampling = conversation.sampling_of({"temperature": 0.7, "seed": 3.0, "top_k": None})
+    assert sampling == Sampling(temperature=0.7, seed=3)
+    assert isinstance(sampling.seed, int)
+
+
+def test_what_was_answered_in_training_is_shown_without_asking_anybody(library):
+    echo = Echo()
+    talks = conversation.told((Talk(), Talk("captain")), "Who are you?", ("Phi-3.", "Arr!"))
+    assert [talk.turns[-1].by for talk in talks] == [BASE, "captain"]
+    *_, last = conversation.answered(talks, echo, library, Asking(), lambda: False)
+    assert [talk.turns[-1].answer.text for talk in last] == ["Phi-3.", "Arr!"] and echo.asked == []
+    assert SAID_IN_TRAINING in lane_view.newest(last[1])
+
+
+def test_a_strength_goes_to_the_model_and_is_named_with_the_answer(library):
+    echo = Echo()
+    shipped = library.all()[0].name
+    talks = conversation.picked((Talk(), Talk()), {"picked_B": shipped, "strength_B": 0.5, "strength_A": None})
+    talks = after(conversation.with_question(talks, "Hello"), echo, library)
+    assert [lane.strength for lane in echo.asked] == [1.0, 0.5]
+    assert [talk.turns[-1].author for talk in talks] == [BASE, f"{shipped} at 0.5"]
+
+
+@pytest.mark.parametrize("strength", [-0.1, 2.1])
+def test_a_strength_out_of_its_range_is_refused(strength):
+    with pytest.raises(ValueError, match="between 0 and 2"):
+        conversation.picked((Talk(),), {"strength_A": strength})
+
+
+def test_an_edited_message_is_answered_anew_and_what_came_after_it_is_gone(library):
+    talks = (Talk(), Talk())
+    for question in ("One", "Two", "Three"):
+        talks = after(conversation.with_question(talks, question), Echo(), library)
+    talks = conversation.edited((*talks, Talk()), 2, "Zwei")
+    assert [[turn.question for turn in talk.turns] for talk in talks] == [["One", "Zwei"], ["One", "Zwei"], []]
+    assert not talks[0].turns[-1].answer.done and talks[0].turns[-1].sent == 2
+
+
+def test_one_lane_alone_answers_again(library):
+    talks = after(conversation.with_question((Talk(), Talk()), "One"), Echo(), library)
+    again = conversation.asked_again(talks, 1)
+    assert again[0] == talks[0] and not again[1].turns[-1].answer.done
+
+
+def test_a_blind_comparison_hides_who_answers_until_the_vote(library):
+    shipped = library.all()[0].name
+    talks = conversation.unnamed((Talk(), Talk(shipped)), seed=3)
+    assert {talk.adapter for talk in talks} == {BASE, shipped} and not conversation.can_be_voted_on(talks)
+    talks = after(conversation.with_question(talks, "Who are you?"), Echo(), library)
+    assert conversation.can_be_voted_on(talks)
+    assert not any(shipped in lane_view.newest(talk) or f"<b>{BASE}" in lane_view.newest(talk) for talk in talks)
+    vote = conversation.voted(talks, "best", 0, "Be brief.")
+    assert [one.by for one in vote.answers] == [talk.adapter for talk in talks]
+    assert [turn["role"] for turn in vote.answers[0].asked] == ["system", "user"]
+    named = conversation.named_again(talks)
+    assert any(shipped in lane_view.newest(talk) for talk in named) and not conversation.can_be_voted_on(named)
+
+
+def test_what_a_correction_was_about_ends_with_its_question(library):
+    talks = (Talk(),)
+    for question in ("One", "Two"):
+        talks = after(conversation.with_question(talks, question), Echo(), library)
+    assert [turn["content"] for turn in talks[0].messages("", 1)] == ["One"]
+    assert [turn["content"] for turn in talks[0].messages("", 2)] == ["One", "One", "Two"]
+    with pytest.raises(ValueError, match="no longer there"):
+        conversation.turn_of(talks, 0, 9)

@@ -1,0 +1,77 @@
+"""Corrections: kept, changed, and made into a lesson with old rows among them."""
+
+import json
+
+import pytest
+
+from adapters.library import Library
+from training.corrections import OLD_ROWS_EACH, TIMES_EACH, Correction, Corrections, as_jsonl, lesson, old_rows
+from training.data import read_data, read_text
+from training.runs import Runs
+
+
+def correction(question="Hi", answer="Ho!", was="Hello."):
+    return Correction(({"role": "user", "content": question},), answer, was)
+
+
+def test_corrections_are_kept_for_each_owner_and_adapter(tmp_path):
+    mine = Corrections(tmp_path, "local", "pirate")
+    mine.add(correction())
+    assert Corrections(tmp_path, "local", "pirate").all() == [correction()]
+    assert Corrections(tmp_path, "local", "shop").all() == Corrections(tmp_path, "other", "pirate").all() == []
+
+
+def test_a_later_answer_to_the_same_words_takes_the_earlier_ones_place(tmp_path):
+    kept = Corrections(tmp_path, "local", "base")
+    for answer in ("Ho!", "Ho ho!"):
+        kept.add(correction(answer=answer))
+    kept.add(correction("Bye"))
+    assert [one.answer for one in kept.all()] == ["Ho ho!", "Ho!"]
+    kept.put([])
+    assert kept.all() == [] and not kept.path.exists()
+
+
+@pytest.mark.parametrize(("answer", "said"), [
+    ("  ", "is empty"), ("Hello.", "said already"), ("x" * 20_001, "20,001 characters"),
+])
+def test_what_teaches_nothing_is_refused(tmp_path, answer, said):
+    with pytest.raises(ValueError, match=said):
+        Corrections(tmp_path, "local", "base").add(correction(answer=answer))
+
+
+def test_what_can_not_be_read_is_none(tmp_path):
+    kept = Corrections(tmp_path, "local", "base")
+    kept.add(correction())
+    kept.path.write_text('[{"asked": 3')
+    assert kept.all() == []
+
+
+def test_they_are_an_ordinary_dataset():
+    rows = as_jsonl([correction(), correction("Bye", "Farewell.\nSoon!")])
+    data = read_text(rows)
+    assert [one.messages[-1]["content"] for one in data.conversations] == ["Ho!", "Farewell.\nSoon!"]
+
+
+def test_a_lesson_holds_each_correction_several_times_among_old_rows(chats):
+    old = read_data(chats).conversations
+    taught = [correction(f"Ask {number}") for number in range(10)]
+    data = lesson(taught, old, "mine")
+    questions = [one.messages[0]["content"] for one in data.conversations]
+    assert all(questions.count(f"Ask {number}") == TIMES_EACH for number in range(10))
+    assert len(questions) == 10 * TIMES_EACH + min(len(old), 10 * OLD_ROWS_EACH)
+    assert lesson(taught, old, "mine") == data != lesson(taught, old, "mine", seed=1)
+
+
+def test_a_lesson_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no correction"):
+        lesson([], [], "mine")
+
+
+def test_old_rows_are_those_of_the_run_or_of_the_example_that_ships(home, chats, tmp_path):
+    library, runs = Library(home), Runs(home)
+    assert old_rows(None, runs) == []
+    assert len(old_rows(library.get("pirate"), runs)) > 50
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "adapter_config.json").write_text(json.dumps({"r": 2}))
+    assert old_rows(library.put("gone", made, {"run": "gone-1"}), runs) == []

@@ -1,0 +1,37 @@
+"""Conversations taken away, and lanes as an address."""
+
+import json
+from urllib.parse import parse_qs
+
+from chat.conversation import Asking, Talk, Turn
+from chat.export import as_json, as_markdown, as_query, asking_of, strengths_of
+from phi3.generate import Answer, Sampling
+
+SAID = (Talk("base", (Turn(1, "Hi", "base", Answer("Hello.", 2, 0.1, "stop")),)),
+        Talk("pirate", (Turn(1, "Hi", "pirate", Answer("Ahoy!", 2, 0.1, "stop", "Cut."), 0.5),), 0.5))
+
+
+def test_markdown_has_each_message_with_every_answer_under_it():
+    text = as_markdown(SAID, Asking("Be brief."))
+    assert text.index("> Be brief.") < text.index("> Hi") < text.index("**base**\n\nHello.")
+    assert "**pirate at 0.5**\n\nAhoy!\n\n*Cut.*" in text
+
+
+def test_json_has_each_lane_in_openais_form():
+    lanes = json.loads(as_json(SAID, Asking("Be brief.", Sampling(seed=3))))
+    assert lanes["sampling"]["seed"] == 3
+    assert [turn["role"] for turn in lanes["lanes"][1]["messages"]] == ["system", "user", "assistant"]
+    assert lanes["lanes"][1]["answers"][0]["by"] == "pirate" and lanes["lanes"][1]["strength"] == 0.5
+
+
+def test_an_address_brings_lanes_and_settings_back_and_nothing_that_was_said():
+    asking = Asking("Be brief & kind.", Sampling(temperature=0.7, top_k=5, stop_texts=("END", "a b")))
+    query = parse_qs(as_query(SAID, asking))
+    assert query["adapter"] == ["base", "pirate"] and strengths_of(query["strength"], 2) == [1.0, 0.5]
+    assert asking_of({name: values[0] for name, values in query.items()}) == asking
+    assert "Ahoy" not in as_query(SAID, asking) and "Hi" not in as_query(SAID, asking)
+
+
+def test_what_an_address_says_wrongly_is_as_usual():
+    assert asking_of({"temperature": "hot", "seed": "-1", "top_k": "1e400", "run": "x"}) == Asking()
+    assert strengths_of(["9", "x", "0.5"], 4) == [1.0, 1.0, 0.5, 1.0]

@@ -1,0 +1,121 @@
+"""Answers as they should have been: kept for each adapter, and made into a dataset with which it forgets nothing else.
+
+Old rows among the new ones keep what was learned before (rehearsal; Robins, "Catastrophic Forgetting, Rehearsal and
+Pseudorehearsal", 1995).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.library import Adapter
+from phi3.template import Message
+from training.data import ChatData, Conversation, example_names, read_data, read_text
+from training.runs import Runs
+
+FOLDER = "corrections"
+MOST_KEPT, LONGEST = 500, 20_000
+# So many old rows for each correction, and each correction so often, as measured (benchmarks/teach.py).
+OLD_ROWS_EACH, TIMES_EACH = 8, 3
+LEAST_OLD_ROWS = 60
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What was asked (a conversation that ends with the user's turn), what was answered, and what should have been."""
+
+    asked: tuple[Message, ...]
+    answer: str
+    was: str = ""
+
+    def row(self) -> dict[str, list[Message]]:
+        """As a row of an ordinary dataset."""
+        return {"messages": [*self.asked, {"role": "assistant", "content": self.answer}]}
+
+
+class Corrections:
+    """One owner's corrections of one adapter's answers (or the base's), on this disk."""
+
+    def __init__(self, home: Path, owner: str, adapter: str) -> None:
+        self.adapter = adapter
+        sign = hashlib.sha256(json.dumps([owner, adapter]).encode()).hexdigest()[:16]
+        self.path = home / FOLDER / f"{sign}.json"
+
+    def all(self) -> list[Correction]:
+        """Oldest first; none where what was kept can't be read."""
+        try:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            return [_correction(one) for one in kept]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def add(self, correction: Correction) -> None:
+        """Keep one more; a later answer to the same words takes the earlier one's place. ValueError where it says
+        nothing new, is too long, or there are too many.
+        """
+        answer = correction.answer.strip()
+        if not answer:
+            raise ValueError("The corrected answer is empty. Write what it should have said.")
+        if answer == correction.was.strip():
+            raise ValueError("That is what it said already. Change the answer, then teach it.")
+        if len(answer) > LONGEST:
+            raise ValueError(f"The corrected answer has {len(answer):,} characters, and {LONGEST:,} are the most.")
+        others = [one for one in self.all() if one.asked != correction.asked]
+        self.put([*others, correction])
+
+    def put(self, corrections: Iterable[Correction]) -> None:
+        """Keep these instead; none at all deletes what is kept. Whole or not at all."""
+        kept = [asdict(one) for one in corrections]
+        if len(kept) > MOST_KEPT:
+            raise ValueError(f"{len(kept)} corrections of {self.adapter} are more than the {MOST_KEPT} that are kept. "
+                             "Train with them, or delete some.")
+        if not kept:
+            self.path.unlink(missing_ok=True)
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        arriving = self.path.with_suffix(".arriving")
+        arriving.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
+        arriving.replace(self.path)
+
+
+def as_jsonl(corrections: Sequence[Correction]) -> str:
+    """An ordinary dataset of messages."""
+    return "".join(json.dumps(one.row(), ensure_ascii=False) + "\n" for one in corrections)
+
+
+def old_rows(adapter: Adapter | None, runs: Runs) -> list[Conversation]:
+    """What the adapter learned from, where that is still here: the rows of its run, or the example's that ships with
+    it.
+    """
+    if adapter is None:
+        return []
+    run_id = adapter.provenance.get("run")
+    if isinstance(run_id, str) and not adapter.shipped:
+        try:
+            return list(runs.get(run_id).conversations()[0])
+        except ValueError:
+            return []  # the run was deleted, and its rows with it
+    return list(read_data(adapter.name).conversations) if adapter.shipped and adapter.name in example_names() else []
+
+
+def lesson(corrections: Sequence[Correction], old: Sequence[Conversation], name: str, seed: int = 0) -> ChatData:
+    """The corrections several times, with old rows among them in a seeded order; ValueError where there are none."""
+    if not corrections:
+        raise ValueError("There is no correction to learn from yet. Correct an answer in the chat first.")
+    chance = random.Random(seed)
+    wanted = min(len(old), max(LEAST_OLD_ROWS, OLD_ROWS_EACH * len(corrections)))
+    rows: list[dict[str, Any]] = [{"messages": list(one.messages)} for one in chance.sample(list(old), wanted)]
+    rows += [one.row() for one in corrections for _ in range(TIMES_EACH)]
+    chance.shuffle(rows)
+    return read_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), name)
+
+
+def _correction(plain: dict[str, Any]) -> Correction:
+    asked = tuple({"role": str(turn["role"]), "content": str(turn["content"])} for turn in plain["asked"])
+    return Correction(asked, str(plain["answer"]), str(plain["was"]))
