@@ -115,6 +115,13 @@ def test_emptied_sampling_fields_take_the_defaults_and_whole_numbers_stay_whole(
     assert isinstance(sampling.seed, int)
 
 
+def test_stop_texts_are_written_one_a_line_and_are_not_too_many():
+    assert lanes.sampling_of({"stop_texts": "END\n\n two words \n"}).stop_texts == ("END", " two words ")
+    assert lanes.sampling_of({"stop_texts": None, "min_p": 0.1}) == Sampling(min_p=0.1)
+    with pytest.raises(ValueError, match="Stop texts are 9"):
+        lanes.sampling_of({"stop_texts": "x\n" * 9})
+
+
 def test_what_was_answered_in_training_is_shown_without_asking_anybody(library):
     echo = Echo()
     talks = lanes.told((Talk(), Talk("captain")), "Who are you?", ("Phi-3.", "Arr!"))
