@@ -29,7 +29,7 @@ def turn_html(turn: Turn, why_waiting: str = "") -> str:
     elif answer.done:
         words = '<p class="muted">An empty answer.</p>'
     else:
-        words = f'<p class="typing"><i></i><i></i><i></i> {escaped(why_waiting)}</p>'
+        words = f'<p class="typing"><i></i><i></i><i></i> {escaped(why_waiting or answer.note)}</p>'
     note = f'<p class="note">{escaped(answer.note)}</p>' if answer.note and answer.text else ""
     return (f'<div class="turn"><div class="question">{as_written(turn.question)}</div>'
             f'<div class="answer">{words}{note}<p class="by">{_by(turn.by, answer)}</p></div></div>')
