@@ -35,7 +35,7 @@ def turn_html(turn: Turn, why_waiting: str = "", is_newest: bool = False, is_unn
     elif answer.done:
         words = '<p class="muted">An empty answer.</p>'
     else:
-        words = f'<p class="typing"><i></i><i></i><i></i> {escaped(why_waiting)}</p>'
+        words = f'<p class="typing"><i></i><i></i><i></i> {escaped(why_waiting or answer.note)}</p>'
     note = f'<p class="note">{escaped(answer.note)}</p>' if answer.note and answer.text else ""
     tools = _tools(turn, is_newest) if answer.done and not is_unnamed else ("", "")
     return (f'<div class="turn"><div class="question">{as_written(turn.question)}</div>{tools[0]}'

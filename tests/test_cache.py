@@ -11,8 +11,8 @@ from adapters.fetch import Wish, fetch
 from adapters.files import CONFIG, MEBIBYTE, WEIGHTS
 from adapters.hub import Hub
 from adapters.library import LOCAL, PROVENANCE, SHIPPED_FOLDER, USED, Library
+from chat import conversation
 from phi3.models import EMBEDDED, base_facts
-from tabs import lanes
 
 PIRATE = SHIPPED_FOLDER / "pirate"
 
@@ -50,8 +50,8 @@ def test_those_that_were_used_longest_ago_make_room(home, came):
 def test_a_lane_that_asks_for_an_adapter_keeps_it_here(home, came):
     for name, minutes in (("old", 300), ("new", 100)):
         came(name, minutes=minutes)
-    talks = lanes.with_question((lanes.Talk("old"),), "Ahoy?")
-    next(lanes.answered(talks, None, Library(home), lanes.Asking(), lambda: False))
+    talks = conversation.with_question((conversation.Talk("old"),), "Ahoy?")
+    next(conversation.answered(talks, None, Library(home), conversation.Asking(), lambda: False))
     assert (Library(home).get("old").folder / USED).exists()
     assert make_room(folder(home), MEBIBYTE // 2, LOCAL, Room(2, 2)) == ["new"]
 
@@ -100,11 +100,11 @@ def test_a_private_adapter_that_is_here_answers_nobody_elses_lane(home, test_hub
     test_hub.repository("ada/secret", files, private=True)
     mine, other = (Library(home, {f"name:{name}"}) for name in ("ada", "bo"))
     fetch(Hub(), Wish.of("ada/secret", owner="name:ada"), mine, base_facts(EMBEDDED), token)
-    talks = lanes.with_question((lanes.Talk("secret"),), "Ahoy?")
-    (refused,), = lanes.answered(talks, None, other, lanes.Asking(), lambda: False)
+    talks = conversation.with_question((conversation.Talk("secret"),), "Ahoy?")
+    (refused,), = conversation.answered(talks, None, other, conversation.Asking(), lambda: False)
     assert refused.turns[-1].answer.end == "error" and "There is no adapter named secret" in \
         refused.turns[-1].answer.note
-    (waits,) = next(lanes.answered(talks, None, mine, lanes.Asking(), lambda: False))
+    (waits,) = next(conversation.answered(talks, None, mine, conversation.Asking(), lambda: False))
     assert waits.turns[-1].answer.end != "error"
     for secret in ("secret", mine.get("secret").folder.name, str(mine.get("secret").folder)):
         with pytest.raises(ValueError, match="There is no adapter named"):

@@ -1,6 +1,7 @@
 """Conversations side by side, answered by a stand-in that answers at once."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -114,6 +115,19 @@ def test_emptied_sampling_fields_take_the_defaults_and_whole_numbers_stay_whole(
     sampling = conversation.sampling_of({"temperature": 0.7, "seed": 3.0, "top_k": None})
     assert sampling == Sampling(temperature=0.7, seed=3)
     assert isinstance(sampling.seed, int)
+
+
+def test_a_lane_that_waits_for_a_place_says_so():
+    talks = conversation.with_question((Talk(),), "One")
+    turn = replace(talks[0].turns[-1], answer=Answer(note="Waiting for the next free place."))
+    assert "Waiting for the next free place." in lane_view.turn_html(turn)
+
+
+def test_stop_texts_are_written_one_a_line_and_are_not_too_many():
+    assert conversation.sampling_of({"stop_texts": "END\n\n two words \n"}).stop_texts == ("END", " two words ")
+    assert conversation.sampling_of({"stop_texts": None, "min_p": 0.1}) == Sampling(min_p=0.1)
+    with pytest.raises(ValueError, match="Stop texts are 9"):
+        conversation.sampling_of({"stop_texts": "x\n" * 9})
 
 
 def test_what_was_answered_in_training_is_shown_without_asking_anybody(library):

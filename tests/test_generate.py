@@ -4,6 +4,7 @@ import pytest
 
 from phi3.generate import Answerer, Lane, Sampling
 from phi3.models import load_base
+from phi3.rounds import MOST_ROWS
 
 
 def ask(text: str, adapter: str | None = None, **sampling) -> Lane:
@@ -193,3 +194,98 @@ def test_an_adapter_of_split_layers_answers_as_its_fused_copy_does(base, adapter
     answerer = Answerer(base, lambda folder: ready_folder(folder, base.facts, tmp_path / "kept"))
     fused, apart = last(answerer, ask("Hello there", adapters[0]), ask("Hello there", str(tmp_path / "split")))
     assert fused.text == apart.text and fused.tokens == apart.tokens > 0
+
+
+def test_min_p_of_one_leaves_only_the_likeliest_token(base):
+    answerer = Answerer(base)
+    plain = last(answerer, ask("hm"))[0].text
+    assert last(answerer, ask("hm", temperature=1.0, min_p=1.0))[0].text == plain
+    loose = [last(answerer, ask("hm", temperature=1.0, min_p=0.001, seed=seed))[0].text for seed in range(3)]
+    assert any(text != plain for text in loose)
+
+
+def test_a_stop_text_cuts_the_answer_before_it_and_never_shows(base):
+    answerer = Answerer(base)
+    whole = last(answerer, ask("hm", max_new_tokens=30))[0].text
+    stop = whole[4:7]
+    *before, answers = answerer.answer([ask("hm", max_new_tokens=30, stop_texts=(stop, "never said"))])
+    assert answers[0].text == whole[:whole.index(stop)].strip() and answers[0].end == "stop"
+    assert all(stop not in snapshot[0].text for snapshot in before)
+
+
+def test_more_rows_than_a_batch_takes_are_answered_in_turn(base, adapters):
+    lanes = [ask(f"number {number}", [None, *adapters][number % 3], max_new_tokens=4) for number in range(70)]
+    answerer = Answerer(base)
+    answers = last(answerer, *lanes)
+    assert all(answer.done and answer.end != "error" for answer in answers)
+    for number in (0, 1, 2, 69):
+        assert answers[number].text == last(answerer, lanes[number])[0].text
+
+
+def test_who_waits_is_told_so_and_comes_in_when_somebody_leaves(base):
+    answerer = Answerer(base, most_waiting=1)
+    full = answerer.answer([ask("hm", max_new_tokens=300) for _ in range(MOST_ROWS)])
+    next(full)
+    waiting = answerer.answer([ask("me too", max_new_tokens=3)])
+    assert next(waiting)[0].note == "Waiting for the next free place."
+    refused = last(answerer, ask("and me"))
+    assert refused[0].end == "error" and "Try again" in refused[0].note
+    full.close()
+    *_, answers = waiting
+    assert answers[0].text == last(answerer, ask("me too", max_new_tokens=3))[0].text and not answers[0].note
+
+
+def test_a_caller_who_leaves_frees_its_slots_for_others(base, adapters, tmp_path):
+    import shutil
+
+    answerer = Answerer(base)
+    copies = []
+    for number in range(8):
+        shutil.copytree(adapters[0], tmp_path / str(number))
+        copies.append(str(tmp_path / str(number)))
+    stream = answerer.answer([ask("hm", folder, max_new_tokens=200) for folder in copies])
+    next(stream)
+    stream.close()
+    assert last(answerer, ask("hm", adapters[1], max_new_tokens=2))[0].end != "error"
+
+
+def test_a_problem_while_answering_reaches_the_caller_and_the_next_one_is_answered(base):
+    answerer = Answerer(base)
+
+    def broken() -> bool:
+        raise ZeroDivisionError("the caller's own stop is broken")
+
+    with pytest.raises(ZeroDivisionError):
+        last(answerer, ask("hm"), stop=broken)
+    assert last(answerer, ask("hm"))[0].done
+
+
+def test_an_answer_longer_than_what_the_base_was_first_trained_for_is_stock_generation_s(tmp_path):
+    """With longrope other angles hold from then on, and all is read anew with them."""
+    import json
+
+    import torch
+    from transformers import Phi3ForCausalLM
+
+    from phi3.template import encode_prompt
+    from tests.phi3_folder import make_phi3_folder
+
+    folder = make_phi3_folder(tmp_path / "long")
+    config = json.loads((folder / "config.json").read_text())
+    half = config["hidden_size"] // config["num_attention_heads"] // 2
+    config |= {"original_max_position_embeddings": 40, "rope_parameters": {
+        "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 1.0,
+        "original_max_position_embeddings": 40, "short_factor": [1.0] * half, "long_factor": [3.0] * half}}
+    (folder / "config.json").write_text(json.dumps(config))
+    long = load_base(str(folder))
+    lanes = [ask("a question", max_new_tokens=40), ask("a question that is a bit longer than", max_new_tokens=40)]
+    answers = last(Answerer(long), *lanes)
+    model = Phi3ForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval()
+    for lane, answer in zip(lanes, answers, strict=True):
+        prompt = encode_prompt(long.tokenizer, lane.messages)
+        ids = torch.tensor([prompt])
+        with torch.no_grad():
+            made = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                                  max_new_tokens=40)[0, len(prompt):].tolist()
+        expected = [token for token in made if token not in long.stop_tokens]
+        assert answer.text == long.tokenizer.decode(expected, skip_special_tokens=True).strip()

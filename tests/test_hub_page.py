@@ -16,12 +16,13 @@ from adapters.files import CONFIG, WEIGHTS
 from adapters.hub import Account, Found, Hub
 from adapters.library import LOCAL, SHIPPED_FOLDER, Library
 from adapters.publish import Published
+from chat import conversation
+from chat.conversation import Talk
 from phi3.generate import Answer
 from phi3.machine import Machine
 from phi3.models import EMBEDDED, base_facts
-from tabs import find, hub, hub_view, lanes, publish, theme
+from tabs import find, hub, hub_view, publish, theme
 from tabs.hub import Known, reach_of
-from tabs.lanes import Talk
 from tabs.studio import Studio
 from tabs.visitor import FETCHED, token_of, visitor_of
 from tests.hub_server import address_of_nobody
@@ -219,21 +220,21 @@ def test_what_is_fetched_is_limited_and_nobodys_goes_after_a_while(space, test_h
 
 
 def test_lanes_are_those_that_the_address_names():
-    assert lanes.named(["bo/mate"]) == (Talk(), Talk("bo/mate"))
-    assert lanes.named(["base"]) == (Talk(),)
-    assert lanes.named(["pirate", "bo/mate"]) == (Talk("pirate"), Talk("bo/mate"))
-    assert len(lanes.named(["pirate"] * 9)) == 4
+    assert conversation.named(["bo/mate"]) == (Talk(), Talk("bo/mate"))
+    assert conversation.named(["base"]) == (Talk(),)
+    assert conversation.named(["pirate", "bo/mate"]) == (Talk("pirate"), Talk("bo/mate"))
+    assert len(conversation.named(["pirate"] * 9)) == 4
 
 
 def test_what_was_fetched_gets_a_lane_or_the_last_ones_place():
     talks = (Talk(), Talk("a"), Talk("b"))
-    assert lanes.joined(talks, "c") == (*talks, Talk("c"))
-    assert lanes.joined((*talks, Talk("c")), "d") == (*talks, Talk("d"))
-    assert lanes.joined(talks, "a") == talks
-    asked = lanes.with_question(talks, "Hello")
-    assert lanes.are_answering(asked) and not lanes.are_answering(talks)
-    assert lanes.without_answer(asked, 1, "No.")[1].turns[-1].answer == Answer(end="error", note="No.")
-    assert lanes.without_answer(talks, 1, "No.") == talks
+    assert conversation.joined(talks, "c") == (*talks, Talk("c"))
+    assert conversation.joined((*talks, Talk("c")), "d") == (*talks, Talk("d"))
+    assert conversation.joined(talks, "a") == talks
+    asked = conversation.with_question(talks, "Hello")
+    assert conversation.are_answering(asked) and not conversation.are_answering(talks)
+    assert conversation.without_answer(asked, 1, "No.")[1].turns[-1].answer == Answer(end="error", note="No.")
+    assert conversation.without_answer(talks, 1, "No.") == talks
 
 
 # ---- Publish --------------------------------------------------------------------------------------------------------
