@@ -80,7 +80,8 @@ def test_strength_and_system_message_hold_from_the_next_question_on(session, ech
     assert echo.asked[0].messages[0] == {"role": "system", "content": "Be brief."}
     assert said(capsys, session, "/system") == "There is no system message now.\n"
     for wrong, words in (("captain 3", "strength is 3, and must be between 0 and 2."),
-                         ("captain nan", "strength is nan"), ("captain", "takes a name and a number"), ("base 1", "base is no adapter that answers here"),
+                         ("captain nan", "strength is nan"),
+                         ("captain", "takes a name and a number"), ("base 1", "base is no adapter that answers here"),
                          ("nobody 1", "Those who answer: base, captain:0.25.")):
         assert words in said(capsys, session, f"/strength {wrong}")
 
