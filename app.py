@@ -3,6 +3,7 @@
 # Before everything else: on a ZeroGPU it changes torch when it is imported, so it has to be first.
 import spaces  # noqa: I001
 
+import importlib.util
 import inspect
 import logging
 import os
@@ -72,12 +73,18 @@ def serve(studio: Studio, host: str, port: int) -> None:
     demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme.studio_theme(),
                 css_paths=[theme.STYLESHEET], head=WITHOUT_STORAGE, favicon_path=theme.FAVICON, footer_links=[],
                 run_history=False, ssr_mode=False, quiet=True, max_file_size=largest_upload(studio),
-                state_session_capacity=VISITS_REMEMBERED, app_kwargs={"exception_handlers": signin.given_up(studio)})
+                mcp_server=has_mcp(), state_session_capacity=VISITS_REMEMBERED,
+                app_kwargs={"exception_handlers": signin.given_up(studio)})
     print(f"{theme.TITLE} is open at http://{host}:{port}  (Ctrl+C ends it)", flush=True)
     if not studio.answerer.done():
         threading.Thread(target=load_behind, args=(studio,), daemon=True).start()
     threading.Thread(target=tidy_behind, args=(studio,), daemon=True).start()
     demo.block_thread()
+
+
+def has_mcp() -> bool:
+    """Whether the endpoints can be tools for MCP clients as well."""
+    return importlib.util.find_spec("mcp") is not None
 
 
 def largest_upload(studio: Studio) -> str | None:

@@ -2,7 +2,7 @@
 
 import json
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -10,10 +10,12 @@ class Refused(Exception):
     """The app answered with an error; its words are the message."""
 
 
-def begin(address: str, name: str, given: Sequence[Any], headers: Mapping[str, str] | None = None) -> str:
-    """Ask the app at this address; where its answer will be."""
+def begin(address: str, name: str, given: Sequence[Any] | Mapping[str, Any],
+          headers: Mapping[str, str] | None = None) -> str:
+    """Ask the app at this address, with all values in their order or with some by name; where its answer will be."""
     call = f"{address.rstrip('/')}/gradio_api/call/{name}"
-    asked = urllib.request.Request(call, json.dumps({"data": given}).encode(),
+    at, body = (call.replace("/call/", "/call/v2/"), given) if isinstance(given, Mapping) else (call, {"data": given})
+    asked = urllib.request.Request(at, json.dumps(body).encode(),
                                    {"Content-Type": "application/json", **(headers or {})})
     with urllib.request.urlopen(asked, timeout=120) as answer:
         return f"{call}/{json.load(answer)['event_id']}"
@@ -23,15 +25,23 @@ def answer_at(place: str, patience: float) -> Any:
     """The answer that comes there within so many seconds of silence; Refused where it is an error, ValueError where
     none comes.
     """
+    *_, last = answers_at(place, patience)
+    return last
+
+
+def answers_at(place: str, patience: float) -> Iterator[Any]:
+    """The same while it grows: what a streaming endpoint says from time to time, the whole of it last."""
     kind = ""
     with urllib.request.urlopen(place, timeout=patience) as stream:
         for line in stream:
             words = line.decode().strip()
             if words.startswith("event:"):
                 kind = words.removeprefix("event:").strip()
-            elif words.startswith("data:") and kind in ("complete", "error"):
+            elif words.startswith("data:") and kind in ("generating", "complete", "error"):
                 said = json.loads(words.removeprefix("data:"))
                 if kind == "error":
                     raise Refused(said.get("error") or str(said) if isinstance(said, dict) else str(said))
-                return said[0]
+                yield said[0]
+                if kind == "complete":
+                    return
     raise ValueError("The app said nothing.")

@@ -131,7 +131,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--out", type=Path, help="folder for the JSON")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, _app(Path(folder)) as (address, process):
+    with tempfile.TemporaryDirectory() as folder, app_for_many(Path(folder)) as (address, process):
         visits, memory = Visits(), []
         _come(asked, address, visits, process, memory)
     rows = [[name, len(some), round(statistics.median(some), 2), round(max(some), 2)]
@@ -158,18 +158,18 @@ def _come(asked: argparse.Namespace, address: str, visits: Visits, process: subp
         thread.start()
     for thread in threads:
         while thread.is_alive():
-            memory.append(_memory_of(process.pid))
+            memory.append(memory_of(process.pid))
             thread.join(0.5)
 
 
-def _memory_of(pid: int) -> int:
+def memory_of(pid: int) -> int:
     """Resident megabytes of a process."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) // 1024
 
 
 @contextmanager
-def _app(home: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+def app_for_many(home: Path) -> Iterator[tuple[str, subprocess.Popen]]:
     """The app as a Space runs it, once its page answers and its base is loaded."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

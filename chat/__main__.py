@@ -1,4 +1,4 @@
-"""Ask the base and adapters the same question from the terminal."""
+"""Ask the base and adapters the same question from the terminal, or talk with them side by side."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from adapters.check import CONVERTED, ready_folder
 from adapters.fetch import Wish, bring, is_on_a_hub
 from adapters.hub_terminal import own_token, quiet_hub
 from adapters.library import Adapter, Library, adapter_in
+from chat.session import Session, converse
+from chat.speakers import Conversation, Speaker, Talk, check_count, checked_strength, strength_in
+from phi3.lane import Answer, Sampling
 from phi3.machine import studio_home, this_machine
 from phi3.models import BaseFacts, base_facts, chosen_base
 from phi3.terminal import be_quiet, status_of
 
 if TYPE_CHECKING:
-    from phi3.generate import Answer, Lane
-
-MOST_LANES = 4
+    from phi3.generate import Answerer
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse and answer; 0 when done, 2 with one sentence on stderr where the user can mend it."""
     asked = _parser().parse_args(arguments)
-    return status_of(lambda: _ask(asked))
+    return status_of(lambda: _talk(asked) if asked.prompt is None else _ask(asked))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m chat", description="One question, up to four answers.")
-    parser.add_argument("prompt", help="what to ask")
-    parser.add_argument("--with", dest="lanes", action="append", metavar="base|NAME|FOLDER|OWNER/NAME",
+    parser = argparse.ArgumentParser(prog="python -m chat", description="Up to eight answers to each question.")
+    parser.add_argument("prompt", nargs="?", help="what to ask; left out, you can talk, and /help says how")
+    parser.add_argument("--with", dest="lanes", action="append", metavar="base|NAME[:STRENGTH]|FOLDER|OWNER/NAME",
                         help="who answers, from the Hub too; repeat it for more lanes (default: base)")
     parser.add_argument("--system", default="", help="a system message for all lanes")
     parser.add_argument("--base", help="base model (default: this machine's)")
@@ -46,38 +47,64 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max_new_tokens", type=int, default=256, help="longest answer in tokens (default 256)")
     parser.add_argument("--stop", dest="stop_texts", action="append", default=[], metavar="TEXT",
                         help="an answer ends before this text; repeat it for more")
-    parser.add_argument("--strength", type=float, default=1.0, help="of the adapters, from 0 to 2 (default 1)")
+    parser.add_argument("--strength", type=float, default=1.0,
+                        help="of the adapters whose name says none, from 0 to 2 (default 1)")
     parser.add_argument("--json", action="store_true", help="print one object")
     return parser
 
 
 def _ask(asked: argparse.Namespace) -> int:
-    names = asked.lanes or ["base"]
-    _check(asked, names)
-    library = Library(studio_home())
-    facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
-    adapters = [None if name == "base" else _adapter(library, name, facts) for name in names]
-    answers = _answers(asked, adapters, facts)
-    if asked.json:
-        lanes = [{"adapter": name, "text": answer.text, "tokens": answer.tokens, "seconds": round(answer.seconds, 4),
-                  **({"error": answer.note} if answer.end == "error" else {})}
-                 for name, answer in zip(names, answers, strict=True)]
-        print(json.dumps({"lanes": lanes}, ensure_ascii=False))
-    else:
-        print("\n\n".join(_in_words(name, answer) for name, answer in zip(names, answers, strict=True)))
-    return _verdict(names, answers)
-
-
-def _check(asked: argparse.Namespace, names: Sequence[str]) -> None:
     if not asked.prompt.strip():
         raise ValueError("The prompt is empty. Write a question.")
-    if len(names) > MOST_LANES:
-        raise ValueError(f"{len(names)} lanes were asked for; {MOST_LANES} at most answer at once.")
+    conversation = _begun(asked)
+    answers = _answers(asked, conversation)
+    if asked.json:
+        lanes = [{"adapter": talk.speaker.name, "strength": talk.speaker.strength, "text": answer.text,
+                  "tokens": answer.tokens, "seconds": round(answer.seconds, 4),
+                  **({"error": answer.note} if answer.end == "error" else {})}
+                 for talk, answer in zip(conversation.talks, answers, strict=True)]
+        print(json.dumps({"lanes": lanes}, ensure_ascii=False))
+    else:
+        print("\n\n".join(_in_words(talk.speaker.label, answer)
+                          for talk, answer in zip(conversation.talks, answers, strict=True)))
+    return _verdict([talk.speaker.name for talk in conversation.talks], answers)
+
+
+def _talk(asked: argparse.Namespace) -> int:
+    """A chat that goes on until its user ends it."""
+    if asked.json:
+        raise ValueError("--json prints the answers to one question. Write the question too.")
+    conversation = _begun(asked)
+    print("Loading the base …", file=sys.stderr, flush=True)
+    session = Session(conversation, _answerer(_facts(asked)), lambda name: _speaker(asked, name), _sampling(asked))
+    print("Write a question, or /help.", file=sys.stderr, flush=True)
+    return converse(session)
+
+
+def _begun(asked: argparse.Namespace) -> Conversation:
+    """The lanes, nothing said; ValueError where a name or a value is none."""
+    names = asked.lanes or ["base"]
+    check_count(names)
+    checked_strength(asked.strength)
     for name, low, high in (("temperature", 0, 5), ("top_p", 0, 1), ("top_k", 0, 1_000_000), ("min_p", 0, 1),
-                            ("repetition_penalty", 0.1, 10), ("max_new_tokens", 1, 131072), ("strength", 0, 2)):
+                            ("repetition_penalty", 0.1, 10), ("max_new_tokens", 1, 131072)):
         value = vars(asked)[name]
         if not low <= value <= high:
             raise ValueError(f"{name} is {value:g}, and must be between {low:g} and {high:g}.")
+    return Conversation(tuple(Talk(_speaker(asked, name)) for name in names), asked.system)
+
+
+def _facts(asked: argparse.Namespace) -> BaseFacts:
+    return base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
+
+
+def _speaker(asked: argparse.Namespace, written: str) -> Speaker:
+    """The base, or an adapter: NAME, FOLDER, OWNER/NAME or its page, and with :STRENGTH behind it."""
+    name, strength = (written, None) if Path(written).is_dir() else strength_in(written)
+    if name == "base":
+        return Speaker("base")
+    adapter = _adapter(Library(studio_home()), name, _facts(asked))
+    return Speaker(name, str(adapter.folder), asked.strength if strength is None else strength)
 
 
 def _adapter(library: Library, name: str, facts: BaseFacts) -> Adapter:
@@ -87,25 +114,23 @@ def _adapter(library: Library, name: str, facts: BaseFacts) -> Adapter:
     return bring(quiet_hub(), Wish.of(name), library, facts, own_token()) if is_on_a_hub(name) else library.get(name)
 
 
-def _answers(asked: argparse.Namespace, adapters: Sequence[Adapter | None], facts: BaseFacts) -> list[Answer]:
+def _answers(asked: argparse.Namespace, conversation: Conversation) -> Sequence[Answer]:
+    *_, last = _answerer(_facts(asked)).answer(conversation.lanes(asked.prompt, _sampling(asked)))
+    return last
+
+
+def _answerer(facts: BaseFacts) -> Answerer:
     be_quiet()
     from phi3.generate import Answerer
     from phi3.models import load_base
 
     kept = studio_home() / CONVERTED
-    answerer = Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
-    *_, last = answerer.answer([_lane(asked, adapter) for adapter in adapters])
-    return last
+    return Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
 
 
-def _lane(asked: argparse.Namespace, adapter: Adapter | None) -> Lane:
-    from phi3.generate import Lane, Sampling
-
-    system = [{"role": "system", "content": asked.system}] if asked.system.strip() else []
-    sampling = Sampling(asked.temperature, asked.top_p, asked.top_k, asked.min_p, asked.repetition_penalty, asked.seed,
-                        asked.max_new_tokens, tuple(filter(None, asked.stop_texts)))
-    messages = (*system, {"role": "user", "content": asked.prompt})
-    return Lane(messages, str(adapter.folder) if adapter else None, sampling, asked.strength)
+def _sampling(asked: argparse.Namespace) -> Sampling:
+    return Sampling(asked.temperature, asked.top_p, asked.top_k, asked.min_p, asked.repetition_penalty, asked.seed,
+                    asked.max_new_tokens, tuple(filter(None, asked.stop_texts)))
 
 
 def _in_words(name: str, answer: Answer) -> str:

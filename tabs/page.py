@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from tabs import api, chat, signin, theme, train
+from tabs import api, chat, chat_api, signin, theme, train
 from tabs.studio import Studio
 from tabs.text import escaped
 from tabs.visitor import keys_state
@@ -15,6 +15,7 @@ def build(studio: Studio) -> gr.Blocks:
     """The whole page, ready to be served."""
     with gr.Blocks(title=theme.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(HOUR, DAY)) as page:
         api.build(studio)  # first: names that are taken get a number
+        chat_api.build(studio)
         with gr.Column(elem_classes="top"):
             theme.markup(_masthead(studio), elem_classes="masthead")
             signin.build(studio, page)

@@ -1,6 +1,8 @@
 """The endpoints as another program calls them, on an app to which many visitors come."""
 
+import json
 import time
+import urllib.request
 
 import pytest
 from gradio_client import Client, handle_file
@@ -49,8 +51,24 @@ def ended(client, begun):
 
 def test_every_call_is_named_and_says_what_it_is_for(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(named) == {"/inspect", "/plan", "/train", "/run", "/runs", "/stop", "/resume"}
+    assert set(named) == {"/inspect", "/plan", "/train", "/run", "/runs", "/stop", "/resume", "/chat", "/compare"}
     assert all(one["description"] for one in named.values())
+
+
+def test_the_same_calls_and_no_others_are_tools_for_mcp_clients(many):
+    with urllib.request.urlopen(f"{many.address}gradio_api/mcp/schema", timeout=60) as answer:
+        tools = json.load(answer)
+    assert {tool["name"] for tool in tools} == {"inspect", "plan", "train", "run", "runs", "stop", "resume", "chat",
+                                                "compare"}
+    assert all(tool["description"] and "request" not in tool["inputSchema"]["properties"] for tool in tools)
+
+
+def test_an_adapter_answers_whoever_has_the_key_of_its_run(client):
+    begun = call(client, "train", example="pirate", settings={**FEW_STEPS, "name": "asked"})
+    assert ended(client, begun)["state"] == "finished"
+    job = client.submit(message="Tell me a story.", adapter="asked", key=begun["key"], api_name="/chat")
+    assert len(set(job)) > 1 and job.result()
+    assert "no adapter named asked" in refused(client, "chat", message="Hello", adapter="asked")
 
 
 def test_data_is_inspected_by_example_by_text_and_by_file(client, chats):

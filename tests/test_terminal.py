@@ -82,7 +82,11 @@ def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, ch
     (["chat", "hello", "--with", "stranger"], "There is no adapter named stranger"),
     (["chat", "  "], "The prompt is empty"),
     (["chat", "hello", "--temperature", "-1"], "temperature is -1"),
-    (["chat", "hello", *["--with", "base"] * 5], "4 at most"),
+    (["chat", "hello", *["--with", "base"] * 9], "8 at most"),
+    (["chat", "hello", "--with", "pirate:2.5"], "strength is 2.5, and must be between 0 and 2."),
+    (["chat", "--with", "stranger"], "There is no adapter named stranger"),
+    (["chat", "--with", "stranger:0.5"], "There is no adapter named stranger."),
+    (["chat", "--json"], "Write the question too"),
 ])
 def test_what_the_user_can_mend_is_one_sentence_and_exit_2(terminal, home, chats, arguments, said):
     ended = terminal(*[str(chats) if one == "CHATS" else one for one in arguments])

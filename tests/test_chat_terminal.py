@@ -1,0 +1,160 @@
+"""The interactive chat: commands by hand on a stand-in that answers at once, and the real one once as a process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from chat.session import HELP, Session, converse
+from chat.speakers import Conversation, Speaker, Talk, strength_in
+from phi3.lane import Answer, Lane, Sampling
+from tests.conftest import ROOT
+
+CAPTAIN = Speaker("captain", "captain")
+
+
+class Echo:
+    """Says the last question back in two bites, with the strength behind it, and keeps what it was asked."""
+
+    def __init__(self, interrupted: bool = False) -> None:
+        self.asked: list[Lane] = []
+        self.interrupted = interrupted
+
+    def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
+        self.asked = list(lanes)
+        texts = [f"{lane.messages[-1]['content']}, {lane.strength:g}" for lane in lanes]
+        yield [Answer(text[:2], 1, 0.1) for text in texts]
+        if self.interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+        end = "asked" if stop() else "stop"
+        yield [Answer(text[:2] if end == "asked" else text, 2, 0.2, end) for text in texts]
+
+
+def speaker_of(written: str) -> Speaker:
+    name, strength = strength_in(written)
+    if name not in ("base", "captain", "first", "second"):
+        raise ValueError(f"There is no adapter named {name}.")
+    return Speaker(name, None if name == "base" else name, 1.0 if strength is None else strength)
+
+
+@pytest.fixture
+def echo():
+    return Echo()
+
+
+@pytest.fixture
+def session(echo):
+    return Session(Conversation((Talk(Speaker("base")), Talk(CAPTAIN))), echo, speaker_of, Sampling())
+
+
+def said(capsys, session, *lines: str) -> str:
+    for line in lines:
+        assert session.hear(line)
+    return capsys.readouterr().out
+
+
+def test_every_lane_answers_below_its_name_and_keeps_its_conversation(session, echo, capsys):
+    assert said(capsys, session, "hello") == "base: hello, 1\ncaptain: hello, 1\n"
+    said(capsys, session, "again")
+    assert [turn["content"] for turn in echo.asked[1].messages] == ["hello", "hello, 1", "again"]
+
+
+def test_who_was_there_keeps_the_conversation_and_who_comes_begins_one(session, echo, capsys):
+    said(capsys, session, "hello")
+    assert said(capsys, session, "/with captain first:0.5") == "Those who answer: captain, first:0.5.\n"
+    assert said(capsys, session, "and now") == "captain: and now, 1\nfirst:0.5: and now, 0.5\n"
+    assert [len(lane.messages) for lane in echo.asked] == [3, 1]
+    assert "no adapter named nobody" in said(capsys, session, "/with base nobody")
+    assert "9 lanes" in said(capsys, session, "/with" + " base" * 9)
+    assert said(capsys, session, "/with") == "Those who answer: captain, first:0.5.\n"
+    assert said(capsys, session, "/with" + " base" * 8, "x").split("\n", 1)[1] == "base: x, 1\n" * 8
+
+
+def test_strength_and_system_message_hold_from_the_next_question_on(session, echo, capsys):
+    assert said(capsys, session, "/strength captain 0.25", "/system Be brief.", "hello") == \
+        "base: hello, 1\ncaptain:0.25: hello, 0.25\n"
+    assert echo.asked[0].messages[0] == {"role": "system", "content": "Be brief."}
+    assert said(capsys, session, "/system") == "There is no system message now.\n"
+    for wrong, words in (("captain 3", "strength is 3, and must be between 0 and 2."),
+                         ("captain nan", "strength is nan"),
+                         ("captain", "takes a name and a number"), ("base 1", "base is no adapter that answers here"),
+                         ("nobody 1", "Those who answer: base, captain:0.25.")):
+        assert words in said(capsys, session, f"/strength {wrong}")
+
+
+def test_a_question_is_asked_again_and_taken_back(session, echo, capsys):
+    said(capsys, session, "one", "two")
+    assert said(capsys, session, "/retry") == "base: two, 1\ncaptain: two, 1\n"
+    assert len(echo.asked[0].messages) == 3
+    assert said(capsys, session, "/undo", "/undo") == "Taken back: two\nTaken back: one\n"
+    assert "Nothing was asked yet" in said(capsys, session, "/undo")
+    assert "Nothing was asked yet" in said(capsys, session, "one", "/clear", "/retry").splitlines()[-1]
+
+
+def test_all_that_was_said_can_be_written_to_a_file_that_is_not_there(session, capsys, tmp_path):
+    said(capsys, session, "/system Be brief.", "hello", *(f"/export {tmp_path / name}" for name in ("a.json", "a.md")))
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert written["system"] == "Be brief." and [lane["adapter"] for lane in written["lanes"]] == ["base", "captain"]
+    assert written["lanes"][1]["messages"] == [{"role": "user", "content": "hello"},
+                                               {"role": "assistant", "content": "hello, 1"}]
+    assert "# captain\n\n**You:** hello\n\n**captain:** hello, 1\n" in (tmp_path / "a.md").read_text()
+    assert "is there already" in said(capsys, session, f"/export {tmp_path / 'a.md'}")
+    for name in ("a.txt", ""):
+        assert "ends neither" in said(capsys, session, f"/export {name}")
+    assert "can't be written" in said(capsys, session, f"/export {tmp_path / 'nowhere' / 'a.md'}")
+
+
+def test_help_names_every_command_and_a_wrong_one_leads_there(session, capsys):
+    assert said(capsys, session, "/help") == HELP + "\n"
+    assert all(f"{command} " in HELP for command in (*session._commands, "/quit"))
+    assert "There is no command /wiht. /help shows" in said(capsys, session, "/wiht base")
+    assert said(capsys, session, "   ") == ""
+    assert not session.hear(" /quit ")
+
+
+def test_ctrl_c_stops_the_answer_and_what_was_said_till_then_stays(capsys):
+    session = Session(Conversation((Talk(CAPTAIN),)), Echo(interrupted=True), speaker_of, Sampling())
+    before = signal.getsignal(signal.SIGINT)
+    assert said(capsys, session, "hello") == "captain: he\n"
+    assert session.conversation.talks[0].turns[0].answer.end == "asked"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_end_of_input_and_quit_end_the_chat(session, monkeypatch, capsys):
+    lines = iter(["hello", KeyboardInterrupt(), "/quit", "more"])
+
+    def typed(prompt):
+        line = next(lines, EOFError())
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    monkeypatch.setattr("builtins.input", typed)
+    assert converse(session) == 0
+    assert "/quit ends the chat" in capsys.readouterr().out
+    assert converse(session) == converse(session) == 0
+
+
+@pytest.mark.parametrize(("written", "meant"), [
+    ("pirate", ("pirate", None)), ("pirate:0.5", ("pirate", 0.5)), ("ada/captain:2", ("ada/captain", 2.0)),
+    ("https://huggingface.co/ada/captain", ("https://huggingface.co/ada/captain", None)), ("a:.5", ("a", 0.5))])
+def test_a_strength_is_written_behind_the_name(written, meant):
+    assert strength_in(written) == meant
+
+
+def test_the_real_chat_hears_lines_and_answers_as_it_does_one_question(terminal, home):
+    once = terminal("chat", "Who are you?", "--with", "base", "--with", "pirate:0.5", "--with", "pirate:0", "--json")
+    lanes = json.loads(once.stdout)["lanes"]
+    assert [(lane["adapter"], lane["strength"]) for lane in lanes] == [("base", 1), ("pirate", 0.5), ("pirate", 0)]
+    assert lanes[0]["text"] == lanes[2]["text"]
+    talked = subprocess.run([sys.executable, "-m", "chat", "--with", "base", "--with", "pirate:0.5"], cwd=ROOT,
+                            input="/with base pirate:0.5 nobody\nWho are you?\n", capture_output=True, text=True,
+                            timeout=300, check=False)
+    assert talked.returncode == 0, talked.stderr
+    assert "There is no adapter named nobody" in talked.stdout
+    assert f"base: {lanes[0]['text']}\npirate:0.5: {lanes[1]['text']}\n" in talked.stdout
+    assert "Traceback" not in talked.stderr
