@@ -63,14 +63,6 @@ def test_the_same_calls_and_no_others_are_tools_for_mcp_clients(many):
     assert all(tool["description"] and "request" not in tool["inputSchema"]["properties"] for tool in tools)
 
 
-def test_an_adapter_answers_whoever_has_the_key_of_its_run(client):
-    begun = call(client, "train", example="pirate", settings={**FEW_STEPS, "name": "asked"})
-    assert ended(client, begun)["state"] == "finished"
-    job = client.submit(message="Tell me a story.", adapter="asked", key=begun["key"], api_name="/chat")
-    assert len(set(job)) > 1 and job.result()
-    assert "no adapter named asked" in refused(client, "chat", message="Hello", adapter="asked")
-
-
 def test_data_is_inspected_by_example_by_text_and_by_file(client, chats):
     assert call(client, "inspect", example="pirate")["rows_kept"] == 300
     assert call(client, "inspect", text='{"prompt": "a", "completion": "b"}\nnothing')["dropped_total"] == 1
@@ -103,6 +95,9 @@ def test_a_run_is_begun_followed_and_resumed_by_its_key_alone(client, many):
     end = ended(client, begun)
     assert end["state"] == "finished" and end["events"][-1]["adapter"] == "mine"
     assert str(many.home) not in str(end)
+    job = client.submit(message="Tell me a story.", adapter="mine", key=begun["key"], api_name="/chat")
+    assert len(set(job)) > 1 and job.result()
+    assert "no adapter named mine" in refused(client, "chat", message="Hello", adapter="mine")
     assert "is not being trained" in refused(client, "stop", run=begun["run"], key=begun["key"])
     assert call(client, "resume", run=begun["run"], key=begun["key"], max_steps=3)["state"] != "finished"
     assert ended(client, begun)["events"][-1]["step"] == 3
