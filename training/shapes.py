@@ -23,7 +23,9 @@ ROLES = {
     **dict.fromkeys(("user", "human", "prompter", "usr", "customer", "client", "person", "student", "patient", "player",
                      "questioner", "asker", "instruction", "question", "prompt", "me", "speaker_1"), "user"),
     **dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt", "ai", "agent", "chatbot", "bard", "bing", "claude",
-                     "gemini", "llama", "gpt4", "gpt_4", "gpt_3.5", "assistant_bot", "asst", "doctor", "teacher",
+                     "gemini", "llama", "gpt4", "gpt_4", "gpt3", "gpt_3", "gpt_3.5", "gpt_3.5_turbo", "chat_gpt",
+                     "assistant_bot", "asst", "doctor", "teacher", "therapist", "counselor", "expert", "support",
+                     "operator",
                      "answer", "response", "completion", "llm", "phi", "phi3", "mistral", "speaker_2"), "assistant"),
 }
 TOOL_ROLES = {"tool", "tools", "function", "function_call", "function_response", "tool_call", "tool_response",
@@ -97,7 +99,10 @@ def is_turn(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     role, text = _first(value, _ROLE_KEYS), _first(value, _TEXT_KEYS)
-    return role is not None and text is not None and isinstance(value[role], str) and not _is_turns(value[text])
+    if role is None or text is None or not isinstance(value[role], str):
+        return False
+    parts = value[text]
+    return not (isinstance(parts, list) and parts and is_turn(parts[0]) and "type" not in parts[0])
 
 
 def bare(name: Any) -> str:
