@@ -52,7 +52,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState) -> TrainTab:
         theme.markup(f"<h2>{theme.PAST_RUNS}</h2>")
         past = theme.markup(elem_id="past-runs")
         theme.markup(f'<p class="muted" id="kept-here">{kept_here(studio)}</p>')
-    data.connect(setup.data, studio, setup.form["max_length"], page)
+    data.connect(setup.data, studio, setup.form, page)
     _connect_settings(setup, studio, page)
     address = gr.Textbox(visible="hidden", elem_id="address", elem_classes="unseen")
     runs = Openings(setup.column, panel, past, keys, address, studio)
@@ -154,8 +154,10 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
     studio = runs.studio
 
     def start(keys: Any, request: gr.Request, **values: Any) -> Changes:
-        chosen = data.chosen_data(**{name: values.pop(name) for name in setup.data.inputs()})
-        return runs.begun(*begin_run(visitor_of(studio, request, keys), _asked(studio, values), chosen))
+        parts = {name: values.pop(name) for name in setup.data.inputs()}
+        config = _asked(studio, values)
+        chosen = data.trainable_data(studio, config.max_length, **parts)
+        return runs.begun(*begin_run(visitor_of(studio, request, keys), config, chosen))
 
     inputs = {**setup.data.inputs(), **setup.form, "keys": runs.keys}
     setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)

@@ -15,22 +15,27 @@ TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho
 SYSTEM = {"role": "system", "content": "Be brief."}
 SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]
 SAME = [
-    ("messages", {"messages": TURNS}), ("sharegpt", {"conversations": SHAREGPT}), ("sharegpt", {"conversation": SHAREGPT}),
+    ("messages", {"messages": TURNS}), ("sharegpt", {"conversations": SHAREGPT}),
+    ("sharegpt", {"conversation": SHAREGPT}),
     ("messages", {"dialog": TURNS}), ("messages", {"Chat": TURNS}), ("messages", {"whatever": TURNS}),
     ("messages", {"messages": json.dumps(TURNS)}), ("messages", {"messages": repr(TURNS)}),
     ("messages", {"messages": json.dumps(json.dumps(TURNS))}), ("messages", TURNS), ("messages", json.dumps(TURNS)),
     ("messages", {"messages": {"role": ["user", "assistant"], "content": ["Hi", "Ho"]}}),
-    ("messages", {"messages": [{"role": "user", "content": [{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]},
-                               TURNS[1]]}),
+    ("messages", {"messages": [{"role": "user", "content": [{"type": "text", "text": "H"},
+                                                            {"type": "text", "text": "i"}]}, TURNS[1]]}),
     ("messages", {"data": ["Hi", "Ho"]}), ("messages", {"conversation": [["Hi", "Ho"]]}),
     ("messages", {"conversation": [{"human": "Hi", "assistant": "Ho"}]}),
-    ("messages", {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}, {"role": "model", "parts": [{"text": "Ho"}]}]}),
-    ("alpaca", {"instruction": "Hi", "input": "", "output": "Ho"}), ("alpaca", {"instruction": "Hi", "response": "Ho"}),
+    ("messages", {"contents": [{"role": "user", "parts": [{"text": "Hi"}]},
+                               {"role": "model", "parts": [{"text": "Ho"}]}]}),
+    ("alpaca", {"instruction": "Hi", "input": "", "output": "Ho"}),
+    ("alpaca", {"instruction": "Hi", "response": "Ho"}),
     ("prompt-completion", {"prompt": "Hi", "completion": "Ho"}),
     ("prompt-completion", {"prompt": TURNS[:1], "completion": TURNS[1:]}),
-    ("question and answer", {"question": "Hi", "answer": "Ho"}), ("question and answer", {"QUESTION": "Hi", "Answer ": "Ho"}),
-    ("question and answer", {"User Input": "Hi", "bot-response": "Ho"}), ("question and answer", {"q": "Hi", "a": "Ho"}),
-    ("question and answer", {"input": "Hi", "output": "Ho"}), ("question and answer", {"prompt": "Hi", "response": "Ho"}),
+    ("question and answer", {"question": "Hi", "answer": "Ho"}),
+    ("question and answer", {"QUESTION": "Hi", "Answer ": "Ho"}),
+    ("question and answer", {"User Input": "Hi", "bot-response": "Ho"}),
+    ("question and answer", {"q": "Hi", "a": "Ho"}), ("question and answer", {"input": "Hi", "output": "Ho"}),
+    ("question and answer", {"prompt": "Hi", "response": "Ho"}),
     ("preference", {"prompt": "Hi", "chosen": "Ho", "rejected": "No"}),
     ("preference", {"chosen": TURNS, "rejected": TURNS[:1]}),
     ("preference", {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": TURNS[1:]}),
@@ -57,7 +62,8 @@ def test_roles_are_known_in_every_spelling(role, answerer):
 @pytest.mark.parametrize("row", [
     {"system": "Be brief.", "instruction": "Hi", "output": "Ho"}, {"system": "Be brief.", "conversations": SHAREGPT},
     {"system_prompt": "Be brief.", "question": "Hi", "response": "Ho"},
-    {"text": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>"},
+    {"text": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+             "<|im_start|>assistant\nHo<|im_end|>"},
     {"text": "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Ho </s>"}])
 def test_a_system_column_or_turn_comes_first(row):
     assert as_messages(row) == [SYSTEM, *TURNS]
@@ -65,7 +71,8 @@ def test_a_system_column_or_turn_comes_first(row):
 
 @pytest.mark.parametrize(("turns", "why"), [
     ([], "no list of turns"), (TURNS[:1], "no answer by the assistant"), (TURNS[1:], "no question by the user"),
-    ([*TURNS, {"role": "tool", "content": "x"}], "a turn of a tool"), ([TURNS[0], {**TURNS[1], "role": "narrator"}], "narrator"),
+    ([*TURNS, {"role": "tool", "content": "x"}], "a turn of a tool"),
+    ([TURNS[0], {**TURNS[1], "role": "narrator"}], "unknown role 'narrator'"),
     ([TURNS[0], {"role": "assistant", "content": ""}], "an empty answer"),
     ([TURNS[0], {"role": "assistant", "content": None}], "an empty answer"),
     ([{"role": "user", "content": " "}, TURNS[1]], "an empty question"),
@@ -150,10 +157,11 @@ def test_rendering_and_tokenising_never_makes_a_control_token_of_text(turns):
     assert controls(messages) == controls([{**turn, "content": "x"} for turn in messages])
 
 
-anything = some.recursive(some.none() | some.booleans() | some.floats() | some.text(max_size=5), lambda inner: some.lists(
-    inner, max_size=3) | some.dictionaries(some.sampled_from(["messages", "role", "content", "from", "value", "text", "prompt",
-                                                              "answer", "chosen", "rejected", "parts", "system", "x"]),
-                                           inner, max_size=4), max_leaves=12)
+names = some.sampled_from(["messages", "role", "content", "from", "value", "text", "prompt", "answer", "chosen",
+                           "rejected", "parts", "system", "x"])
+plain = some.none() | some.booleans() | some.floats() | some.text(max_size=5)
+anything = some.recursive(plain, max_leaves=12, extend=lambda inner: some.lists(inner, max_size=3)
+                          | some.dictionaries(names, inner, max_size=4))
 
 
 @given(anything)

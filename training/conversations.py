@@ -66,13 +66,11 @@ class Conversations(Sequence[Conversation]):
         """One of the columns that say something of each: row, part, digest."""
         return self._table.column(name).take(self.places).to_pylist()
 
-    def place_of(self, row: int) -> int | None:
-        """Where the conversation of this row stands; None where it isn't among them."""
+    def places_of(self, row: int) -> list[int]:
+        """Where the conversations of this row stand: one for each file that has it."""
         import numpy
 
-        rows = self._table.column("row").to_numpy()[self.places]
-        found = numpy.flatnonzero(rows == row)
-        return int(found[0]) if len(found) else None
+        return numpy.flatnonzero(self._table.column("row").to_numpy()[self.places] == row).tolist()
 
 
 class Writer:

@@ -6,7 +6,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,14 +78,20 @@ class Source:
     name: str
     kind: str
     paths: tuple[Path, ...] = ()
+    text: str = ""
     hub: HubRows | None = None
     columns: Columns | None = None
     without_repeats: bool = False
     bounds: Bounds = field(default_factory=Bounds)
 
-    def opened(self) -> AbstractContextManager[list[Part]]:
+    @contextmanager
+    def opened(self) -> Iterator[list[Part]]:
         """Its tables, to be read once."""
-        return self.hub.opened(self.bounds) if self.hub else opened(self.paths, self.bounds)
+        with ExitStack() as stack:
+            paths = self.paths
+            if self.kind == "paste":
+                paths = (_written(self, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paste-")))),)
+            yield stack.enter_context(self.hub.opened(self.bounds) if self.hub else opened(paths, self.bounds))
 
 
 def example_names() -> list[str]:
@@ -127,17 +133,7 @@ def read_data(what: str | Path | Sequence[str | Path], **more: Any) -> ChatData:
 
 def read_text(text: str, name: str = "pasted text", **more: Any) -> ChatData:
     """Read pasted JSONL, JSON, a pasted table, or text in ChatML; ValueError as `read_data`."""
-    return last(read_text_steps(text, name, **more))
-
-
-def read_text_steps(text: str, name: str = "pasted text", **more: Any) -> Iterator[float | ChatData]:
-    """As `read_steps`, of what was pasted."""
-    if not text.strip():
-        raise ValueError(f"{name} is empty.")
-    with tempfile.TemporaryDirectory(prefix="paste-") as folder:
-        path = Path(folder) / f"{name}{_suffix_of(text)}"
-        path.write_bytes(text.encode("utf-8", "replace"))
-        yield from read_steps(Source(name, "paste", (path,), **more))
+    return last(read_steps(Source(name, "paste", text=text, **more)))
 
 
 def read_steps(source: Source) -> Iterator[float | ChatData]:
@@ -294,6 +290,15 @@ def _without_repeats(conversations: Conversations, held: Sequence[int], dropped:
     kept = list(first.values())
     own = set(held)
     return conversations.chosen(kept), [new for new, old in enumerate(kept) if old in own], more
+
+
+def _written(source: Source, folder: Path) -> Path:
+    """A pasted text as a file."""
+    if not source.text.strip():
+        raise ValueError(f"{source.name} is empty.")
+    path = folder / f"{source.name}{_suffix_of(source.text)}"
+    path.write_bytes(source.text.encode("utf-8", "replace"))
+    return path
 
 
 def _suffix_of(text: str) -> str:

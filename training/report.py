@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 LISTED_DROPS = 1000
 # Conversations that are tokenised together: enough for the tokenizer's threads, few in memory.
-TOGETHER = 512
+TOGETHER, CHARACTERS_TOGETHER = 2000, 2_000_000
 FEW = 20
 OFTEN = 20
 BARS = 24
+NOTHING_TO_TRAIN = "Nothing to train: no answer is left within the length limit. Raise max_length."
 SPELLED_SAMPLE = 200
 # From so many tokens for each byte of a text on, its letters are hardly in the vocabulary.
 SPELLED = 0.6
@@ -128,9 +129,9 @@ def count_steps(rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast
     encoder, lengths, spans = Encoder(tokenizer), [], []
     for some in _together(rows):
         yield len(lengths) / max(len(rows), 1)
-        for one in encoder.encoded([conversation.messages for conversation in some]):
-            spans += [(len(lengths), begin, end) for begin, end in _runs(one.trained)]
-            lengths.append(len(one.input_ids))
+        for one in encoder.spans([conversation.messages for conversation in some]):
+            spans += [(len(lengths), begin, end) for begin, end in one.trained]
+            lengths.append(one.length)
     yield Counted(numpy.array(lengths, dtype=numpy.int64), numpy.array(spans, dtype=numpy.int64).reshape(-1, 3))
 
 
@@ -156,6 +157,12 @@ def report_of(data: ChatData, counted: Counted, tokenizer: PreTrainedTokenizerFa
     return DataReport(**{**vars(report), "warnings": warnings})
 
 
+def check_trainable(counted: Counted, max_length: int) -> None:
+    """ValueError where no answer is left within the length limit."""
+    if not counted.trained(max_length).any():
+        raise ValueError(NOTHING_TO_TRAIN)
+
+
 def lengths_of(rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[int]:
     """Tokens of each conversation, cut at `max_length`."""
     *_, counted = count_steps(rows, tokenizer)
@@ -176,28 +183,15 @@ def as_the_model_sees(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Mes
 
 def _together(rows: Sequence[Conversation]) -> Iterator[list[Conversation]]:
     some: list[Conversation] = []
+    characters = 0
     for row in rows:
         some.append(row)
-        if len(some) == TOGETHER:
+        characters += sum(len(turn["content"]) for turn in row.messages)
+        if len(some) == TOGETHER or characters > CHARACTERS_TOGETHER:
             yield some
-            some = []
+            some, characters = [], 0
     if some:
         yield some
-
-
-def _runs(trained: list[bool]) -> Iterator[tuple[int, int]]:
-    """Where trained tokens begin and end."""
-    end = 0
-    while True:
-        try:
-            begin = trained.index(True, end)
-        except ValueError:
-            return
-        try:
-            end = trained.index(False, begin)
-        except ValueError:
-            end = len(trained)
-        yield begin, end
 
 
 def _spelling(rows: Conversations, tokenizer: PreTrainedTokenizerFast) -> Spelling:
@@ -213,7 +207,7 @@ def _spelling(rows: Conversations, tokenizer: PreTrainedTokenizerFast) -> Spelli
 
 def _about_tokens(report: DataReport, untaught: int) -> Iterator[str]:
     if report.tokens.trained == 0:
-        yield "Nothing to train: no answer is left within the length limit. Raise max_length."
+        yield NOTHING_TO_TRAIN
     elif untaught:
         yield f"{untaught} conversations lose their whole answer to the length limit and teach nothing."
     if report.truncated * 2 > report.rows_kept:
