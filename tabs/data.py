@@ -107,7 +107,7 @@ def build(studio: Studio) -> DataStep:
     seen = theme.markup(elem_id="seen")
     with gr.Row(elem_classes="find-row") as tools:
         others = gr.Button(theme.SHOW_ANOTHER, elem_classes="quiet fit")
-        row = gr.Number(label=theme.FIND_ROW, info=theme.FIND_ROW_HINT, precision=0, minimum=1, value=None,
+        row = gr.Number(label=theme.FIND_ROW, info=theme.FIND_ROW_HINT, precision=0, value=1,
                         elem_id="find-row", min_width=120)
         find = gr.Button(theme.SHOW_ROW, elem_id="show-row", elem_classes="quiet fit")
     return DataStep(source, described, own, summary, left_out, reasons, download, dropped, long, histogram, seen_title,

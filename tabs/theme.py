@@ -41,7 +41,7 @@ EXAMPLES = {
     OWN_DATA: "Your own\nFiles, a paste, or a dataset on the Hub",
 }
 DATA_QUESTION = "What should the model learn?"
-UPLOAD = "Files: JSONL, JSON, CSV, TSV, Parquet, xlsx, gz or zip"
+UPLOAD = "Files: JSONL, JSON, CSV, Parquet, xlsx, zip"
 PASTE = "Or paste conversations"
 PASTE_HINT = '{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Ahoy!"}]}'
 OWN_HINT = ("JSON lines, a JSON list or a table: messages, ShareGPT, Alpaca, prompt and completion, question and "
@@ -58,7 +58,7 @@ COLUMNS_LEAD = "The columns of this table aren't known. Say which one asks and w
 PROMPT_COLUMN = "Prompt"
 ANSWER_COLUMN = "Answer"
 USE_COLUMNS = "Use these columns"
-NO_REPEATS = "Leave out conversations that are there already"
+NO_REPEATS = "Leave out repeated conversations"
 DOWNLOAD_DROPPED = "Download all of them (.csv)"
 LENGTHS_TITLE = "How long they are"
 LENGTHS_LEAD = "Conversations by their tokens; those beyond the limit are cut, and hatched."

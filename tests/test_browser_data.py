@@ -31,7 +31,8 @@ def upload(page, *paths):
 
 
 def partly_bad(folder) -> Path:
-    rows = [json.dumps({"prompt": f"q{number}", "completion": f"{LONG[:number * 4]} an answer, number {number}"}) for number in range(30)]
+    rows = [json.dumps({"prompt": f"q{number}", "completion": f"{LONG[:number * 4]} an answer, number {number}"})
+            for number in range(30)]
     rows[3], rows[7], rows[9] = "{broken", json.dumps({"prompt": "no answer"}), rows[8]
     rows[11] = json.dumps({"messages": [{"role": "narrator", "content": "x"}]})
     path = folder / "chats.jsonl"

@@ -1,7 +1,7 @@
 """The bridge between text and tokens: what TRL would make of it, and what no text can forge."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from phi3.template import Encoder, encode_conversation, encode_prompt, has_system_role
@@ -92,6 +92,7 @@ ENCODERS = {kind: Encoder(byte_tokenizer(**options)) for kind, options in {
     "byte-level": {}, "keeping space": {"rstrip": False}, "sentencepiece": {"llama": True}}.items()}
 
 
+@settings(deadline=None)
 @given(some.lists(some.tuples(some.sampled_from(["system", "user", "assistant"]), text), min_size=1, max_size=5),
        some.sampled_from(sorted(ENCODERS)))
 def test_what_is_counted_is_what_is_encoded(turns, kind):

@@ -80,7 +80,7 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", metavar="NAME", help="of a dataset on the Hub: its split", **usual)
     parser.add_argument("--rows", type=int, metavar="INT",
                         help=f"of a dataset on the Hub: rows to read (default {USUAL_ROWS})", **usual)
-    parser.add_argument("--no_repeats", action="store_true", help="leave out conversations that are there already",
+    parser.add_argument("--no_repeats", action="store_true", help="leave out repeated conversations",
                         **usual)
 
 

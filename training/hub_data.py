@@ -100,7 +100,7 @@ def hub_id(what: str) -> str:
     name = what.strip()
     for address in _ADDRESSES:
         name = name.removeprefix(address)
-    name = "/".join(name.split("?")[0].strip("/").split("/")[:2])
+    name = "/".join(name.split("?")[0].rstrip("/").split("/")[:2])
     if not _ID.fullmatch(name) or ".." in name:
         raise ValueError(f"{what.strip()[:80]!r} is no dataset's id. It looks like OWNER/NAME.")
     return name
