@@ -30,6 +30,7 @@ ROLES = {
 }
 TOOL_ROLES = {"tool", "tools", "function", "function_call", "function_response", "tool_call", "tool_response",
               "tool_result", "observation", "ipython", "environment"}
+_PLAIN_ROLES = ("user", "assistant", "system")
 _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "dialogues", "chat", "chats",
           "turns", "conv", "convs", "chat_messages", "chat_history", "thread", "utterances", "data")
 _ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "user_type", "type", "name", "user")
@@ -290,6 +291,11 @@ def _turns_of(one: Any, place: int) -> Iterator[Message]:
 
 
 def _turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
+    said = one.get("content")
+    # Most turns are plain ones, and a large file has millions.
+    if isinstance(said, str) and one.get("role") in _PLAIN_ROLES and len(one) == 2:
+        yield _message(one["role"], said)
+        return
     text = next((name for name in _TEXT_KEYS if one.get(name) is not None), _first(one, _TEXT_KEYS))
     role = next((name for name in _ROLE_KEYS if name in one and name != text), None)
     if one.get("tool_calls") or one.get("function_call"):
