@@ -60,6 +60,7 @@ GOOD = {
     "a.json": json.dumps(ROWS).encode(), "pretty.json": json.dumps(ROWS, indent=2).encode(),
     "key.json": json.dumps({"version": 1, "data": ROWS}).encode(), "lines.json": as_jsonl(),
     "list.jsonl": json.dumps(ROWS, indent=1).encode(), "oneline.jsonl": json.dumps(ROWS).encode(),
+    "broken.jsonl": json.dumps(ROWS).replace("}, {", "},\n{").encode(),
     "columns.json": json.dumps({name: [row[name] for row in ROWS] for name in COLUMNS}).encode(),
     "pandas.json": json.dumps({name: {str(place): row[name] for place, row in enumerate(ROWS)}
                                for name in COLUMNS}).encode(),
@@ -121,6 +122,11 @@ def test_rows_are_counted_as_a_person_would(saved):
     data = read_data(saved("a.xlsx", as_xlsx(sheet)))
     assert texts(data) == [("a", "b"), ("c", "7")]
     assert [drop.row for drop in data.dropped] == [2]
+
+
+def test_a_quote_that_is_never_closed_is_named(saved):
+    data = read_data(saved("a.csv", b'question,answer\na,b\n"c,d\ne,f\ng,h\n'))
+    assert texts(data) == [("a", "b")] and data.dropped[0].reason == "a quote that is never closed, over 3 lines"
 
 
 def test_a_json_that_does_not_parse_is_refused_whole(saved):

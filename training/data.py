@@ -27,6 +27,7 @@ LISTED_DROPS = 1000
 ROWS_LOOKED_AT = 50
 ROWS_BETWEEN_SHARES = 500
 MOST_SHOWN_COLUMNS = 12
+LONGEST_NAME = 255
 
 Result = TypeVar("Result")
 
@@ -110,6 +111,8 @@ def source_of(what: str | Path | Sequence[str | Path], **more: Any) -> Source:
     paths: list[Path] = []
     for one in named:
         path = Path(one).expanduser()
+        if len(path.name) > LONGEST_NAME:
+            raise ValueError(f"There is no file of so long a name ({len(path.name)} characters).")
         if path.is_dir():
             paths += files_in(path, more.get("bounds", Bounds()))
         elif path.is_file():
@@ -139,7 +142,7 @@ def read_text(text: str, name: str = "pasted text", **more: Any) -> ChatData:
 def read_steps(source: Source) -> Iterator[float | ChatData]:
     """Read a source; yields the share that is read, from 0 to 1, and at last the data. ValueError as `read_data`."""
     reader = _Reader(source)
-    with source.opened() as parts, _named(source):
+    with _named(source), source.opened() as parts:
         chosen = _with_own_split(parts, reader)
         for place, part in enumerate(chosen):
             for share in reader.read(part, place):

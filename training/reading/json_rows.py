@@ -122,7 +122,7 @@ def _begins_a_larger_value(path: Path, encoding: Encoding) -> bool:
     value = parsed(first)
     if isinstance(value, list):
         return bool(value) and not is_turn(value[0]) and not isinstance(value[0], str) and "\n{" not in start
-    return isinstance(value, BadRow) and first.strip() in ("[", "{", "[{")
+    return isinstance(value, BadRow) and (start[:1] == "[" or first.strip() == "{")
 
 
 def _said(problem: Exception) -> str:

@@ -122,23 +122,39 @@ def _csv_rows(path: Path, encoding: Encoding, dialect: Dialect,
             file.readline()
         # The module's own bound on a cell is one for the whole process; ours is looked at row by row.
         csv.field_size_limit(max(csv.field_size_limit(), bounds.cell * 4))
-        reader, number, waits_for_header = dialect.reader(file), 0, is_header
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as problem:
-                yield number + 1, BadRow(f"not CSV from here on: {problem}")
-                return
+        lines: list[str] = []
+        reader, number, waits_for_header = dialect.reader(_remembered(file, lines)), 0, is_header
+        for cells in _until_broken(reader):
             if not cells:
+                lines.clear()
                 continue
             if waits_for_header:
                 waits_for_header = False
+                lines.clear()
                 continue
             number += 1
             place[0] = raw.tell()
-            yield number, _as_row(names, cells, bounds)
+            row = BadRow(cells) if isinstance(cells, str) else _as_row(names, cells, bounds)
+            # Only the last record can end inside quotes: at the file's end.
+            if len(lines) > 1 and dialect.escape is None and sum(line.count('"') for line in lines) % 2 == 1:
+                row = BadRow(f"a quote that is never closed, over {len(lines):,} lines")
+            lines.clear()
+            yield number, row
+
+
+def _remembered(file: Iterator[str], lines: list[str]) -> Iterator[str]:
+    """The lines of a file; those of the record that is being read are kept in `lines`."""
+    for line in file:
+        lines.append(line)
+        yield line
+
+
+def _until_broken(reader: Any) -> Iterator[list[str] | str]:
+    """The records; where one can't be read, why, as the last."""
+    try:
+        yield from reader
+    except csv.Error as problem:
+        yield f"not CSV from here on: {problem}"
 
 
 def _as_row(names: list[str], cells: Sequence[Any], bounds: Bounds) -> Any:
