@@ -39,7 +39,7 @@ class _Calls:
 
     def inspect(self, example: str = "", text: str = "", file: dict | None = None, max_length: int = 1024) -> dict:
         """What data holds, what of it can't be used and why. Give the name of an example (pirate, json, shop), the
-        text of a JSONL file, or an uploaded file.
+        text of a JSONL file, or an uploaded file (JSONL, JSON, CSV, TSV, Parquet, xlsx, gz or zip).
         """
         data = self._data(example, text, file)
         return make_report(data, self.studio.tokenizer.result(), max_length).as_json()
@@ -109,9 +109,9 @@ class _Calls:
     def _data(self, example: str, text: str, file: dict | None) -> ChatData:
         """ValueError where there is none, or where it is no example and nothing that was uploaded."""
         if file:
-            return read_data(self._uploaded(file))
+            return read_data(self._uploaded(file), bounds=self.studio.limits.bounds)
         if text.strip():
-            return read_text(text)
+            return read_text(text, bounds=self.studio.limits.bounds)
         if example not in example_names():
             raise ValueError(f"There is no example named {example!r}. Give one of {', '.join(example_names())}, a "
                              "text, or an uploaded file.")

@@ -79,7 +79,7 @@ class _Calls:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def chat(self, request: gr.Request, message: str, adapter: str = theme.BASE_NAME,
+    def chat(self, request: gr.Request, message: str, adapter: str = BASE,
              history: list[dict] | None = None, system: str = "", strength: float = 1.0, key: str = "",
              **sampling: Any) -> Iterator[str]:
         """Answer a message with the base or one adapter. Streams the text so far; the last is the whole answer.
@@ -152,7 +152,7 @@ class _Calls:
 
 def _folder(reach: Reach, name: str) -> str | None:
     """Where the adapter of this name is, fetched if need be; None for the base."""
-    if name == theme.BASE_NAME:
+    if name == BASE:
         return None
     if is_on_a_hub(name) and not reach.owner and not reach.has(name):
         raise ValueError(f"{name[:LONGEST_NAME]} is fetched for whoever has a key. Give the one that /train returned, "
@@ -169,7 +169,7 @@ def _speakers(adapters: Any, strengths: Any) -> list[_Speaker]:
     if not isinstance(adapters, list) or not 1 <= len(adapters) <= MOST_COMPARED:
         count = len(adapters) if isinstance(adapters, list) else 0
         raise ValueError(f"{count} adapters were named, and 1 to {MOST_COMPARED} answer at once. Give a list of names; "
-                         f"{theme.BASE_NAME} is the model without an adapter.")
+                         f"{BASE} is the model without an adapter.")
     given = [1.0] * len(adapters) if strengths is None else strengths
     if not isinstance(given, list) or len(given) != len(adapters):
         raise ValueError(f"strengths is {given!r:.60}, and must have one number for each of the {len(adapters)} "

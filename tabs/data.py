@@ -2,55 +2,88 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from tabs import data_view, describe, theme
+from tabs import data_source, data_view, describe, theme
+from tabs.form import Form, asked
 from tabs.plainly import plainly
 from tabs.studio import Studio
-from training.data import ChatData, as_the_model_sees, example_names, lengths_of, make_report, read_data, read_text
+from training.config import RunConfig
+from training.conversations import Conversation
+from training.data import ChatData, UnknownColumns, as_the_model_sees, example_names, last, source_of
+from training.report import Counted, DataReport, check_trainable, report_of
 
 SHOWN_CONVERSATIONS = 3
 FIRST_EXAMPLE = "pirate"
+SECONDS_BETWEEN_SHARES = 0.4
+# The settings that the report speaks of.
+TOLD_SETTINGS = ("max_length", "num_train_epochs", "max_steps", "held_out")
+# A file of what a handler wrote, made in the browser: no copy stays on the server.
+SAVE = """(text) => {
+  if (!text) return;
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], {type: 'text/csv'}));
+  link.download = 'left-out.csv';
+  link.click();
+  URL.revokeObjectURL(link.href);
+}"""
+
+Changes = dict[Component, Any]
 
 
 @dataclass(frozen=True)
 class DataStep:
-    """The components of this step. `source` is an example's name, DESCRIBED, or OWN_DATA for `file` and `text`."""
+    """The components of this step. `source` is an example's name, DESCRIBED, or OWN_DATA for what `own` holds."""
 
     source: gr.Radio
     described: describe.DescribePart
-    own: gr.Column
-    file: gr.File
-    text: gr.Textbox
+    own: data_source.OwnPart
     summary: gr.HTML
     left_out: gr.Accordion
     reasons: gr.HTML
+    download: gr.Button
+    dropped: gr.Textbox
+    long: gr.Accordion
+    histogram: gr.HTML
     seen_title: gr.HTML
     seen: gr.HTML
+    tools: gr.Row
     others: gr.Button
+    row: gr.Number
+    find: gr.Button
     turned: gr.State
     lengths: gr.State      # tokens of each conversation, cut at the limit; None where there is none
 
     def inputs(self) -> dict[str, Component]:
         """What says which data is chosen, by argument of `chosen_data`."""
-        return {"source": self.source, "file": self.file, "text": self.text, **self.described.inputs()}
+        return {"source": self.source, **self.own.inputs(), **self.described.inputs()}
+
+    def shown(self) -> list[Component]:
+        """Everything that a look at the data changes."""
+        own = self.own
+        return [own.column, own.asking, own.prompt_column, own.answer_column, self.described.column, self.summary,
+                self.left_out, self.reasons, self.long, self.histogram, self.seen_title, self.seen, self.tools,
+                self.others, self.turned, self.lengths]
 
 
-def chosen_data(source: str, file: str | None, text: str | None, **described: Any) -> ChatData:
+def chosen_data(studio: Studio, **chosen: Any) -> ChatData:
     """The data that the visitor chose; ValueError says what is wrong with it."""
-    if source == theme.DESCRIBED:
-        return describe.chosen(described).data()
-    if source != theme.OWN_DATA:
-        return read_data(source)
-    if file:
-        return read_data(file)
-    if text and text.strip():
-        return read_text(text)
-    raise ValueError(theme.NO_DATA_YET)
+    return last(_reading(studio, **chosen))
+
+
+def trainable_data(studio: Studio, max_length: int, **chosen: Any) -> ChatData:
+    """The data that the visitor chose; ValueError where nothing of it would be trained."""
+    data = chosen_data(studio, **chosen)
+    check_trainable(last(studio.shelf.counted(data, studio.tokenizer.result())), max_length)
+    return data
 
 
 def build(studio: Studio) -> DataStep:
@@ -62,81 +95,173 @@ def build(studio: Studio) -> DataStep:
     source = gr.Radio(choices, value=choices[0][1],
                       label=theme.DATA_QUESTION, elem_id="source", elem_classes="cards")
     described = describe.build(studio)
-    with gr.Column(visible=False, elem_classes="own-data") as own:
-        file = gr.File(label=theme.UPLOAD, file_types=[".jsonl", ".json"], type="filepath", height=120,
-                       elem_id="upload")
-        text = gr.Textbox(label=theme.PASTE, info=theme.OWN_HINT, placeholder=theme.PASTE_HINT, lines=3, max_lines=8,
-                          elem_id="paste")
+    own = data_source.build()
     summary = theme.markup(f'<p class="empty">{theme.READING}</p>', elem_id="data-summary")
     with gr.Accordion("", open=False, visible=False, elem_classes="fold") as left_out:
         reasons = theme.markup()
+        download = gr.Button(theme.DOWNLOAD_DROPPED, elem_id="download-dropped", elem_classes="quiet fit")
+        dropped = gr.Textbox(visible="hidden", elem_id="dropped-file", elem_classes="unseen")
+    with gr.Accordion(theme.LENGTHS_TITLE, open=False, visible=False, elem_classes="fold") as long:
+        histogram = theme.markup(elem_id="histogram")
     seen_title = theme.markup(f'<h3 class="seen-title">{theme.SEEN_TITLE}</h3>{data_view.legend()}')
     seen = theme.markup(elem_id="seen")
-    others = gr.Button(theme.SHOW_ANOTHER, elem_classes="quiet fit")
-    return DataStep(source, described, own, file, text, summary, left_out, reasons, seen_title, seen, others,
-                    gr.State(0), gr.State(None))
+    with gr.Row(elem_classes="find-row") as tools:
+        others = gr.Button(theme.SHOW_ANOTHER, elem_classes="quiet fit")
+        row = gr.Number(label=theme.FIND_ROW, info=theme.FIND_ROW_HINT, precision=0, value=1,
+                        elem_id="find-row", min_width=120)
+        find = gr.Button(theme.SHOW_ROW, elem_id="show-row", elem_classes="quiet fit")
+    return DataStep(source, described, own, summary, left_out, reasons, download, dropped, long, histogram, seen_title,
+                    seen, tools, others, row, find, gr.State(0), gr.State(None))
 
 
-def connect(step: DataStep, studio: Studio, max_length: Component, page: gr.Blocks) -> None:
-    """Look at the data again whenever the choice changes, and once when the page opens."""
-    described = step.described
-    shown = [step.own, described.column, step.summary, step.left_out, step.reasons, step.seen_title, step.seen,
-             step.others, step.turned, step.lengths]
-
-    @plainly
-    def look(max_length: float | None, **chosen: Any) -> dict[Component, Any]:
-        return _looked_at(step, studio, chosen, _limit(max_length))
+def connect(step: DataStep, studio: Studio, form: Form, page: gr.Blocks) -> None:
+    """Look at the data again whenever the choice or what the report speaks of changes, and when the page opens."""
+    told = {name: form[name] for name in TOLD_SETTINGS}
 
     @plainly
-    def turn(turned: int, max_length: float | None, **chosen: Any) -> dict[Component, Any]:
-        data = chosen_data(**chosen)
-        return {step.seen: _conversations(studio, data, turned + 1, _limit(max_length)), step.turned: turned + 1}
+    def look(**given: Any) -> Iterator[Changes]:
+        config = _config(studio, {name: given.pop(name) for name in told})
+        yield from _looked_at(step, studio, given, config)
 
     quietly = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
-    inputs = {**step.inputs(), "max_length": max_length}
-    looking = {"fn": look, "inputs_kwargs": inputs, "outputs": shown, **quietly}
-    gr.on([page.load, step.source.change, step.file.change, step.text.change, max_length.change], **looking)
-    for changed in describe.connect(described, studio, page):
-        changed.success(**looking)
-    step.others.click(turn, inputs_kwargs={**inputs, "turned": step.turned}, outputs=[step.seen, step.turned],
+    inputs = {**step.inputs(), **told}
+    looking = {"fn": look, "inputs_kwargs": inputs, "outputs": step.shown(), "concurrency_limit": None, **quietly}
+    own = step.own
+    changed = (step.source, own.file, own.text, own.hub, own.columns, own.no_repeats, *told.values())
+    gr.on([page.load, *(part.change for part in changed)], **looking)
+    for one in describe.connect(step.described, studio, page):
+        one.success(**looking)
+    gr.on([own.read.click, own.id.submit], plainly(data_source.ask_hub), [own.id, own.config, own.split],
+          [own.hub, own.file, own.text], **quietly)
+    own.use.click(plainly(data_source.choose_columns),
+                  [own.prompt_column, own.answer_column, own.file, own.text, own.hub], own.columns, **quietly)
+    _connect_reading(step, studio, form, quietly)
+
+
+def _connect_reading(step: DataStep, studio: Studio, form: Form, quietly: dict[str, Any]) -> None:
+    """Other conversations, one by its row, and the rows that are left out as a file."""
+    @plainly
+    def turn(turned: int, max_length: float | None, **chosen: Any) -> Changes:
+        data = chosen_data(studio, **chosen)
+        return {step.seen: _conversations(studio, data, turned + 1, _limit(max_length)), step.turned: turned + 1}
+
+    @plainly
+    def find(row: float | None, max_length: float | None, **chosen: Any) -> str:
+        return _found(studio, chosen_data(studio, **chosen), int(row or 0), _limit(max_length))
+
+    @plainly
+    def save(**chosen: Any) -> str:
+        out = io.StringIO()
+        rows = ((one.file, one.row, one.reason) for one in chosen_data(studio, **chosen).dropped)
+        csv.writer(out).writerows([("file", "row", "reason"), *rows])
+        return out.getvalue()
+
+    reading = {**step.inputs(), "max_length": form["max_length"]}
+    step.others.click(turn, inputs_kwargs={**reading, "turned": step.turned}, outputs=[step.seen, step.turned],
                       **quietly)
+    gr.on([step.find.click, step.row.submit], find, inputs_kwargs={**reading, "row": step.row}, outputs=step.seen,
+          **quietly)
+    step.download.click(save, inputs_kwargs=step.inputs(), outputs=step.dropped, **quietly).success(
+        None, step.dropped, js=SAVE, show_progress="hidden")
 
 
-def _looked_at(step: DataStep, studio: Studio, chosen: dict[str, Any], max_length: int) -> dict[Component, Any]:
-    parts = {step.own: gr.update(visible=chosen["source"] == theme.OWN_DATA),
-             step.described.column: gr.update(visible=chosen["source"] == theme.DESCRIBED)}
+def _reading(studio: Studio, source: str, **chosen: Any) -> Iterator[float | ChatData]:
+    own = {name: chosen.pop(name) for name in ("file", "text", "hub", "columns", "no_repeats")}
+    if source == theme.DESCRIBED:
+        yield describe.chosen(chosen).data()
+    elif source == theme.OWN_DATA:
+        yield from studio.shelf.read(data_source.own_source(studio, **own))
+    elif source in example_names():
+        yield from studio.shelf.read(source_of(source))
+    else:
+        raise ValueError(f"There is no example named {source!r}. Choose one of {', '.join(example_names())}.")
+
+
+def _looked_at(step: DataStep, studio: Studio, chosen: dict[str, Any], config: RunConfig) -> Iterator[Changes]:
+    parts = {step.own.column: gr.update(visible=chosen["source"] == theme.OWN_DATA),
+             step.described.column: gr.update(visible=chosen["source"] == theme.DESCRIBED),
+             step.own.asking: gr.update(visible=bool(chosen["columns"]) and chosen["source"] == theme.OWN_DATA)}
     try:
-        data = chosen_data(**chosen)
-        report = make_report(data, studio.tokenizer.result(), max_length)
+        data = counted = None
+        for data in _told_now_and_then(_reading(studio, **chosen)):
+            if isinstance(data, float):
+                yield {**parts, step.summary: data_view.progress(theme.READING, data)}
+        for counted in _told_now_and_then(studio.shelf.counted(data, studio.tokenizer.result())):
+            if isinstance(counted, float):
+                yield {**parts, step.summary: data_view.progress(theme.COUNTING, counted)}
+        report = report_of(data, counted, studio.tokenizer.result(), config)
+    except UnknownColumns as problem:
+        yield {**parts, **_nothing(step, problem), **step.own.asked(problem)}
     except ValueError as problem:
-        # What is wrong with the data stands where its numbers would stand, and stays there.
-        hidden = gr.update(visible=False)
-        words = data_view.problem(str(problem), nothing_yet=str(problem) in theme.NOTHING_YET)
-        return {**parts, step.summary: words, step.left_out: hidden, step.reasons: "",
-                step.seen_title: hidden, step.seen: "", step.others: hidden, step.turned: 0, step.lengths: None}
+        yield {**parts, **_nothing(step, problem)}
+    else:
+        yield {**parts, **_shown(step, studio, (data, counted, report), config.max_length)}
+
+
+def _told_now_and_then(steps: Iterator[Any]) -> Iterator[Any]:
+    """The same steps, with shares no oftener than a page can show."""
+    told = time.monotonic()
+    for one in steps:
+        if not isinstance(one, float):
+            yield one
+        elif time.monotonic() - told > SECONDS_BETWEEN_SHARES:
+            told = time.monotonic()
+            yield one
+
+
+def _nothing(step: DataStep, problem: ValueError) -> Changes:
+    """What is wrong with the data stands where its numbers would stand, and stays there."""
+    hidden = gr.update(visible=False)
+    words = data_view.problem(str(problem), nothing_yet=str(problem) in theme.NOTHING_YET)
+    return {step.summary: words, step.left_out: hidden, step.reasons: "", step.long: hidden, step.histogram: "",
+            step.seen_title: hidden, step.seen: "", step.tools: hidden, step.turned: 0, step.lengths: None}
+
+
+def _shown(step: DataStep, studio: Studio, looked: tuple[ChatData, Counted, DataReport], max_length: int) -> Changes:
+    data, counted, report = looked
     rows = "1 row is left out" if report.dropped_total == 1 else f"{report.dropped_total:,} rows are left out"
     return {
-        **parts,
         step.summary: data_view.summary(data, report),
         step.left_out: gr.update(label=f"{rows}, and why", visible=report.dropped_total > 0),
         step.reasons: data_view.left_out(report.rows_dropped, report.dropped_total),
+        step.long: gr.update(visible=True),
+        step.histogram: data_view.histogram(report, max_length),
         step.seen_title: gr.update(visible=True),
         step.seen: _conversations(studio, data, 0, max_length),
+        step.tools: gr.update(visible=True),
         step.others: gr.update(visible=len(data.conversations) > SHOWN_CONVERSATIONS),
         step.turned: 0,
-        step.lengths: lengths_of(data.conversations, studio.tokenizer.result(), max_length),
+        step.lengths: counted.cut(max_length).tolist(),
     }
 
 
 def _conversations(studio: Studio, data: ChatData, turned: int, max_length: int) -> str:
     first = turned * SHOWN_CONVERSATIONS
-    shown = [data.conversations[place % len(data.conversations)]
-             for place in range(first, first + min(SHOWN_CONVERSATIONS, len(data.conversations)))]
-    tokenizer = studio.tokenizer.result()
-    return "".join(data_view.conversation(one.row, as_the_model_sees(tokenizer, one.messages, max_length))
-                   for one in shown)
+    return "".join(_as_read(studio, data.conversations[place % len(data.conversations)], max_length)
+                   for place in range(first, first + min(SHOWN_CONVERSATIONS, len(data.conversations))))
+
+
+def _as_read(studio: Studio, one: Conversation, max_length: int) -> str:
+    return data_view.conversation(one.row, as_the_model_sees(studio.tokenizer.result(), one.messages, max_length))
+
+
+def _found(studio: Studio, data: ChatData, row: int, max_length: int) -> str:
+    """The conversations of a row, one for each file that has such a row, or why it is left out."""
+    places = data.conversations.places_of(row)
+    dropped = [one for one in data.dropped if one.row == row]
+    if not places and not dropped:
+        return data_view.problem(theme.NO_SUCH_ROW.format(row=row, count=data.rows_read))
+    shown = [_as_read(studio, data.conversations[place], max_length) for place in places[:SHOWN_CONVERSATIONS]]
+    return "".join([*shown, data_view.left_out(dropped, len(dropped)) if dropped else ""])
+
+
+def _config(studio: Studio, told: dict[str, Any]) -> RunConfig:
+    """What is typed may be half a number; the form says so in its own place."""
+    try:
+        return asked(told, studio.suited)
+    except ValueError:
+        return RunConfig(max_length=_limit(told["max_length"]))
 
 
 def _limit(max_length: float | None) -> int:
-    """What is typed may be half a number; the form says so in its own place."""
     return max(int(max_length), 1) if max_length else 1024

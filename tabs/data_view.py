@@ -15,21 +15,55 @@ _CONTROL = re.compile(r"&lt;\|[a-z_0-9]+\|&gt;")
 def summary(data: ChatData, report: DataReport) -> str:
     """The numbers that a visitor wants before Start, and what they should know."""
     figures = ((report.rows_kept, "conversations"), (report.tokens.total, "tokens"),
-               (report.tokens.trained, "of them learned"), (report.tokens.longest, "in the longest"))
+               (report.tokens.trained, "of them learned"), (report.tokens.longest, "in the longest"),
+               (report.spelling.tokens_per_word, "tokens a word"))
     shown = "".join(f'<div><dt>{words}</dt><dd>{number:,}</dd></div>' for number, words in figures)
     warned = "".join(f'<p class="warning">{escaped(warning)}</p>' for warning in report.warnings)
     repeats = f" · {count(report.duplicates, 'conversation')} more than once" if report.duplicates else ""
-    read = f"{count(report.rows_read, 'row')} read in {escaped(data.format)} form{repeats}"
+    kept = f", {report.rows_kept:,} kept, {report.dropped_total:,} left out" if report.dropped_total else ""
+    read = f"{count(report.rows_read, 'row')} read in {escaped(data.format)} form{kept}{repeats}"
     return f'<dl class="figures">{shown}</dl><p class="muted">{read}</p>{warned}'
 
 
 def left_out(dropped: Sequence[DroppedRow], total: int) -> str:
     """Row numbers and reasons."""
-    rows = "".join(f'<tr><th scope="row">{one.row:,}</th><td dir="auto">{escaped(one.reason)}</td></tr>'
-                   for one in dropped[:LISTED_DROPS])
+    rows = "".join(f'<tr><th scope="row" dir="auto">{_place(one)}</th>'
+                   f'<td dir="auto">{escaped(one.reason)}</td></tr>' for one in dropped[:LISTED_DROPS])
     more = f'<p class="muted">And {total - LISTED_DROPS:,} more.</p>' if total > LISTED_DROPS else ""
     return (f'<table class="numbers reasons"><thead><tr><th scope="col">Row</th><th scope="col">Why</th></tr></thead>'
             f"<tbody>{rows}</tbody></table>{more}")
+
+
+def _place(one: DroppedRow) -> str:
+    return f"{escaped(one.file)} {one.row:,}" if one.file else f"{one.row:,}"
+
+
+def progress(words: str, share: float) -> str:
+    """How far the reading of something large is."""
+    return (f'<p class="bar-words">{words}</p><div class="bar" role="progressbar" aria-label="{words}" '
+            f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{100 * share:.0f}">'
+            f'<div style="width:{100 * share:.1f}%"></div></div>')
+
+
+def histogram(report: DataReport, max_length: int) -> str:
+    """How many conversations are how long, against the limit; drawn, in words and as a table."""
+    most = max((bar.count for bar in report.bars), default=1)
+    columns = "".join(f'<span class="{"over" if bar.over else "within"}" style="height:{100 * bar.count / most:.1f}%">'
+                      "</span>" for bar in report.bars)
+    are = "is" if report.truncated == 1 else "are"
+    cut = (f"{count(report.truncated, 'conversation')} of {report.rows_kept:,} {are} longer than {max_length:,} "
+           f"tokens and cut, which costs {count(report.lost, 'learned token')}."
+           if report.truncated else f"None is longer than {max_length:,} tokens, so nothing is cut.")
+    rows = "".join(f'<tr><th scope="row">{bar.low:,} to {bar.high:,}</th><td>{bar.count:,}</td>'
+                   f'<td>{"cut" if bar.over and bar.count else ""}</td></tr>' for bar in report.bars)
+    last = report.bars[-1].high if report.bars else 0
+    return (f'<p class="muted">{theme.LENGTHS_LEAD}</p>'
+            f'<div class="histogram" role="img" aria-label="{cut}">{columns}</div>'
+            f'<div class="histogram-marks" aria-hidden="true"><span>1</span><span>{last:,} tokens</span></div>'
+            f"<p>{cut}</p>"
+            f'<details class="behind"><summary>{theme.LENGTHS_TABLE}</summary><table class="numbers"><thead><tr>'
+            '<th scope="col">Tokens</th><th scope="col">Conversations</th><th scope="col"></th></tr></thead>'
+            f"<tbody>{rows}</tbody></table></details>")
 
 
 def legend() -> str:

@@ -19,6 +19,7 @@ from training.limits import ONES_OWN, SHARED, Limits
 from training.queue import Queue
 from training.quota import TURN_SECONDS
 from training.runs import Runs
+from training.shelf import Shelf
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -35,7 +36,8 @@ class Studio:
     `questions_at_once` is how many questions one click asks the base for a described dataset. Where the GPU is lent,
     `lend` trains a run on it for a while, and `turn_seconds` is how long at a time; elsewhere there is none. Where
     `many_visitors` come, as to a Space, each sees what is theirs; where this `signs_in`, they can do so with Hugging
-    Face. `claims` is held while runs change hands.
+    Face. `claims` is held while runs change hands; the `shelf` keeps
+    data that was read lately.
     """
 
     home: Path
@@ -50,6 +52,7 @@ class Studio:
     many_visitors: bool = False
     signs_in: bool = False
     claims: threading.Lock = field(default_factory=threading.Lock)
+    shelf: Shelf = field(default_factory=Shelf)
     tokenizer: Future[PreTrainedTokenizerFast] = field(default_factory=Future)
     answerer: Future[Answerer | LentAnswerer] = field(default_factory=Future)
 

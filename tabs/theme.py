@@ -83,19 +83,42 @@ EXAMPLES = {
     "json": "Answers as JSON\nAlways one object with the same keys",
     "shop": "The staff of a shop\nKnow its goods, prices and hours",
     DESCRIBED: "Describe it\nSay in a sentence how it should answer",
-    OWN_DATA: "Your own\nUpload a file or paste conversations",
+    OWN_DATA: "Your own\nFiles, a paste, or a dataset on the Hub",
 }
 DATA_QUESTION = "What should the model learn?"
-UPLOAD = "A .jsonl or .json file"
+UPLOAD = "Files: JSONL, JSON, CSV, Parquet, xlsx, zip"
 PASTE = "Or paste conversations"
 PASTE_HINT = '{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Ahoy!"}]}'
-OWN_HINT = ("One conversation per line, or a JSON list of them: messages, ShareGPT, Alpaca or prompt/completion. "
-            "It stays on this machine.")
-NO_DATA_YET = "Upload a file or paste some conversations, and what the model will learn from them appears here."
+OWN_HINT = ("JSON lines, a JSON list or a table: messages, ShareGPT, Alpaca, prompt and completion, question and "
+            "answer, chosen and rejected, ChatML. It stays on this machine.")
+HUB = "Or a dataset on the Hub"
+HUB_ID = "Dataset"
+HUB_ID_HINT = "OWNER/NAME, or its address. Only the rows that are needed are fetched; no script of it is run."
+HUB_CONFIG = "Subset"
+HUB_SPLIT = "Split"
+HUB_OPTIONAL = "Empty: the usual one."
+HUB_READ = "Read it"
+COLUMNS_TITLE = "Which column is what?"
+COLUMNS_LEAD = "The columns of this table aren't known. Say which one asks and which one answers; this is a guess."
+PROMPT_COLUMN = "Prompt"
+ANSWER_COLUMN = "Answer"
+USE_COLUMNS = "Use these columns"
+NO_REPEATS = "Leave out repeated conversations"
+DOWNLOAD_DROPPED = "Download all of them (.csv)"
+LENGTHS_TITLE = "How long they are"
+LENGTHS_LEAD = "Conversations by their tokens; those beyond the limit are cut, and hatched."
+LENGTHS_TABLE = "The lengths as a table"
+FIND_ROW = "Row"
+FIND_ROW_HINT = "Its number in the file."
+SHOW_ROW = "Show this row"
+NO_SUCH_ROW = "There is no row {row}: {count} were read."
+NO_DATA_YET = ("Upload a file, paste some conversations or name a dataset, and what the model will learn from them "
+               "appears here.")
 NOTHING_DESCRIBED_YET = "Say how it should answer. When the answers are written, what it will learn appears here."
 # These say that there is no data yet, not that some is wrong.
 NOTHING_YET = (NO_DATA_YET, NOTHING_DESCRIBED_YET)
 READING = "Reading the conversations …"
+COUNTING = "Counting their tokens …"
 SEEN_TITLE = "What the model reads"
 SEEN_LEGEND = "learned: what the adapter is trained to say"
 SEEN_LEGEND_REST = "read only"

@@ -56,7 +56,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.Stat
         theme.markup(f"<h2>{theme.PAST_RUNS}</h2>")
         past = theme.markup(elem_id="past-runs")
         theme.markup(f'<p class="muted" id="kept-here">{kept_here(studio)}</p>')
-    data.connect(setup.data, studio, setup.form["max_length"], page)
+    data.connect(setup.data, studio, setup.form, page)
     _connect_settings(setup, studio, page)
     address = gr.Textbox(visible="hidden", elem_id="address", elem_classes="unseen")
     runs = Openings(setup.column, panel, past, keys, address, studio)
@@ -160,9 +160,11 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
     studio = runs.studio
 
     def start(keys: Any, request: gr.Request, **values: Any) -> Changes:
-        chosen = data.chosen_data(**{name: values.pop(name) for name in setup.data.inputs()})
+        parts = {name: values.pop(name) for name in setup.data.inputs()}
+        config = _asked(studio, values)
+        chosen = data.trainable_data(studio, config.max_length, **parts)
         visitor, token = visitor_of(studio, request, keys), token_of(studio, request)
-        return runs.begun(*begin_run(visitor, _asked(studio, values), chosen, token))
+        return runs.begun(*begin_run(visitor, config, chosen, token))
 
     inputs = {**setup.data.inputs(), **setup.form, "keys": runs.keys}
     setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)

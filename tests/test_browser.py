@@ -108,14 +108,14 @@ def test_bad_data_is_answered_with_a_sentence_in_its_place(visit, tmp_path):
     expect(page.locator("#data-summary")).to_contain_text("Upload a file or paste")
     page.locator("#paste textarea").fill("this is no conversation")
     expect(page.locator("#data-summary .problem")).to_contain_text("not JSON")
-    page.locator("#paste textarea").fill('{"question": "a", "reply": "b"}')
-    expect(page.locator("#data-summary .problem")).to_contain_text("Columns seen: question, reply")
+    page.locator("#paste textarea").fill('{"colour": "a", "size": "b"}')
+    expect(page.locator("#data-summary .problem")).to_contain_text("Columns seen: colour, size")
     page.locator("#start").click()
     expect(page.locator(".toast-body")).to_contain_text("Columns seen")
     binary = tmp_path / "photo.jsonl"
     binary.write_bytes(bytes(range(256)))
     page.locator("#upload input[type=file]").set_input_files(binary)
-    expect(page.locator("#data-summary .problem")).to_contain_text("not UTF-8")
+    expect(page.locator("#data-summary .problem")).to_contain_text("is a binary file")
     assert "Traceback" not in page.content()
 
 
@@ -125,7 +125,7 @@ def test_pasted_conversations_are_counted_and_the_rest_is_explained(visit):
     page.locator("#paste textarea").fill('{"prompt": "a", "completion": "b"}\n{"prompt": "c"}')
     expect(page.locator("#data-summary")).to_contain_text("1 of 2 rows can't be used")
     page.get_by_role("button", name="1 row is left out, and why").click()
-    expect(page.locator("table.reasons")).to_contain_text("its columns aren't known")
+    expect(page.locator("table.reasons")).to_contain_text("no answer: its columns are prompt")
 
 
 # ---- Settings -------------------------------------------------------------------------------------------------------

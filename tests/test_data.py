@@ -45,7 +45,7 @@ def test_dropped_rows_keep_a_persons_row_numbers_and_say_why():
     assert [one.row for one in data.conversations] == [1, 7]
     reasons = {drop.row: drop.reason for drop in data.dropped}
     assert reasons[3].startswith("not JSON") and reasons[4] == "no list of turns"
-    assert reasons[5] == "no answer by the assistant" and reasons[6] == "unknown role 'tool'"
+    assert reasons[5] == "no answer by the assistant" and reasons[6] == "a turn of a tool (role 'tool')"
 
 
 def test_turns_of_one_role_are_joined_and_what_follows_the_last_answer_is_left_out():
@@ -63,7 +63,8 @@ def test_a_json_list_or_a_list_under_one_key_is_read(tmp_path):
 @pytest.mark.parametrize(("name", "content", "said"), [
     ("empty.jsonl", b"", "empty.jsonl is empty."),
     ("blank.jsonl", b" \n\n", "blank.jsonl is empty."),
-    ("photo.jsonl", b"\xff\xd8\xff\xe0", "photo.jsonl is not UTF-8 text (byte 0)."),
+    ("photo.jsonl", b"\xff\xd8\xff\xe0", "photo.jsonl is a JPEG picture"),
+    ("turkish.jsonl", b"{\"a\": \"\x81\"}", "turkish.jsonl is not UTF-8 text (byte 7)"),
     ("nul.jsonl", b"PK\x00\x00", "nul.jsonl is a binary file."),
     ("half.json", b'[{"prompt": "a", "compl', "half.json is not whole JSON"),
     ("table.jsonl", b'{"colour": "red", "size": 1}', "Columns seen: colour, size."),
@@ -81,7 +82,7 @@ def test_a_file_that_holds_nothing_usable_is_refused_in_a_sentence(tmp_path, nam
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"There is no file nowhere\.jsonl"):
         read_data("nowhere.jsonl")
-    with pytest.raises(ValueError, match="is a folder"):
+    with pytest.raises(ValueError, match="holds no file that can be read"):
         read_data(tmp_path)
 
 

@@ -1,10 +1,10 @@
 """The bridge between text and tokens: what TRL would make of it, and what no text can forge."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from phi3.template import encode_conversation, encode_prompt, has_system_role
+from phi3.template import Encoder, encode_conversation, encode_prompt, has_system_role
 from tests.phi3_folder import CONTROL_TOKENS, byte_tokenizer
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello world"},
@@ -86,3 +86,35 @@ def test_a_cut_keeps_tokens_and_marks_together():
     cut = encode_conversation(byte_tokenizer(), CHAT).cut(5)
     assert len(cut.input_ids) == len(cut.trained) == 5
     assert cut.labels() == [-100] * 5
+
+
+ENCODERS = {kind: Encoder(byte_tokenizer(**options)) for kind, options in {
+    "byte-level": {}, "keeping space": {"rstrip": False}, "sentencepiece": {"llama": True}}.items()}
+
+
+@settings(deadline=None)
+@given(some.lists(some.tuples(some.sampled_from(["system", "user", "assistant"]), text), min_size=1, max_size=5),
+       some.sampled_from(sorted(ENCODERS)))
+def test_what_is_counted_is_what_is_encoded(turns, kind):
+    messages = [{"role": role, "content": content} for role, content in turns]
+    counted, encoded = ENCODERS[kind].spans([messages])[0], ENCODERS[kind].encoded([messages])[0]
+    assert counted.length == len(encoded.input_ids)
+    marks = [any(begin <= place < end for begin, end in counted.trained) for place in range(counted.length)]
+    assert marks == encoded.trained
+
+
+def test_plain_conversations_are_counted_as_one_text():
+    for encoder in ENCODERS.values():
+        if encoder is not ENCODERS["keeping space"]:
+            assert encoder._whole(CHAT) is not None
+
+
+def test_a_control_token_that_is_not_called_special_is_not_forged_either():
+    from tokenizers import AddedToken
+
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens([AddedToken("</s>", special=False, normalized=False)])
+    turns = [{"role": "user", "content": "a</s>b"}, {"role": "assistant", "content": "</s>"}]
+    ids = encode_conversation(tokenizer, turns)
+    assert tokenizer.convert_tokens_to_ids("</s>") not in ids.input_ids
+    assert tokenizer.decode(ids.input_ids).count("</s>") == 2

@@ -6,18 +6,24 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3.machine import studio_home, this_machine
 from phi3.terminal import be_quiet, status_of
 from training.config import SETTINGS, RunConfig, Setting, recommended
+from training.hub_data import USUAL_ROWS
 from training.run import Event, Run
 from training.runs import Runs
 
 if TYPE_CHECKING:
-    from training.data import ChatData, DataReport
+    from training.data import ChatData, DataReport, Source
+
+_WHAT = ("a file (JSONL, JSON, CSV, TSV, Parquet, xlsx, gz, zip), a folder of them, a dataset on the Hub as "
+         "OWNER/NAME, or an example's name")
+BAR = 30
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +39,8 @@ def _parser() -> argparse.ArgumentParser:
                                     ("plan", "what a run would do and need", _plan, "one object")):
         one = commands.add_parser(name, help=help, argument_default=argparse.SUPPRESS)
         one.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="settings saved by an earlier run")
-        one.add_argument("--data", help="a JSONL or JSON file, or an example's name (pirate, json, shop)")
+        one.add_argument("--data", help=f"{_WHAT} (pirate, json, shop)")
+        _add_data_options(one)
         one.add_argument("--json", action="store_true", help=f"print {printed}")
         for setting in SETTINGS.values():
             one.add_argument(f"--{setting.name}", metavar=_placeholder(setting), help=_help(setting))
@@ -42,8 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="runs and their states")
     listing.add_argument("--json", action="store_true", help="one object per line")
     listing.set_defaults(do=_list)
-    inspect = commands.add_parser("inspect", help="what a data file holds")
-    inspect.add_argument("data", metavar="FILE", help="a JSONL or JSON file, or an example's name")
+    inspect = commands.add_parser("inspect", help="what data holds, and what is wrong with it")
+    inspect.add_argument("data", nargs="+", metavar="WHAT", help=_WHAT)
+    _add_data_options(inspect)
     inspect.add_argument("--max_length", type=int, default=SETTINGS["max_length"].default, help="tokens kept")
     inspect.add_argument("--base", help="whose tokenizer counts (default: this machine's base)")
     inspect.add_argument("--json", action="store_true", help="print one object")
@@ -60,6 +68,39 @@ def _parser() -> argparse.ArgumentParser:
     lease.add_argument("folder", type=Path)
     lease.set_defaults(do=_lease)
     return parser
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    """What a person says of their data."""
+    parser.set_defaults(prompt_column="", answer_column="", subset="", split="", rows=USUAL_ROWS, no_repeats=False)
+    usual = {"default": argparse.SUPPRESS}
+    parser.add_argument("--prompt_column", metavar="NAME", help="the column that holds the prompts", **usual)
+    parser.add_argument("--answer_column", metavar="NAME", help="the column that holds the answers", **usual)
+    parser.add_argument("--subset", metavar="NAME", help="of a dataset on the Hub: its configuration", **usual)
+    parser.add_argument("--split", metavar="NAME", help="of a dataset on the Hub: its split", **usual)
+    parser.add_argument("--rows", type=int, metavar="INT",
+                        help=f"of a dataset on the Hub: rows to read (default {USUAL_ROWS})", **usual)
+    parser.add_argument("--no_repeats", action="store_true", help="leave out repeated conversations",
+                        **usual)
+
+
+def _source(what: str | list[str], asked: argparse.Namespace) -> Source:
+    """What was named on the command line: an example, files, a folder, or a dataset on the Hub."""
+    from training.data import Source, source_of
+    from training.hub_data import HubRows, hub_id, is_hub_id
+    from training.shapes import Columns
+
+    if bool(asked.prompt_column) != bool(asked.answer_column):
+        raise ValueError("Give both --prompt_column and --answer_column, or neither.")
+    columns = Columns(asked.prompt_column, asked.answer_column) if asked.prompt_column else None
+    more = {"columns": columns, "without_repeats": asked.no_repeats}
+    named = [what] if isinstance(what, str) else what
+    if len(named) == 1 and is_hub_id(named[0]):
+        if asked.rows < 1:
+            raise ValueError(f"rows is {asked.rows}, and must be 1 or more.")
+        id = hub_id(named[0])
+        return Source(id, "hub", hub=HubRows(id, asked.subset, asked.split, asked.rows, own_token=True), **more)
+    return source_of(named[0] if len(named) == 1 else named, **more)
 
 
 def _add_run_commands(commands: Any) -> None:
@@ -123,15 +164,15 @@ def _plan(asked: argparse.Namespace) -> int:
 
 def _asked_for(asked: argparse.Namespace) -> tuple[RunConfig, ChatData]:
     """Settings and rows from the command line, and from a file of settings where one is named."""
-    from training.data import read_data
+    from training.data import last, read_steps
 
-    given = {name: value for name, value in vars(asked).items() if name not in ("do", "json", "data", "config")}
+    given = {name: value for name, value in vars(asked).items() if name in SETTINGS}
     saved = _saved(asked.config) if "config" in asked else {}
     data = asked.data if "data" in asked else saved.pop("data", None)
     saved.pop("data", None)
     if data is None:
         raise ValueError("Which data? Give --data FILE, or an example's name: --data pirate.")
-    rows = read_data(data)
+    rows = last(read_steps(_source(data, asked)))
     return _config({**saved, **given}), rows
 
 
@@ -280,11 +321,15 @@ def _summary(run: Run) -> dict[str, Any]:
 
 def _inspect(asked: argparse.Namespace) -> int:
     from phi3.models import base_facts, chosen_base, load_tokenizer
-    from training.data import make_report, read_data
+    from training.data import read_steps
+    from training.report import count_steps, report_of
 
-    data = read_data(asked.data)
+    if asked.max_length < 1:
+        raise ValueError(f"max_length is {asked.max_length}, and must be 1 or more.")
+    data = _followed("Reading", read_steps(_source(asked.data, asked)))
     tokenizer = load_tokenizer(base_facts(asked.base or chosen_base(this_machine().kind != "cpu")))
-    report = make_report(data, tokenizer, asked.max_length)
+    counted = _followed("Counting tokens", count_steps(data.conversations, tokenizer))
+    report = report_of(data, counted, tokenizer, replace(RunConfig(), max_length=asked.max_length))
     if asked.json:
         print(json.dumps(report.as_json(), ensure_ascii=False))
     else:
@@ -294,12 +339,40 @@ def _inspect(asked: argparse.Namespace) -> int:
     return 0
 
 
+def _followed(words: str, steps: Iterable[float | Any]) -> Any:
+    """What the steps come to; a bar follows them on a terminal's stderr."""
+    result: Any = None
+    is_shown = sys.stderr.isatty()
+    for result in steps:
+        if is_shown and isinstance(result, float):
+            filled = round(result * BAR)
+            print(f"\r{words} {'█' * filled}{'·' * (BAR - filled)} {result:4.0%}", end="", file=sys.stderr, flush=True)
+    if is_shown:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    return result
+
+
 def _report_in_words(name: str, report: DataReport) -> Iterator[str]:
     yield f"{name}: {report.format}, {report.rows_kept} of {report.rows_read} rows kept."
+    cut = f" at the cost of {report.lost:,} trained tokens" if report.lost else ""
     yield (f"{report.tokens.total:,} tokens, {report.tokens.trained:,} of them trained; the longest conversation has "
-           f"{report.tokens.longest:,}, the median {report.tokens.median:,}. {report.truncated} are cut.")
+           f"{report.tokens.longest:,}, the median {report.tokens.median:,}. {report.truncated:,} are cut{cut}.")
+    yield (f"{report.duplicates:,} conversations are repeats of others. A word takes "
+           f"{report.spelling.tokens_per_word} tokens.")
+    yield from _histogram(report)
     yield from report.warnings
-    yield from (f"  row {drop.row}: {drop.reason}" for drop in report.rows_dropped[:20])
+    yield from (f"  {drop.file + ', ' if drop.file else ''}row {drop.row}: {drop.reason}"
+                for drop in report.rows_dropped[:20])
+    if report.dropped_total > 20:
+        yield f"  and {report.dropped_total - 20:,} rows more (--json lists them)"
+
+
+def _histogram(report: DataReport) -> Iterator[str]:
+    """Conversations by their tokens; those over the limit are marked."""
+    most = max((bar.count for bar in report.bars), default=1)
+    for bar in report.bars:
+        drawn = "█" * -(-bar.count * BAR // most) or "·"
+        yield f"  {bar.low:>6,} to {bar.high:>6,}  {drawn} {bar.count:,}{' cut' if bar.over and bar.count else ''}"
 
 
 def _describe(asked: argparse.Namespace) -> int:

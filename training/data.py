@@ -1,51 +1,62 @@
-"""Chat data: read it, say what was wrong with it, split it, and show what the model will see."""
+"""Chat data: read it from wherever it lies, say which rows were no conversations and why, and split it."""
 
 from __future__ import annotations
 
-import json
 import random
-import statistics
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from phi3.template import Message, encode_conversation, has_system_role
-from training.shapes import COLUMNS_WE_KNOW, BadLine, as_messages, shape_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+from training.conversations import Conversation as Conversation
+from training.conversations import Conversations, Writer
+from training.hub_data import HubRows
+from training.reading.containers import files_in, opened
+from training.reading.rows import Bounds, Part
+from training.report import DataReport as DataReport
+from training.report import as_the_model_sees as as_the_model_sees
+from training.report import lengths_of as lengths_of
+from training.report import make_report as make_report
+from training.shapes import COLUMNS_WE_KNOW, Columns, as_chat, guess_columns
 
 EXAMPLES_FOLDER = Path(__file__).parent / "examples"
 LISTED_DROPS = 1000
+ROWS_LOOKED_AT = 50
+ROWS_BETWEEN_SHARES = 500
+MOST_SHOWN_COLUMNS = 12
+LONGEST_NAME = 255
 
-
-@dataclass(frozen=True)
-class Conversation:
-    """Turns that end with the assistant's; `row` counts from 1 as a person would count in the file."""
-
-    row: int
-    messages: tuple[Message, ...]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class DroppedRow:
-    """A row that can't be trained on, and why."""
+    """A row that can't be trained on, and why; `file` only where there are several."""
 
     row: int
     reason: str
+    file: str = ""
 
 
 @dataclass(frozen=True)
 class ChatData:
-    """What a file holds: conversations, and the rows that are none. `kind` is example, file or paste."""
+    """What a source holds: conversations, and the rows that are none. `kind` is example, file, paste or hub.
+
+    `own_held` are the places of those conversations that the dataset itself holds out; `files` the names of its files
+    where there are several; `notes` what a person should know of how it was read.
+    """
 
     name: str
     kind: str
     format: str
-    conversations: tuple[Conversation, ...]
+    conversations: Conversations
     dropped: tuple[DroppedRow, ...]
+    own_held: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def rows_read(self) -> int:
@@ -53,33 +64,35 @@ class ChatData:
         return len(self.conversations) + len(self.dropped)
 
 
-@dataclass(frozen=True)
-class TokenCounts:
-    """Tokens over all kept conversations, each cut at `max_length`; longest and median before the cut."""
+class UnknownColumns(ValueError):
+    """No shape fits, but two columns of the table could be question and answer; `guess` is the likeliest pair."""
 
-    total: int
-    trained: int
-    longest: int
-    median: int
+    def __init__(self, sentence: str, columns: Sequence[str], guess: Columns) -> None:
+        super().__init__(sentence)
+        self.columns, self.guess = tuple(columns), guess
 
 
 @dataclass(frozen=True)
-class DataReport:
-    """What a visitor reads before Start, and what `python -m training inspect --json` prints."""
+class Source:
+    """Where rows come from, and what a person said of them: which columns, and whether repeated rows go."""
 
-    format: str
-    rows_read: int
-    rows_kept: int
-    rows_dropped: tuple[DroppedRow, ...]
-    dropped_total: int
-    duplicates: int
-    tokens: TokenCounts
-    truncated: int
-    warnings: tuple[str, ...]
+    name: str
+    kind: str
+    paths: tuple[Path, ...] = ()
+    text: str = ""
+    hub: HubRows | None = None
+    columns: Columns | None = None
+    without_repeats: bool = False
+    bounds: Bounds = field(default_factory=Bounds)
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain values for `--json`."""
-        return asdict(self)
+    @contextmanager
+    def opened(self) -> Iterator[list[Part]]:
+        """Its tables, to be read once."""
+        with ExitStack() as stack:
+            paths = self.paths
+            if self.kind == "paste":
+                paths = (_written(self, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paste-")))),)
+            yield stack.enter_context(self.hub.opened(self.bounds) if self.hub else opened(paths, self.bounds))
 
 
 def example_names() -> list[str]:
@@ -87,160 +100,216 @@ def example_names() -> list[str]:
     return sorted(path.stem for path in EXAMPLES_FOLDER.glob("*.jsonl"))
 
 
-def read_data(what: str | Path) -> ChatData:
-    """Read an example by its name, or a JSONL or JSON file; ValueError says what was seen and what to do."""
-    if str(what) in example_names():
-        path, kind = EXAMPLES_FOLDER / f"{what}.jsonl", "example"
-    else:
-        path, kind = Path(what).expanduser(), "file"
-    if path.is_dir():
-        raise ValueError(f"{what} is a folder. Name a .jsonl or .json file in it.")
-    if not path.is_file():
-        raise ValueError(f"There is no file {what}. Examples that ship with the app: {', '.join(example_names())}.")
-    name = path.stem if kind == "example" else path.name
-    return _read(_decoded(path.read_bytes(), name), name, kind, is_json=path.suffix.lower() == ".json")
+def source_of(what: str | Path | Sequence[str | Path], **more: Any) -> Source:
+    """An example by its name, a file, several, or a folder of them; ValueError where there is none.
+
+    `more` are fields of `Source`.
+    """
+    if isinstance(what, (str, Path)) and str(what) in example_names():
+        return Source(str(what), "example", (EXAMPLES_FOLDER / f"{what}.jsonl",), **more)
+    named = [what] if isinstance(what, (str, Path)) else list(what)
+    paths: list[Path] = []
+    for one in named:
+        path = Path(one).expanduser()
+        if len(path.name) > LONGEST_NAME:
+            raise ValueError(f"There is no file of so long a name ({len(path.name)} characters).")
+        if path.is_dir():
+            paths += files_in(path, more.get("bounds", Bounds()))
+        elif path.is_file():
+            paths.append(path)
+        else:
+            raise ValueError(f"There is no file {one}. Examples that ship with the app: "
+                             f"{', '.join(example_names())}.")
+    if not paths:
+        raise ValueError("No file was named.")
+    name = Path(named[0]).expanduser().resolve().name
+    return Source(name if len(named) == 1 else f"{name} and {len(named) - 1} more", "file", tuple(paths), **more)
 
 
-def read_text(text: str, name: str = "pasted text") -> ChatData:
-    """Read pasted JSONL or JSON."""
-    return _read(text, name, "paste", is_json=text.lstrip().startswith("["))
+def read_data(what: str | Path | Sequence[str | Path], **more: Any) -> ChatData:
+    """Read an example by its name, a file, several, or a folder; ValueError says what was seen and what to do.
+
+    `more` are fields of `Source`: columns, without_repeats, bounds.
+    """
+    return last(read_steps(source_of(what, **more)))
 
 
-def make_report(data: ChatData, tokenizer: PreTrainedTokenizerFast, max_length: int) -> DataReport:
-    """Count tokens and say in words what the data's owner should know before Start."""
-    encoded = [encode_conversation(tokenizer, one.messages) for one in data.conversations]
-    lengths = [len(one.input_ids) for one in encoded]
-    kept = [one.cut(max_length) for one in encoded]
-    trained = [sum(one.trained) for one in kept]
-    counts = TokenCounts(sum(len(one.input_ids) for one in kept), sum(trained), max(lengths),
-                         int(statistics.median(lengths)))
-    repeats = Counter(_content(one) for one in data.conversations)
-    truncated = sum(length > max_length for length in lengths)
-    report = DataReport(data.format, data.rows_read, len(data.conversations), data.dropped[:LISTED_DROPS],
-                        len(data.dropped), sum(count - 1 for count in repeats.values()), counts, truncated, ())
-    warnings = _warnings(data, report, untaught=trained.count(0), system_shown=has_system_role(tokenizer))
-    return DataReport(**{**vars(report), "warnings": tuple(warnings)})
+def read_text(text: str, name: str = "pasted text", **more: Any) -> ChatData:
+    """Read pasted JSONL, JSON, a pasted table, or text in ChatML; ValueError as `read_data`."""
+    return last(read_steps(Source(name, "paste", text=text, **more)))
 
 
-def split(data: ChatData, held_out: float, seed: int) -> tuple[list[Conversation], list[Conversation]]:
+def read_steps(source: Source) -> Iterator[float | ChatData]:
+    """Read a source; yields the share that is read, from 0 to 1, and at last the data. ValueError as `read_data`."""
+    reader = _Reader(source)
+    with _named(source), source.opened() as parts:
+        chosen = _with_own_split(parts, reader)
+        for place, part in enumerate(chosen):
+            for share in reader.read(part, place):
+                yield (place + share) / len(chosen)
+    yield reader.data([part.name for part in chosen])
+
+
+def last(steps: Iterable[float | Result]) -> Result:
+    """What steps come to."""
+    *_, result = steps
+    return result
+
+
+def split(data: ChatData, held_out: float, seed: int) -> tuple[Conversations, Conversations]:
     """(train, held out): seeded, by conversation, equal conversations on one side only.
 
-    Where that would leave nothing to train on, nothing is held out.
+    A dataset's own validation rows are the ones held out, less those that are trained on as well. Where nothing
+    would be left to train on, nothing is held out.
     """
-    groups: dict[str, list[Conversation]] = {}
-    for one in data.conversations:
-        groups.setdefault(_content(one), []).append(one)
+    import numpy
+
+    digests = data.conversations.column("digest")
+    if data.own_held and held_out:
+        own = set(data.own_held)
+        trained = {one for place, one in enumerate(digests) if place not in own}
+        held = [place for place in data.own_held if digests[place] not in trained]
+        train = [place for place in range(len(digests)) if place not in own]
+        return data.conversations.chosen(train), data.conversations.chosen(held)
+    groups: dict[bytes, list[int]] = {}
+    for place, one in enumerate(digests):
+        groups.setdefault(one, []).append(place)
     order = list(groups.values())
     random.Random(seed).shuffle(order)
     wanted = round(len(order) * held_out) if held_out else 0
     wanted = min(max(wanted, 1 if held_out else 0), len(order) - 1)
-    held = sorted((one for group in order[:wanted] for one in group), key=lambda one: one.row)
-    train = sorted((one for group in order[wanted:] for one in group), key=lambda one: one.row)
+    sides = (sorted(place for group in some for place in group) for some in (order[wanted:], order[:wanted]))
+    train, held = (data.conversations.chosen(numpy.array(side, dtype=numpy.int64)) for side in sides)
     return train, held
 
 
-def lengths_of(rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[int]:
-    """Tokens of each conversation, cut at `max_length`."""
-    return [min(len(encode_conversation(tokenizer, one.messages).input_ids), max_length) for one in rows]
+class _Reader:
+    """Takes the rows of all parts, and sorts them into conversations and dropped rows."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.writer = Writer()
+        self.dropped: list[tuple[int, DroppedRow]] = []
+        self.notes: list[str] = []
+        self.held: list[int] = []
+        self.shapes: Counter[str] = Counter()
+        self.changes: Counter[str] = Counter()
+        self.columns: Counter[str] = Counter()
+        self.strange: list[Mapping[str, Any]] = []
+
+    def read(self, part: Part, place: int) -> Iterator[float]:
+        """Read one part to its end; yields the share of it that is read."""
+        for count, (number, row) in enumerate(part.rows):
+            if count % ROWS_BETWEEN_SHARES == 0:
+                yield part.share()
+            try:
+                chat = as_chat(row, self.source.columns)
+            except (ValueError, RecursionError) as problem:
+                why = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
+                self._drop(row, DroppedRow(number, why, part.name), place)
+                continue
+            self.shapes[chat.format] += 1
+            self.changes.update(chat.changes)
+            if part.split == "validation":
+                self.held.append(self.writer.count)
+            self.writer.add(number, place, chat.messages)
+        self.notes += part.notes
+
+    def data(self, names: list[str]) -> ChatData:
+        """What was read; ValueError where nothing of it can be trained on."""
+        if not self.writer.count:
+            raise self._nothing_usable()
+        several = len(names) > 1
+        conversations, held, dropped = self.writer.finished(), self.held, self.dropped
+        if self.source.without_repeats:
+            conversations, held, dropped = _without_repeats(conversations, held, dropped, names)
+        rows = tuple(one if several else DroppedRow(one.row, one.reason)
+                     for _, one in sorted(dropped, key=lambda pair: (pair[0], pair[1].row)))
+        changed = [f"In {count:,} conversation{'s' if count > 1 else ''}, {words}."
+                   for words, count in self.changes.most_common()]
+        return ChatData(self.source.name, self.source.kind, self.shapes.most_common(1)[0][0], conversations, rows,
+                        tuple(held), tuple(names) if several else (), (*self.notes, *changed))
+
+    def _drop(self, row: Any, dropped: DroppedRow, place: int) -> None:
+        self.dropped.append((place, dropped))
+        if isinstance(row, dict) and len(self.strange) < ROWS_LOOKED_AT:
+            self.strange.append(row)
+            self.columns.update(str(name)[:40] for name in list(row)[:100])
+
+    def _nothing_usable(self) -> ValueError:
+        name, columns = self.source.name, list(self.columns)
+        first = self.dropped[0][1] if self.dropped else None
+        said = f"Row {first.row}: {first.reason}." if first else "It holds no rows."
+        seen = f" Columns seen: {', '.join(columns[:MOST_SHOWN_COLUMNS])}." if columns else ""
+        guess = guess_columns(self.strange)
+        sentence = f"{name} holds no conversation that can be trained on. {said}{seen}"
+        strange = any("columns" in one.reason for _, one in self.dropped[:ROWS_LOOKED_AT])
+        if guess and strange and self.source.columns is None:
+            return UnknownColumns(f"{sentence} Say which column is the prompt and which the answer "
+                                  f"(--prompt_column, --answer_column in a terminal). {COLUMNS_WE_KNOW}",
+                                  columns, guess)
+        return ValueError(f"{sentence} {COLUMNS_WE_KNOW}")
 
 
-def as_the_model_sees(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message],
-                      max_length: int) -> list[tuple[str, bool]]:
-    """The conversation's rendered text in runs of (text, trained), control tokens visible."""
-    encoded = encode_conversation(tokenizer, messages).cut(max_length)
-    runs: list[tuple[list[int], bool]] = []
-    for token, trained in zip(encoded.input_ids, encoded.trained, strict=True):
-        if not runs or runs[-1][1] != trained:
-            runs.append(([], trained))
-        runs[-1][0].append(token)
-    return [(tokenizer.decode(ids), trained) for ids, trained in runs]
-
-
-def _decoded(raw: bytes, name: str) -> str:
-    if not raw.strip():
-        raise ValueError(f"{name} is empty.")
+@contextmanager
+def _named(source: Source) -> Iterator[None]:
+    """What goes wrong inside a reader without words of its own is damage; the sentence names the source."""
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        raise ValueError(f"{name} is not UTF-8 text (byte {problem.start}). Save it as JSONL or JSON in UTF-8.") \
-            from None
-    if "\x00" in text[:4096]:
-        raise ValueError(f"{name} is a binary file. Save the conversations as JSONL or JSON in UTF-8.")
-    return text
+        yield
+    except (EOFError, OSError, MemoryError) as problem:
+        raise ValueError(f"{source.name} can't be read to its end ({problem or type(problem).__name__}). It may be "
+                         "damaged, or the disk full.") from None
 
 
-def _read(text: str, name: str, kind: str, is_json: bool) -> ChatData:
-    if not text.strip():
-        raise ValueError(f"{name} is empty.")
-    rows = _json_rows(text, name) if is_json else _jsonl_rows(text)
-    conversations: list[Conversation] = []
-    dropped: list[DroppedRow] = []
-    shapes: Counter[str] = Counter()
-    columns: Counter[str] = Counter()
-    for number, row in rows:
-        try:
-            messages = as_messages(row)
-        except ValueError as problem:
-            dropped.append(DroppedRow(number, str(problem)))
-            columns.update(row if isinstance(row, dict) else ())
-        else:
-            shapes[shape_of(row)] += 1
-            conversations.append(Conversation(number, tuple(messages)))
-    if not conversations:
-        raise ValueError(_nothing_usable(name, dropped, columns))
-    return ChatData(name, kind, shapes.most_common(1)[0][0], tuple(conversations), tuple(dropped))
+def _with_own_split(parts: list[Part], reader: _Reader) -> list[Part]:
+    """The parts to read: those for training, then the dataset's own validation rows, where it names both."""
+    by_split: dict[str, list[Part]] = {}
+    for part in parts:
+        by_split.setdefault(part.split, []).append(part)
+    held = by_split.get("validation") or by_split.get("test") or []
+    train = [*by_split.get("train", ()), *by_split.get("", ())]
+    if not train or not held:
+        for part in parts:
+            part.split = ""
+        return parts
+    for part in held:
+        part.split = "validation"
+    left = by_split.get("test", []) if by_split.get("validation") else []
+    if left:
+        reader.notes.append(f"Rows for testing are left out: {', '.join(part.name for part in left)}.")
+    return [*train, *held]
 
 
-def _jsonl_rows(text: str) -> Iterator[tuple[int, Any]]:
-    # Only "\n" ends a line: JSON strings may hold U+2028 and its like, which splitlines() would cut at.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, _parsed_line(line)
+def _without_repeats(conversations: Conversations, held: Sequence[int], dropped: Sequence[tuple[int, DroppedRow]],
+                     names: Sequence[str]) -> tuple[Conversations, list[int], list[tuple[int, DroppedRow]]]:
+    """Each conversation once: its first; the others are dropped rows."""
+    rows, parts = conversations.column("row"), conversations.column("part")
+    first: dict[bytes, int] = {}
+    more = list(dropped)
+    for place, one in enumerate(conversations.column("digest")):
+        if first.setdefault(one, place) != place:
+            reason = f"the same as row {rows[first[one]]}"
+            more.append((parts[place], DroppedRow(rows[place], reason, names[parts[place]])))
+    kept = list(first.values())
+    own = set(held)
+    return conversations.chosen(kept), [new for new, old in enumerate(kept) if old in own], more
 
 
-def _parsed_line(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as problem:
-        return BadLine(f"not JSON: {problem}")
+def _written(source: Source, folder: Path) -> Path:
+    """A pasted text as a file."""
+    if not source.text.strip():
+        raise ValueError(f"{source.name} is empty.")
+    path = folder / f"{source.name}{_suffix_of(source.text)}"
+    path.write_bytes(source.text.encode("utf-8", "replace"))
+    return path
 
 
-def _json_rows(text: str, name: str) -> Iterator[tuple[int, Any]]:
-    try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError) as problem:
-        raise ValueError(f"{name} is not whole JSON ({problem}). Was it cut off? "
-                         "With one conversation per line, call it .jsonl.") from None
-    if isinstance(whole, dict):
-        lists = {key: value for key, value in whole.items() if isinstance(value, list)}
-        whole = next(iter(lists.values())) if len(lists) == 1 and "messages" not in lists else [whole]
-    if not isinstance(whole, list):
-        raise ValueError(f"{name} holds {type(whole).__name__}, not a list of conversations.")
-    yield from enumerate(whole, start=1)
-
-
-def _nothing_usable(name: str, dropped: Sequence[DroppedRow], columns: Iterable[str]) -> str:
-    first = f"Row {dropped[0].row}: {dropped[0].reason}." if dropped else "It holds no rows."
-    seen = sorted(columns)
-    listed = f" Columns seen: {', '.join(seen[:12])}." if seen else ""
-    return f"{name} holds no conversation that can be trained on. {first}{listed} {COLUMNS_WE_KNOW}"
-
-
-def _content(one: Conversation) -> str:
-    return json.dumps(one.messages, ensure_ascii=False, sort_keys=True)
-
-
-def _warnings(data: ChatData, report: DataReport, untaught: int, system_shown: bool) -> Iterator[str]:
-    if report.tokens.trained == 0:
-        yield "Nothing to train: no answer is left within the length limit. Raise max_length."
-    elif untaught:
-        yield f"{untaught} conversations lose their whole answer to the length limit and teach nothing."
-    if report.rows_kept < 20:
-        yield f"Only {report.rows_kept} conversations: an adapter of so few mostly repeats them."
-    if report.truncated * 2 > report.rows_kept:
-        yield f"{report.truncated} of {report.rows_kept} conversations are longer than the limit and are cut."
-    if report.dropped_total:
-        yield f"{report.dropped_total} of {report.rows_read} rows can't be used and are left out."
-    has_system = any(turn["role"] == "system" for one in data.conversations for turn in one.messages)
-    if has_system and not system_shown:
-        yield "This base has no system role; system messages are put before the first question instead."
+def _suffix_of(text: str) -> str:
+    """What a pasted text is, as the end of a file's name."""
+    start = text.lstrip()[:1]
+    if start in ("{", "["):
+        return ".jsonl" if start == "{" else ".json"
+    first = text.strip().split("\n", 1)[0]
+    if start == "<" or not any(mark in first for mark in ("\t", ",", ";")) or "\n" not in text.strip():
+        return ".txt" if start in ("<", "#") else ".jsonl"
+    return ".csv"

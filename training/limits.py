@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adapters.library import Adapter, fetched_for
 from training.config import RunConfig
-from training.data import ChatData
 from training.owners import is_nobodys
 from training.plan import batches_of
+from training.reading.rows import MEBIBYTE, Bounds
 from training.run import BUSY, Run
-from training.runs import Runs
 
-MEBIBYTE = 1024**2
+if TYPE_CHECKING:
+    from training.data import ChatData
+    from training.runs import Runs
+
 SECONDS_A_DAY = 86_400
 
 
@@ -38,6 +41,7 @@ class Limits:
     adapter_mebibytes: int | None = None
     kept_mebibytes: int | None = None   # of one run that is brought back from the Hub
     free_mebibytes: int = 500        # that must be left on the disk when a run begins
+    bounds: Bounds = field(default_factory=Bounds)  # what may be read from one source
 
     def check_run(self, config: RunConfig, data: ChatData, own: Sequence[Run], runs: Runs) -> None:
         """ValueError with a sentence where a new run of this visitor, who has `own` runs, would pass a limit."""
@@ -104,7 +108,9 @@ class Limits:
 ONES_OWN = Limits(free_mebibytes=200)
 # A Space that many share.
 SHARED = Limits(runs_kept=12, runs_at_once=1, waiting=40, rows=20_000, upload_mebibytes=50, steps=3_000,
-                tokens_at_once=65_536, days_kept=7, adapters_fetched=20, adapter_mebibytes=1_024, kept_mebibytes=2_048)
+                tokens_at_once=65_536, days_kept=7, adapters_fetched=20, adapter_mebibytes=1_024, kept_mebibytes=2_048,
+                bounds=Bounds(file_bytes=50 * MEBIBYTE, unpacked_bytes=400 * MEBIBYTE, files=100, rows=200_000,
+                              columns=500, cell=1_000_000))
 
 
 def sweep(runs: Runs, limits: Limits, now: float | None = None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import secrets
@@ -228,13 +229,8 @@ def _copy_start(start: Adapter, folder: Path) -> None:
 def fill(folder: Path, config: RunConfig, data: ChatData, sides: tuple[Sequence[Conversation], Sequence[Conversation]],
          owner: str) -> None:
     """Write what every run begins with: rows, what is known of them, settings and owner. `sides`: train, held out."""
-    import pyarrow
-    import pyarrow.parquet as parquet
-
     train, held = sides
-    rows = [{"row": one.row, "held_out": side, "messages": list(one.messages)}
-            for side, part in ((False, train), (True, held)) for one in part]
-    parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "data.parquet")
+    _write_rows(folder / "data.parquet", train, held)
     about = {"name": data.name, "kind": data.kind, "format": data.format, "rows": data.rows_read,
              "dropped": len(data.dropped), "train": len(train), "held_out": len(held),
              "rows_dropped": [asdict(one) for one in data.dropped[:LISTED_DROPS]]}
@@ -242,3 +238,18 @@ def fill(folder: Path, config: RunConfig, data: ChatData, sides: tuple[Sequence[
     (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
     (folder / "owner").write_text(owner, encoding="utf-8")
     (folder / "lock").touch()
+
+
+def _write_rows(path: Path, train: Sequence[Conversation], held: Sequence[Conversation]) -> None:
+    """The conversations of both sides as they are frozen at Start; only some at a time are Python's."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    turn = pyarrow.struct([("content", pyarrow.string()), ("role", pyarrow.string())])
+    schema = pyarrow.schema([("row", pyarrow.int64()), ("held_out", pyarrow.bool_()),
+                             ("messages", pyarrow.list_(turn))])
+    rows = ({"row": one.row, "held_out": side, "messages": list(one.messages)}
+            for side, part in ((False, train), (True, held)) for one in part)
+    batches = [pyarrow.RecordBatch.from_pylist(some, schema=schema)
+               for some in iter(lambda: list(itertools.islice(rows, 1000)), [])]
+    parquet.write_table(pyarrow.Table.from_batches(batches, schema=schema), path)

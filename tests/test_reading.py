@@ -1,0 +1,250 @@
+"""Files of every container, good, partly bad and hopeless, and damaged ones: always rows, a report or a sentence."""
+
+import gzip
+import io
+import json
+import random
+import zipfile
+
+import pyarrow
+import pyarrow.parquet as parquet
+import pytest
+from openpyxl import Workbook
+
+from training.data import UnknownColumns, read_data
+from training.reading.rows import Bounds
+from training.reading.tables import sniffed
+
+PAIRS = [(f"Question {number}, with a comma?", f"Answer \"{number}\"\nin two lines; grüße 😀") for number in range(6)]
+COLUMNS = ("prompt", "completion")
+
+
+def as_jsonl(pairs=PAIRS) -> bytes:
+    return "\n".join(json.dumps(dict(zip(COLUMNS, pair, strict=True)), ensure_ascii=False) for pair in pairs).encode()
+
+
+def as_csv(delimiter=",", encoding="utf-8", header=COLUMNS, pairs=PAIRS) -> bytes:
+    import csv
+
+    out = io.StringIO(newline="")
+    csv.writer(out, delimiter=delimiter).writerows([header, *pairs] if header else pairs)
+    return out.getvalue().encode(encoding, "replace")
+
+
+def as_parquet(rows) -> bytes:
+    out = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+def as_xlsx(rows) -> bytes:
+    book, out = Workbook(), io.BytesIO()
+    for row in rows:
+        book.active.append(row)
+    book.save(out)
+    return out.getvalue()
+
+
+def as_zip(files) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+ROWS = [dict(zip(COLUMNS, pair, strict=True)) for pair in PAIRS]
+GOOD = {
+    "a.jsonl": as_jsonl(), "a.ndjson": as_jsonl(), "bom.jsonl": b"\xef\xbb\xbf" + as_jsonl(),
+    "wide.jsonl": as_jsonl().decode().encode("utf-16"), "crlf.jsonl": as_jsonl().replace(b"\n", b"\r\n"),
+    "a.json": json.dumps(ROWS).encode(), "pretty.json": json.dumps(ROWS, indent=2).encode(),
+    "key.json": json.dumps({"version": 1, "data": ROWS}).encode(), "lines.json": as_jsonl(),
+    "list.jsonl": json.dumps(ROWS, indent=1).encode(), "oneline.jsonl": json.dumps(ROWS).encode(),
+    "broken.jsonl": json.dumps(ROWS).replace("}, {", "},\n{").encode(),
+    "columns.json": json.dumps({name: [row[name] for row in ROWS] for name in COLUMNS}).encode(),
+    "pandas.json": json.dumps({name: {str(place): row[name] for place, row in enumerate(ROWS)}
+                               for name in COLUMNS}).encode(),
+    "a.csv": as_csv(), "semicolon.csv": as_csv(";"), "tab.csv": as_csv("\t"), "pipe.csv": as_csv("|"),
+    "a.tsv": as_csv("\t"), "comma.tsv": as_csv(), "bom.csv": as_csv(encoding="utf-8-sig"),
+    "wide.csv": as_csv(encoding="utf-16"), "excel.csv": b"sep=;\r\n" + as_csv(";"), "shouting.csv": as_csv(
+        header=("Prompt", "COMPLETION")),
+    "a.parquet": as_parquet(ROWS), "a.xlsx": as_xlsx([COLUMNS, *PAIRS]), "a.jsonl.gz": gzip.compress(as_jsonl()),
+    "a.csv.gz": gzip.compress(as_csv()), "a.parquet.gz": gzip.compress(as_parquet(ROWS)),
+    "a.zip": as_zip({"folder/a.jsonl": as_jsonl(), "README.md": "hello", "__MACOSX/._a.jsonl": b"\x00"}),
+    "gz.zip": as_zip({"a.csv.gz": gzip.compress(as_csv())}), "noname": as_jsonl(), "a.txt": as_jsonl(),
+}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(name, content):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+    return save
+
+
+def texts(data):
+    return [tuple(turn["content"] for turn in one.messages) for one in data.conversations]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_container_gives_the_same_conversations(saved, name):
+    data = read_data(saved(name, GOOD[name]))
+    assert texts(data) == PAIRS
+    assert [one.row for one in data.conversations] == list(range(1, 7)) and not data.dropped
+
+
+def test_windows_1252_is_read_and_said(saved):
+    data = read_data(saved("old.csv", "frage;answer\nWas heißt „café“?;Kaffee – groß\n".replace("frage", "question")
+                           .encode("cp1252")))
+    assert texts(data) == [("Was heißt „café“?", "Kaffee – groß")]
+    assert "Windows-1252" in data.notes[0]
+
+
+def test_one_damaged_line_of_utf8_is_dropped_and_the_others_keep_their_letters(saved):
+    lines = as_jsonl().split(b"\n")
+    lines[2] = lines[2].replace("ü".encode(), b"\xfc")
+    data = read_data(saved("a.jsonl", b"\n".join(lines)))
+    assert [drop.row for drop in data.dropped] == [3] and "not UTF-8" in data.dropped[0].reason
+    assert "grüße" in texts(data)[0][1]
+    whole = "2\"\"\nin two lines; grü".encode()
+    data = read_data(saved("a.csv", as_csv().replace(whole, whole.decode().encode("latin-1"))))
+    assert [drop.row for drop in data.dropped] == [3] and data.dropped[0].reason == "not UTF-8 text"
+
+
+def test_rows_are_counted_as_a_person_would(saved):
+    data = read_data(saved("a.csv", b"question,answer\na,b\n\n,\nc,d,e\nf\ng,h\n"))
+    assert [one.row for one in data.conversations] == [1, 5]
+    assert {drop.row: drop.reason for drop in data.dropped} == {
+        2: "an empty row", 3: "3 cells, and the header has 2", 4: "an empty answer"}
+    sheet = [("question", "answer"), ("a", "b"), (None, None), ("c", 7), (None, None)]
+    data = read_data(saved("a.xlsx", as_xlsx(sheet)))
+    assert texts(data) == [("a", "b"), ("c", "7")]
+    assert [drop.row for drop in data.dropped] == [2]
+
+
+def test_a_quote_that_is_never_closed_is_named(saved):
+    data = read_data(saved("a.csv", b'question,answer\na,b\n"c,d\ne,f\ng,h\n'))
+    assert texts(data) == [("a", "b")] and data.dropped[0].reason == "a quote that is never closed, over 3 lines"
+
+
+def test_a_json_that_does_not_parse_is_refused_whole(saved):
+    for content in (json.dumps(ROWS)[:-20], as_jsonl().decode() + "\n{", "[1, 2", "{}]", "[1,]", "[" * 100_000):
+        with pytest.raises(ValueError, match="is not whole JSON"):
+            read_data(saved("a.json", content.encode()))
+
+
+@pytest.mark.parametrize(("sample", "delimiter"), [
+    ("question;answer\n\"a; b\";c\n", ";"), ("a,b\n1;2,3;4\n5;6,7;8\n", ","), ("text\nhello, you\n", ","),
+    ("q\ta\nx, y\tz, w\n", "\t"), ("q|a\n\"many\nlines, | here\"|b\n", "|")])
+def test_the_delimiter_is_the_one_that_fits_every_record(sample, delimiter):
+    assert sniffed(sample).delimiter == delimiter
+
+
+def test_a_table_without_known_columns_is_asked_about_with_a_guess(saved):
+    path = saved("a.csv", b"id,Kundenfrage,Unsere Antwort\n1,Hi?,Hello there\n2,Ho?,Hello again\n")
+    with pytest.raises(UnknownColumns) as asked:
+        read_data(path)
+    assert asked.value.columns == ("id", "Kundenfrage", "Unsere Antwort")
+    assert asked.value.guess.answer == "Unsere Antwort"
+    from training.shapes import Columns
+    assert texts(read_data(path, columns=Columns("Kundenfrage", "Unsere Antwort")))[0] == ("Hi?", "Hello there")
+
+
+def test_a_table_without_a_header_loses_no_row(saved):
+    with pytest.raises(UnknownColumns) as asked:
+        read_data(saved("a.csv", as_csv(header=None)))
+    assert asked.value.columns == ("column 1", "column 2")
+    data = read_data(saved("a.csv", as_csv(header=None)), columns=asked.value.guess)
+    assert len(data.conversations) == 6 and "no header" in data.notes[0]
+
+
+def test_a_datasets_own_validation_rows_are_held_out(saved, tmp_path):
+    from training.data import split
+
+    saved("train.jsonl", as_jsonl())
+    saved("validation.jsonl", as_jsonl([*PAIRS[:1], ("new", "held")]))
+    saved("test.csv", as_csv())
+    data = read_data(tmp_path)
+    train, held = split(data, 0.1, seed=0)
+    assert (len(train), len(held)) == (6, 1) and held[0].messages[0]["content"] == "new"
+    assert "left out" in data.notes[0]
+
+
+def test_several_files_keep_their_names_with_their_rows(saved):
+    data = read_data([saved("a.jsonl", as_jsonl()), saved("b.csv", b"question,answer\nx,\n")])
+    assert data.dropped[0].file == "b.csv" and data.files == ("a.jsonl", "b.csv")
+
+
+def zip_that_leads_out():
+    return as_zip({"../../evil.jsonl": as_jsonl()})
+
+
+def zip_bomb():
+    return as_zip({"a.jsonl": b" " * 30_000_000})
+
+
+def workbook_with_entities():
+    source = zipfile.ZipFile(io.BytesIO(as_xlsx([COLUMNS, *PAIRS])))
+    files = {name: source.read(name) for name in source.namelist()}
+    files["xl/workbook.xml"] = b'<!DOCTYPE a [<!ENTITY b "c">]>' + files["xl/workbook.xml"]
+    return as_zip(files)
+
+
+DEEP = as_zip({"a.zip": as_zip({"b.zip": as_zip({"c.zip": as_zip({"a.jsonl": as_jsonl()})})})})
+
+
+@pytest.mark.parametrize(("name", "content", "said"), [
+    ("a.zip", zip_that_leads_out(), "leads out of it"), ("a.zip", zip_bomb(), "unpacks to more than"),
+    ("a.jsonl.gz", gzip.compress(b" " * 30_000_000), "unpacks to more than"),
+    ("a.xlsx", workbook_with_entities(), "declares entities"),
+    ("a.zip", as_zip({"photo.png": b"x"}), "no file that can"), ("deep.zip", DEEP, "archive in"),
+    ("a.jsonl.gz", gzip.compress(as_jsonl())[:-20], "cut off or damaged"),
+    ("a.parquet", b"PAR1" + b"x" * 40, "damaged"), ("a.xlsx", as_csv(), "isn't one"),
+    ("a.pdf", b"%PDF-1.4", "a PDF"), ("a.xls", b"\xd0\xcf\x11\xe0\xa1", "old Office"),
+    ("a.txt", b"Once upon a time.", "plain text without turns"), ("a.csv", b"prompt,completion\n", "It holds no rows"),
+    ("a.csv", b"alone\nx\n", "Columns seen: alone"), ("a.xlsx", as_xlsx([]), "no sheet holds anything"),
+])
+def test_what_can_not_be_read_is_refused_in_a_sentence(saved, name, content, said, tmp_path):
+    bounds = Bounds(unpacked_bytes=20_000_000)
+    with pytest.raises(ValueError, match=said):
+        read_data(saved(name, content), bounds=bounds)
+    assert [path.name for path in tmp_path.parent.rglob("evil*")] == []
+
+
+@pytest.mark.parametrize(("bounds", "said"), [
+    (Bounds(file_bytes=10), "MB can be read"), (Bounds(rows=3), "more than 3 rows"), (Bounds(columns=1), "columns")])
+def test_bounds_are_held_with_their_number(saved, bounds, said):
+    with pytest.raises(ValueError, match=said):
+        read_data(saved("a.csv", as_csv()), bounds=bounds)
+
+
+def test_a_cell_that_is_too_long_drops_its_row(saved):
+    data = read_data(saved("a.csv", as_csv(pairs=[*PAIRS, ("long", "x" * 2000)])), bounds=Bounds(cell=1000))
+    assert "more than 1,000 characters" in data.dropped[0].reason
+    data = read_data(saved("a.jsonl", as_jsonl([("long", "x" * 9000), *PAIRS])), bounds=Bounds(cell=1000))
+    assert [drop.row for drop in data.dropped] == [1] and len(data.conversations) == 6
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_a_damaged_file_ends_in_a_report_or_a_sentence(saved, name):
+    """Cut off, with bits flipped, with bytes put in: nothing else than data or a ValueError comes of it."""
+    dice = random.Random(name)
+    content = GOOD[name]
+    for _ in range(25):
+        damaged = bytearray(content)
+        what = dice.randrange(3)
+        if what == 0:
+            damaged = damaged[:dice.randrange(len(damaged))]
+        elif what == 1:
+            for _ in range(dice.choice((1, 1, 5, 50))):
+                damaged[dice.randrange(len(damaged))] ^= 1 << dice.randrange(8)
+        else:
+            place = dice.randrange(len(damaged))
+            damaged[place:place] = dice.randbytes(dice.choice((1, 8, 300)))
+        try:
+            data = read_data(saved(f"damaged-{name}", bytes(damaged)), bounds=Bounds(unpacked_bytes=10_000_000))
+            assert data.rows_read
+        except ValueError as refusal:
+            assert str(refusal).strip() and "\n" not in str(refusal)

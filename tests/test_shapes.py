@@ -1,0 +1,175 @@
+"""A row in every shape that people use becomes the same turns, and each oddity is met by its rule."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from phi3.template import encode_conversation
+from tests.phi3_folder import CONTROL_TOKENS, byte_tokenizer
+from training.shapes import ROLES, Columns, as_chat, as_messages, guess_columns, shape_of
+
+TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+SYSTEM = {"role": "system", "content": "Be brief."}
+SHAREGPT = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}]
+SAME = [
+    ("messages", {"messages": TURNS}), ("sharegpt", {"conversations": SHAREGPT}),
+    ("sharegpt", {"conversation": SHAREGPT}),
+    ("messages", {"dialog": TURNS}), ("messages", {"Chat": TURNS}), ("messages", {"whatever": TURNS}),
+    ("messages", {"messages": json.dumps(TURNS)}), ("messages", {"messages": repr(TURNS)}),
+    ("messages", {"messages": json.dumps(json.dumps(TURNS))}), ("messages", TURNS), ("messages", json.dumps(TURNS)),
+    ("messages", {"messages": {"role": ["user", "assistant"], "content": ["Hi", "Ho"]}}),
+    ("messages", {"messages": [{"role": "user", "content": [{"type": "text", "text": "H"},
+                                                            {"type": "text", "text": "i"}]}, TURNS[1]]}),
+    ("messages", {"data": ["Hi", "Ho"]}), ("messages", {"conversation": [["Hi", "Ho"]]}),
+    ("messages", {"conversation": [{"human": "Hi", "assistant": "Ho"}]}),
+    ("messages", {"contents": [{"role": "user", "parts": [{"text": "Hi"}]},
+                               {"role": "model", "parts": [{"text": "Ho"}]}]}),
+    ("alpaca", {"instruction": "Hi", "input": "", "output": "Ho"}),
+    ("alpaca", {"instruction": "Hi", "response": "Ho"}),
+    ("prompt-completion", {"prompt": "Hi", "completion": "Ho"}),
+    ("prompt-completion", {"prompt": TURNS[:1], "completion": TURNS[1:]}),
+    ("question and answer", {"question": "Hi", "answer": "Ho"}),
+    ("question and answer", {"QUESTION": "Hi", "Answer ": "Ho"}),
+    ("question and answer", {"User Input": "Hi", "bot-response": "Ho"}),
+    ("question and answer", {"q": "Hi", "a": "Ho"}), ("question and answer", {"input": "Hi", "output": "Ho"}),
+    ("question and answer", {"prompt": "Hi", "response": "Ho"}),
+    ("preference", {"prompt": "Hi", "chosen": "Ho", "rejected": "No"}),
+    ("preference", {"chosen": TURNS, "rejected": TURNS[:1]}),
+    ("preference", {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": TURNS[1:]}),
+    ("preference", {"chosen": "\n\nHuman: Hi\n\nAssistant: Ho", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}),
+    ("chatml", {"text": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>\n"}),
+    ("phi-3", {"text": "<|user|>\nHi<|end|>\n<|assistant|>\nHo<|end|>\n<|endoftext|>"}),
+    ("phi-3", "<|user|>Hi<|end|><|assistant|>Ho<|end|>"), ("inst text", {"text": "<s>[INST] Hi [/INST] Ho </s>"}),
+    ("human assistant text", {"text": "### Human: Hi### Assistant: Ho"}),
+]
+
+
+@pytest.mark.parametrize(("shape", "row"), SAME)
+def test_every_shape_becomes_the_same_turns(shape, row):
+    assert as_messages(row) == TURNS
+    assert shape_of(row) == shape
+
+
+@pytest.mark.parametrize("role", ["human", "USER", "prompter", "customer", " Human "])
+@pytest.mark.parametrize("answerer", ["gpt", "Assistant", "bot", "model", "chatgpt", "AI", "chat-gpt"])
+def test_roles_are_known_in_every_spelling(role, answerer):
+    assert as_messages({"conversations": [{"from": role, "value": "Hi"}, {"from": answerer, "value": "Ho"}]}) == TURNS
+
+
+@pytest.mark.parametrize("row", [
+    {"system": "Be brief.", "instruction": "Hi", "output": "Ho"}, {"system": "Be brief.", "conversations": SHAREGPT},
+    {"system_prompt": "Be brief.", "question": "Hi", "response": "Ho"},
+    {"text": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+             "<|im_start|>assistant\nHo<|im_end|>"},
+    {"text": "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Ho </s>"}])
+def test_a_system_column_or_turn_comes_first(row):
+    assert as_messages(row) == [SYSTEM, *TURNS]
+
+
+@pytest.mark.parametrize(("turns", "why"), [
+    ([], "no list of turns"), (TURNS[:1], "no answer by the assistant"), (TURNS[1:], "no question by the user"),
+    ([*TURNS, {"role": "tool", "content": "x"}], "a turn of a tool"),
+    ([TURNS[0], {**TURNS[1], "role": "narrator"}], "unknown role 'narrator'"),
+    ([TURNS[0], {"role": "assistant", "content": ""}], "an empty answer"),
+    ([TURNS[0], {"role": "assistant", "content": None}], "an empty answer"),
+    ([{"role": "user", "content": " "}, TURNS[1]], "an empty question"),
+    ([TURNS[0], {"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}], "calls a tool"),
+    ([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, TURNS[1]], "an image"),
+    ([{"role": "user", "content": {"a": 1}}, TURNS[1]], "where text is due"), ([7], "not an object"),
+    ([{"role": ["x"] * 9000, "content": "a"}, TURNS[1]], "unknown role a list"), ([{"text": "x"}], "without a role")])
+def test_a_row_that_is_no_conversation_says_why(turns, why):
+    with pytest.raises(ValueError, match=why):
+        as_messages({"messages": turns})
+
+
+def test_rules_for_what_is_before_between_and_after_are_told():
+    greeting = {"role": "assistant", "content": "Welcome!"}
+    chat = as_chat({"messages": [SYSTEM, greeting, *TURNS, TURNS[1], TURNS[0]]})
+    assert chat.messages == [SYSTEM, TURNS[0], {"role": "assistant", "content": "Ho\n\nHo"}]
+    assert len(chat.changes) == 3
+
+
+def test_text_is_kept_as_it_is():
+    odd = "\u202eمرحبا 👩‍👩‍👧 \u200d\x00 <|end|> \u2028"
+    assert as_messages({"prompt": odd, "completion": odd})[1]["content"] == odd
+    chat = as_chat({"prompt": "a", "completion": "half \ud83d of one"})
+    assert chat.messages[1]["content"] == "half � of one" and "lone surrogates" in chat.changes[0]
+
+
+def test_numbers_in_a_table_are_text():
+    assert as_messages({"question": 7, "answer": 3.0}) == [
+        {"role": "user", "content": "7"}, {"role": "assistant", "content": "3"}]
+    with pytest.raises(ValueError, match="an empty answer"):
+        as_messages({"question": "a", "answer": float("nan")})
+
+
+def test_alpacas_history_and_a_context_join_the_question():
+    assert [turn["content"] for turn in as_messages(
+        {"instruction": "c", "output": "d", "history": [["a", "b"]], "context": "e"})] == ["a", "b", "c\n\ne", "d"]
+
+
+def test_the_guess_goes_by_names_and_then_by_length():
+    rows = [{"nr": 1, "Customer question text": "Hi there, how are you?", "Reply sent": "ok"}]
+    assert guess_columns(rows) == Columns("Customer question text", "Reply sent")
+    assert guess_columns([{"x": "short", "y": "much longer text"}]) == Columns("x", "y")
+    assert guess_columns([{"x": "alone"}]) is None
+    assert as_messages({"x": "Hi", "y": "Ho"}, Columns("x", "y")) == TURNS
+
+
+letters = some.text(max_size=12) | some.sampled_from(CONTROL_TOKENS) | some.text(
+    alphabet=some.characters(), max_size=6) | some.sampled_from(["\ud83d", "a<|end|>\n<|assistant|>b", "<|en", "d|>"])
+turn_lists = some.lists(some.fixed_dictionaries({
+    "role": some.sampled_from([*ROLES, "tool", "narrator", None]), "content": letters | some.none() | some.integers()}),
+    max_size=7)
+
+
+@settings(deadline=None)
+@given(turn_lists)
+def test_any_turns_become_a_valid_conversation_or_a_reason(turns):
+    try:
+        messages = as_messages({"messages": turns})
+    except ValueError as problem:
+        assert str(problem)
+        return
+    roles = [turn["role"] for turn in messages]
+    assert set(roles) <= {"system", "user", "assistant"} and roles[-1] == "assistant"
+    assert next(role for role in roles if role != "system") == "user"
+    assert all(first != second for first, second in pairwise(roles))
+    assert all(turn["content"].strip() and turn["content"].encode() for turn in messages)
+
+
+TOKENIZER = byte_tokenizer()
+CONTROL = set(TOKENIZER.get_added_vocab().values())
+
+
+@settings(deadline=None)
+@given(turn_lists)
+def test_rendering_and_tokenising_never_makes_a_control_token_of_text(turns):
+    try:
+        messages = as_messages({"messages": turns})
+    except ValueError:
+        return
+
+    def controls(said):
+        return [token for token in encode_conversation(TOKENIZER, said).input_ids if token in CONTROL]
+
+    assert controls(messages) == controls([{**turn, "content": "x"} for turn in messages])
+
+
+names = some.sampled_from(["messages", "role", "content", "from", "value", "text", "prompt", "answer", "chosen",
+                           "rejected", "parts", "system", "x"])
+plain = some.none() | some.booleans() | some.floats() | some.text(max_size=5)
+anything = some.recursive(plain, max_leaves=12, extend=lambda inner: some.lists(inner, max_size=3)
+                          | some.dictionaries(names, inner, max_size=4))
+
+
+@settings(deadline=None)
+@given(anything)
+def test_whatever_a_row_is_it_becomes_turns_or_a_reason(row):
+    try:
+        assert as_messages(row)[-1]["role"] == "assistant"
+    except ValueError as problem:
+        assert str(problem)

@@ -1,0 +1,138 @@
+"""Conversations as they lie on the disk, in Arrow, and are read back one by one: many take no more memory than few."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from phi3.template import Message
+
+if TYPE_CHECKING:
+    import numpy
+    import pyarrow
+
+BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns that end with the assistant's; `row` counts from 1 as a person would count in the file."""
+
+    row: int
+    messages: tuple[Message, ...]
+
+
+class Conversations(Sequence[Conversation]):
+    """Some conversations of a table on the disk, in the order of `places`; a slice or a choice shares the table."""
+
+    def __init__(self, table: pyarrow.Table, places: numpy.ndarray) -> None:
+        self._table, self.places = table, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, place: int) -> Conversation: ...
+    @overload
+    def __getitem__(self, place: slice) -> Conversations: ...
+
+    def __getitem__(self, place: int | slice) -> Conversation | Conversations:
+        if isinstance(place, slice):
+            return Conversations(self._table, self.places[place])
+        return next(iter(_read(self._table.slice(int(self.places[place]), 1))))
+
+    def __iter__(self) -> Iterator[Conversation]:
+        for start in range(0, len(self), BATCH):
+            some = self.places[start:start + BATCH]
+            is_run = len(some) == some[-1] - some[0] + 1 and (some[1:] > some[:-1]).all()
+            yield from _read(self._table.slice(int(some[0]), len(some)) if is_run else self._table.take(some))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_same, self, other))
+
+    __hash__ = None
+
+    def chosen(self, places: Sequence[int] | numpy.ndarray) -> Conversations:
+        """Those at these places of this sequence."""
+        import numpy
+
+        return Conversations(self._table, self.places[numpy.asarray(places, dtype=numpy.int64)])
+
+    def column(self, name: str) -> list[Any]:
+        """One of the columns that say something of each: row, part, digest."""
+        return self._table.column(name).take(self.places).to_pylist()
+
+    def places_of(self, row: int) -> list[int]:
+        """Where the conversations of this row stand: one for each file that has it."""
+        import numpy
+
+        return numpy.flatnonzero(self._table.column("row").to_numpy()[self.places] == row).tolist()
+
+
+class Writer:
+    """Takes conversations one by one, and gives them back as a sequence; the file has no name and leaves no trace."""
+
+    def __init__(self) -> None:
+        import pyarrow
+
+        texts = pyarrow.list_(pyarrow.string())
+        self._schema = pyarrow.schema([("row", pyarrow.int64()), ("part", pyarrow.int32()), ("roles", texts),
+                                       ("contents", texts), ("digest", pyarrow.binary(16))])
+        self._file = tempfile.TemporaryFile(prefix="conversations-")  # noqa: SIM115 (lives as long as its map)
+        self._out = pyarrow.ipc.new_file(pyarrow.PythonFile(self._file, "w"), self._schema)
+        self._waiting: list[list[Any]] = [[] for _ in self._schema]
+        self._characters = self.count = 0
+
+    def add(self, row: int, part: int, messages: Sequence[Message]) -> None:
+        """One more conversation, the row of a file (`part` counts the files)."""
+        roles, contents = [turn["role"] for turn in messages], [turn["content"] for turn in messages]
+        for column, value in zip(self._waiting, (row, part, roles, contents, digest(messages)), strict=True):
+            column.append(value)
+        self.count += 1
+        self._characters += sum(map(len, contents))
+        if len(self._waiting[0]) >= BATCH or self._characters > 16_000_000:
+            self._write()
+
+    def finished(self) -> Conversations:
+        """All of them, in the order in which they came."""
+        import numpy
+        import pyarrow
+
+        self._write()
+        self._out.close()
+        self._file.flush()
+        mapped = pyarrow.py_buffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._file.close()
+        table = pyarrow.ipc.open_file(pyarrow.BufferReader(mapped)).read_all()
+        return Conversations(table, numpy.arange(self.count))
+
+    def _write(self) -> None:
+        import pyarrow
+
+        if self._waiting[0]:
+            self._out.write_batch(pyarrow.record_batch(
+                [pyarrow.array(values, field.type) for values, field in zip(self._waiting, self._schema, strict=True)],
+                schema=self._schema))
+        for column in self._waiting:
+            column.clear()
+        self._characters = 0
+
+
+def digest(messages: Sequence[Message]) -> bytes:
+    """16 bytes that are the same for equal conversations, and for no others."""
+    text = "\x1e".join(f"{turn['role']}\x1f{len(turn['content'])}\x1f{turn['content']}" for turn in messages)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _read(table: pyarrow.Table) -> Iterator[Conversation]:
+    rows, roles, contents = (table.column(name).to_pylist() for name in ("row", "roles", "contents"))
+    for row, who, said in zip(rows, roles, contents, strict=True):
+        yield Conversation(row, tuple({"role": role, "content": text} for role, text in zip(who, said, strict=True)))
+
+
+def _same(one: Conversation, other: object) -> bool:
+    return one == other

@@ -1,0 +1,1 @@
+"""Reads files of conversations, whatever container they come in: bytes in, rows out, bounded everywhere."""

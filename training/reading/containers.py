@@ -1,0 +1,233 @@
+"""Which container a file is, by its bytes before its name; archives are unpacked within bounds, out of reach."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from training.reading.json_rows import SPLITS, chat_text, json_lines, json_whole
+from training.reading.rows import MEBIBYTE, Bounds, Part, bounded
+from training.reading.tables import csv_part, parquet_part, xlsx_parts
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt", ".gz", ".zip")
+_FORMATS = "JSONL, JSON, CSV, TSV, Parquet, xlsx, or gz and zip of these"
+# What a file can be that is no table of conversations, by its first bytes.
+_STRANGE = ((b"\xff\xd8\xff", "a JPEG picture"), (b"\x89PNG", "a PNG picture"), (b"GIF8", "a GIF picture"),
+            (b"%PDF", "a PDF"), (b"\xd0\xcf\x11\xe0", "an old Office file (.xls or .doc)"),
+            (b"7z\xbc\xaf", "a 7z archive"), (b"Rar!", "a RAR archive"),
+            (b"BZh", "a bzip2 file"), (b"\xfd7zXZ", "an xz file"),
+            (b"\x28\xb5\x2f\xfd", "a Zstandard file"), (b"SQLite format 3", "an SQLite database"),
+            (b"ARROW1", "an Arrow file"), (b"\x7fELF", "a program"), (b"\x93NUMPY", "a NumPy array"))
+_TAR = (257, b"ustar")
+_CHUNK = MEBIBYTE
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
+                   OverflowError, MemoryError)
+_SPLIT_WORD = re.compile(r"[^a-z]+")
+
+
+@dataclass
+class _Left:
+    """What may still be unpacked from one source."""
+
+    bounds: Bounds
+    bytes: int
+    files: int
+
+    def copy(self, source: BinaryIO, target: BinaryIO, name: str) -> None:
+        """Copy to the end; ValueError as soon as it is more than may be unpacked, whatever was declared."""
+        while chunk := source.read(_CHUNK):
+            self.bytes -= len(chunk)
+            if self.bytes < 0:
+                raise ValueError(f"{name} unpacks to more than {self.bounds.unpacked_bytes // MEBIBYTE:,} MB, and no "
+                                 "more can be read here. Use a part of it.")
+            target.write(chunk)
+
+
+@contextmanager
+def opened(paths: Sequence[Path], bounds: Bounds) -> Iterator[list[Part]]:
+    """The tables that these files hold, ready to be read once; ValueError says what can't be read and why.
+
+    What is unpacked lies in a folder of its own under names of ours, and is gone afterwards.
+    """
+    _check_sizes(paths, bounds)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rows-")))
+        left = _Left(bounds, bounds.unpacked_bytes, bounds.files)
+        parts = [part for path in paths for part in _parts(path, path.name, folder, left)]
+        for part in parts:
+            part.rows = bounded(part.rows, part.name, bounds)
+            part.split = part.split or split_of(part.name)
+        yield parts
+
+
+def files_in(folder: Path, bounds: Bounds) -> list[Path]:
+    """The files of a folder and those below that may hold rows, in the order of their names."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not is_hidden and not _is_about(path.name):
+            found.append(path)
+        if len(found) > bounds.files:
+            raise ValueError(f"{folder.name} holds more than {bounds.files:,} files, and no more can be read at once.")
+    if not found:
+        raise ValueError(f"The folder {folder.name} holds no file that can be read: {_FORMATS}.")
+    return found
+
+
+def split_of(name: str) -> str:
+    """train, validation or test where a file's name says so as a word of its own; else empty."""
+    words = _SPLIT_WORD.split(PurePosixPath(name).name.lower())
+    return next((SPLITS[word] for word in words if word in SPLITS), "")
+
+
+def _check_sizes(paths: Sequence[Path], bounds: Bounds) -> None:
+    if len(paths) > bounds.files:
+        raise ValueError(f"These are {len(paths):,} files, and {bounds.files:,} can be read at once.")
+    size = sum(path.stat().st_size for path in paths)
+    if size > bounds.file_bytes:
+        names = paths[0].name if len(paths) == 1 else f"These {len(paths)} files"
+        raise ValueError(f"{names}: {size / MEBIBYTE:,.0f} MB, and {bounds.file_bytes // MEBIBYTE:,} MB can be read "
+                         "here. Use a part of it.")
+
+
+def _parts(path: Path, name: str, folder: Path, left: _Left, depth: int = 0) -> list[Part]:
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start.strip():
+        raise ValueError(f"{name} is empty.")
+    strange = next((what for mark, what in _STRANGE if start.startswith(mark)), None)
+    if start[_TAR[0]:_TAR[0] + len(_TAR[1])] == _TAR[1]:
+        strange = "a tar archive"
+    if strange:
+        raise ValueError(f"{name} is {strange}, which can't be read here. Save the conversations as {_FORMATS}.")
+    if depth > 2:
+        raise ValueError(f"{name} is an archive in an archive in an archive. Unpack it first.")
+    if start.startswith(b"\x1f\x8b"):
+        return _parts(*_unzipped(path, name, folder, left), folder, left, depth + 1)
+    if start.startswith(b"PK\x03\x04"):
+        return _zip_or_xlsx(path, name, folder, left, depth)
+    if start.startswith(b"PAR1"):
+        return [parquet_part(path, name, left.bounds)]
+    return _text_parts(path, name, start, left.bounds)
+
+
+def _text_parts(path: Path, name: str, start: bytes, bounds: Bounds) -> list[Part]:
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in (".parquet", ".xlsx", ".zip", ".gz"):
+        raise ValueError(f"{name} is called {suffix}, but isn't one. It is damaged, or something else.")
+    if suffix in (".jsonl", ".ndjson"):
+        return json_lines(path, name, bounds)
+    if suffix == ".json":
+        return json_whole(path, name, bounds)
+    if suffix in (".csv", ".tsv", ".tab"):
+        return [csv_part(path, name, bounds, "\t" if suffix != ".csv" else "")]
+    begins = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if begins in (b"{", b"["):
+        return json_lines(path, name, bounds)
+    if suffix in (".txt", ".md", ".text", ""):
+        return chat_text(path, name, bounds)
+    raise ValueError(f"{name} is no file of conversations that can be read here. Save them as {_FORMATS}.")
+
+
+def _unzipped(path: Path, name: str, folder: Path, left: _Left) -> tuple[Path, str]:
+    """What a gz file holds, and what it is called."""
+    inner = name[:-3] if name.lower().endswith(".gz") else name
+    target = _new_file(folder)
+    try:
+        with gzip.open(path) as source, target.open("wb") as out:
+            left.copy(source, out, name)
+    except (gzip.BadGzipFile, zlib.error, EOFError, OSError) as problem:
+        raise ValueError(f"{name} can't be unpacked ({problem}). It is cut off or damaged.") from None
+    return target, inner
+
+
+def _zip_or_xlsx(path: Path, name: str, folder: Path, left: _Left, depth: int) -> list[Part]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = _entries(archive, name, left)
+            if any(entry.filename == "xl/workbook.xml" for entry in entries):
+                _look_through(archive, entries, name, left)
+                return xlsx_parts(_linked(path, folder), name, left.bounds)
+            wanted = [entry for entry in entries if _may_hold_rows(entry)]
+            if not wanted:
+                raise ValueError(f"{name} holds no file that can be read: {_FORMATS}.")
+            return [part for entry in wanted for part in _entry_parts(archive, entry, (name, folder, left, depth))]
+    except ValueError:
+        raise
+    except _ARCHIVE_ERRORS as problem:
+        raise ValueError(f"{name} can't be unpacked ({problem or type(problem).__name__}). It is damaged, or locked "
+                         "with a password.") from None
+
+
+def _entries(archive: zipfile.ZipFile, name: str, left: _Left) -> list[zipfile.ZipInfo]:
+    """The archive's files; ValueError where what they declare is too much, or leads out of it."""
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    if len(entries) > left.files:
+        raise ValueError(f"{name} holds {len(entries):,} files, and {left.files:,} can be read at once.")
+    if sum(entry.file_size for entry in entries) > left.bytes:
+        raise ValueError(f"{name} unpacks to more than {left.bounds.unpacked_bytes // MEBIBYTE:,} MB, and no more can "
+                         "be read here. Use a part of it.")
+    for entry in entries:
+        place = PurePosixPath(entry.filename.replace("\\", "/"))
+        if place.is_absolute() or ".." in place.parts or stat.S_ISLNK(entry.external_attr >> 16):
+            raise ValueError(f"{name} holds a file that leads out of it ({entry.filename[:60]!r}), and isn't read.")
+    return entries
+
+
+def _entry_parts(archive: zipfile.ZipFile, entry: zipfile.ZipInfo,
+                 where: tuple[str, Path, _Left, int]) -> list[Part]:
+    name, folder, left, depth = where
+    target = _new_file(folder)
+    with archive.open(entry) as source, target.open("wb") as out:
+        left.copy(source, out, name)
+    left.files -= 1
+    if not target.stat().st_size:
+        return []
+    return _parts(target, f"{name}/{entry.filename}", folder, left, depth + 1)
+
+
+def _look_through(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], name: str, left: _Left) -> None:
+    """Unpack a workbook to nowhere first: its sizes and checksums are then known, and that it declares no entities."""
+    with tempfile.TemporaryFile() as nowhere:
+        for entry in entries:
+            nowhere.seek(0)
+            nowhere.truncate()
+            with archive.open(entry) as source:
+                left.copy(source, nowhere, name)
+            nowhere.seek(0)
+            if entry.filename.endswith((".xml", ".rels")) and b"<!" in nowhere.read(4096).replace(b"<!--", b""):
+                raise ValueError(f"{name} declares entities in {entry.filename[:60]}, and isn't read.")
+
+
+def _linked(path: Path, folder: Path) -> Path:
+    """openpyxl goes by the name's end."""
+    if path.suffix.lower() == ".xlsx":
+        return path
+    link = folder / f"{len(list(folder.iterdir()))}.xlsx"
+    link.symlink_to(path.resolve())
+    return link
+
+
+def _may_hold_rows(entry: zipfile.ZipInfo) -> bool:
+    place = PurePosixPath(entry.filename.replace("\\", "/"))
+    is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
+    return not is_hidden and place.suffix.lower() in SUFFIXES and not _is_about(place.name)
+
+
+def _is_about(name: str) -> bool:
+    """Files about a dataset rather than of it."""
+    return name.lower() in ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json",
+                            "readme.txt", "license.txt", "metadata.json", "requirements.txt", "schema.json")
+
+
+def _new_file(folder: Path) -> Path:
+    return folder / str(len(list(folder.iterdir())))

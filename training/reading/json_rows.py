@@ -1,0 +1,248 @@
+"""JSON and JSON Lines as rows, one at a time; a list under a key, columns and splits are found."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from training.chat_text import conversations_of_text, looks_like_chat
+from training.reading.encoding import Encoding, encoding_of, text_of
+from training.reading.rows import BadRow, Bounds, Part, Row
+from training.shapes import is_turn
+
+_DECODER = json.JSONDecoder()
+_SPACE = " \t\r\n"
+_ROW_LISTS = ("data", "rows", "examples", "items", "conversations", "messages", "train", "dataset", "records",
+              "dialogs", "chats")
+SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
+          "dev": "validation", "eval": "validation", "test": "test"}
+
+
+def json_lines(path: Path, name: str, bounds: Bounds) -> list[Part]:
+    """A row a line; a file that is one JSON list all the same is read as such."""
+    encoding = encoding_of(path, name)
+    if _begins_a_larger_value(path, encoding):
+        try:
+            return json_whole(path, name, bounds)
+        except ValueError:
+            pass  # then it is lines, some of which are none
+    return [lines_part(path, name, encoding, bounds)]
+
+
+def lines_part(path: Path, name: str, encoding: Encoding, bounds: Bounds) -> Part:
+    """The lines of a file, parsed."""
+    size, place = max(path.stat().st_size, 1), [0]
+    notes = [encoding.note] if encoding.note else []
+    return Part(name, _lines(path, encoding, bounds, place), lambda: place[0] / size, notes)
+
+
+def json_whole(path: Path, name: str, bounds: Bounds) -> list[Part]:
+    """One JSON value; ValueError where the file doesn't parse, unless every line of it does."""
+    text, encoding = text_of(path, name)
+    text = text.removeprefix("\ufeff")
+    notes = [encoding.note] if encoding.note else []
+    try:
+        _check(text)
+    except (ValueError, RecursionError) as problem:
+        if _is_lines(text):
+            return [lines_part(path, name, encoding, bounds)]
+        raise ValueError(f"{name} is not whole JSON ({_said(problem)}). Was it cut off? "
+                         "With one conversation per line, call it .jsonl.") from None
+    parts = list(_parts(text, name))
+    for part in parts:
+        part.notes.extend(notes)
+    return parts
+
+
+def chat_text(path: Path, name: str, bounds: Bounds) -> list[Part]:
+    """A plain text file: lines of JSON, or conversations in ChatML or the like."""
+    text, encoding = text_of(path, name)
+    text = text.removeprefix("\ufeff")
+    if text.lstrip()[:1] in ("{", "["):
+        return json_lines(path, name, bounds)
+    if looks_like_chat(text) is None:
+        raise ValueError(f"{name} is plain text without turns. Write it in ChatML (<|im_start|>user …) or Phi-3's form "
+                         "(<|user|> …), or as JSONL, JSON, CSV, Parquet or xlsx.")
+    rows = enumerate(conversations_of_text(text), start=1)
+    return [Part(name, iter(rows), notes=[encoding.note] if encoding.note else [])]
+
+
+def parsed(line: bytes | str) -> Any:
+    """The value of one line, or why it is none."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        pass
+    # The standard library reads more (NaN, half characters, long numbers), and says in words what is wrong.
+    try:
+        return json.loads(line.decode("utf-8") if isinstance(line, bytes) else line)
+    except UnicodeDecodeError as problem:
+        return BadRow(f"not UTF-8 text (byte {problem.start} of the line)")
+    except (ValueError, RecursionError) as problem:
+        return BadRow(f"not JSON: {_said(problem)}")
+
+
+def _lines(path: Path, encoding: Encoding, bounds: Bounds, place: list[int]) -> Iterator[Row]:
+    """Only "\\n" ends a line: JSON strings may hold U+2028 and its like. `place` follows the bytes that are read."""
+    longest = bounds.cell * 4
+    opened = path.open("rb") if encoding.is_utf8 else path.open(encoding=encoding.name, errors="replace", newline="\n")
+    with opened as file:
+        blank, end = ("", "\n") if not encoding.is_utf8 else (b"", b"\n")
+        for number in itertools.count(1):
+            line = file.readline(longest)
+            if not line:
+                return
+            place[0] += len(line)
+            too_long = len(line) == longest and not line.endswith(end)
+            while too_long:
+                rest = file.readline(longest)
+                place[0] += len(rest)
+                if not rest or rest.endswith(end):
+                    break
+            if number == 1:
+                line = line.removeprefix("\ufeff" if not encoding.is_utf8 else b"\xef\xbb\xbf")
+            if line.strip() != blank:
+                yield number, BadRow(f"a line of more than {longest:,} characters") if too_long else parsed(line)
+
+
+def _begins_a_larger_value(path: Path, encoding: Encoding) -> bool:
+    """Whether the first line is no JSON by itself, but the beginning of some."""
+    with path.open(encoding=encoding.name, errors="replace") as file:
+        start = file.read(65536).removeprefix("\ufeff").lstrip()
+    first = start.split("\n", 1)[0]
+    if start[:1] == "[" and len(start) == 65536 and first == start:
+        return True
+    if start[:1] not in ("[", "{"):
+        return False
+    value = parsed(first)
+    if isinstance(value, list):
+        return bool(value) and not is_turn(value[0]) and not isinstance(value[0], str) and "\n{" not in start
+    return isinstance(value, BadRow) and (start[:1] == "[" or first.strip() == "{")
+
+
+def _said(problem: Exception) -> str:
+    return "nested too deeply" if isinstance(problem, RecursionError) else str(problem)[:200]
+
+
+def _is_lines(text: str) -> bool:
+    """Whether every line is an object of its own, as many files are that are called .json all the same."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return len(lines) > 1 and all(isinstance(parsed(line), dict) for line in lines)
+
+
+# ---- One JSON value, without its whole tree in memory ---------------------------------------------------------------
+
+
+def _check(text: str) -> None:
+    """ValueError where the text isn't one JSON value."""
+    start = _skip(text, 0)
+    if text[start:start + 1] == "[":
+        for _ in _items(text, start):
+            pass
+        end = _end_of_items(text, start)
+    else:
+        _, end = _DECODER.raw_decode(text, start)
+    if _skip(text, end) != len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
+
+
+def _parts(text: str, name: str) -> Iterator[Part]:
+    start = _skip(text, 0)
+    if text[start:start + 1] == "[":
+        yield _list_part(text, start, name)
+        return
+    whole = json.loads(text)
+    if not isinstance(whole, dict):
+        raise ValueError(f"{name} holds {type(whole).__name__}, not a list of conversations.")
+    yield from _parts_of_object(whole, name)
+
+
+def _list_part(text: str, start: int, name: str) -> Part:
+    first = next(_items(text, start), None)
+    if is_turn(first):
+        return Part(name, iter([(1, json.loads(text))]))
+    place = [0]
+    return Part(name, _numbered(text, start, place), lambda: place[0] / len(text))
+
+
+def _numbered(text: str, start: int, place: list[int]) -> Iterator[Row]:
+    for number, (value, end) in enumerate(_items_and_ends(text, start), start=1):
+        place[0] = end
+        yield number, value
+
+
+def _parts_of_object(whole: dict[str, Any], name: str) -> Iterator[Part]:
+    """Rows under one key, under the names of splits, as columns, or the object as a row of its own."""
+    lists = {key: value for key, value in whole.items() if isinstance(value, list) and value}
+    splits = {key: rows for key, rows in lists.items() if key.lower() in SPLITS and isinstance(rows[0], (dict, list))}
+    rows = next((lists[key] for key in _ROW_LISTS if key in lists and _are_rows(lists[key])), None)
+    if len(splits) > 1:
+        for key, split in splits.items():
+            yield Part(f"{name}, {key}", iter(enumerate(split, start=1)), split=SPLITS[key.lower()])
+        return
+    if rows is None and len(lists) == 1 and _are_rows(next(iter(lists.values()))):
+        rows = next(iter(lists.values()))
+    if rows is None:
+        rows = _columns(whole, lists) or _named_rows(whole) or [whole]
+    yield Part(name, iter(enumerate(rows, start=1)))
+
+
+def _are_rows(value: list[Any]) -> bool:
+    return isinstance(value[0], (dict, list)) and not is_turn(value[0])
+
+
+def _columns(whole: dict[str, Any], lists: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """The rows of an object that holds a list, or an object by row number, for each column."""
+    by_number = all(isinstance(one, dict) and one and all(key.isdigit() for key in one) for one in whole.values())
+    if by_number and whole:
+        numbers = list(dict.fromkeys(key for one in whole.values() for key in one))
+        return [{name: column.get(number) for name, column in whole.items()} for number in numbers]
+    plain = len(lists) > 1 and len(lists) == len(whole) and len({len(one) for one in lists.values()}) == 1
+    if plain and not any(is_turn(one[0]) for one in lists.values()):
+        return [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]
+    return []
+
+
+def _named_rows(whole: dict[str, Any]) -> list[Any]:
+    """The rows of an object that holds each under a name of its own."""
+    values = list(whole.values())
+    if len(values) < 2 or not all(isinstance(one, dict) for one in values) or is_turn(values[0]):
+        return []
+    return values if len({tuple(one) for one in values}) == 1 else []
+
+
+def _items(text: str, start: int) -> Iterator[Any]:
+    return (value for value, _ in _items_and_ends(text, start))
+
+
+def _items_and_ends(text: str, start: int) -> Iterator[tuple[Any, int]]:
+    """The items of the list that begins at `start`, each with the place after it."""
+    place = _skip(text, start + 1)
+    while text[place:place + 1] != "]":
+        value, place = _DECODER.raw_decode(text, place)
+        yield value, place
+        place = _skip(text, place)
+        if text[place:place + 1] == ",":
+            place = _skip(text, place + 1)
+            if text[place:place + 1] == "]":
+                raise json.JSONDecodeError("Illegal trailing comma before end of array", text, place)
+        elif text[place:place + 1] != "]":
+            raise json.JSONDecodeError("Expecting ',' delimiter", text, place)
+
+
+def _end_of_items(text: str, start: int) -> int:
+    last = start + 1
+    for _, end in _items_and_ends(text, start):
+        last = end
+    return _skip(text, last) + 1
+
+
+def _skip(text: str, place: int) -> int:
+    while place < len(text) and text[place] in _SPACE:
+        place += 1
+    return place

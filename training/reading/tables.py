@@ -1,0 +1,279 @@
+"""Tables as rows: CSV and TSV with whatever delimiter, Parquet, xlsx."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.reading.encoding import Encoding, encoding_of
+from training.reading.rows import BadRow, Bounds, Part, Row
+
+SAMPLE = 262_144
+SAMPLED_RECORDS = 100
+_DELIMITERS = (",", ";", "\t", "|")
+_SURROGATES = tuple(chr(code) for code in (0xDC80, 0xDCFF))
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV file is written; `skip` are lines before its header."""
+
+    delimiter: str
+    escape: str | None = None
+    skip: int = 0
+
+    def reader(self, lines: Iterator[str] | Sequence[str]) -> Any:
+        """Python's reader of it."""
+        return csv.reader(lines, delimiter=self.delimiter, quotechar='"', doublequote=self.escape is None,
+                          escapechar=self.escape, skipinitialspace=self.delimiter != "\t", strict=False)
+
+
+def csv_part(path: Path, name: str, bounds: Bounds, hint: str = "") -> Part:
+    """The data rows of a CSV or TSV file; `hint` is the delimiter that its name promises."""
+    encoding = encoding_of(path, name)
+    with path.open(encoding=encoding.name, errors=encoding.errors, newline="") as file:
+        start = file.read(SAMPLE).removeprefix("\ufeff")
+        is_cut = bool(file.read(1))
+    dialect = sniffed(start, hint, is_cut)
+    place, size = [0], max(path.stat().st_size, 1)
+    notes = [encoding.note] if encoding.note else []
+    header, is_header = _header(dialect, start, bounds, name)
+    if not is_header:
+        notes.append(f"{name} seems to have no header: its first row was read as data, and its columns are numbered.")
+    rows = _csv_rows(path, encoding, dialect, (header, is_header, bounds, place))
+    return Part(name, rows, lambda: min(place[0] / size, 1.0), notes)
+
+
+def sniffed(sample: str, hint: str = "", is_cut: bool = False) -> Dialect:
+    """The dialect in which most records of the sample have as many cells as its header, and more than one."""
+    first = sample.split("\n", 1)[0].strip().strip('"')
+    if first.lower().startswith("sep=") and len(first) == 5:
+        return Dialect(first[4], skip=1)
+    escape = "\\" if '\\"' in sample and '""' not in sample.replace('\\""', "") else None
+    candidates = [*([hint] if hint else ()), *(one for one in _DELIMITERS if one != hint)]
+    return max((Dialect(one, escape) for one in candidates),
+               key=lambda dialect: (_score(dialect, sample, is_cut), dialect.delimiter == hint))
+
+
+def _score(dialect: Dialect, sample: str, is_cut: bool) -> tuple[float, int]:
+    records = _records(dialect, sample)
+    if is_cut and len(records) > 1:
+        records = records[:-1]
+    if not records or len(records[0]) < 2:
+        return 0.0, 0
+    width = len(records[0])
+    alike = sum(len(record) == width for record in records) / len(records)
+    empty = sum(not cell.strip() for cell in records[0]) / width
+    return round(alike - empty, 3), width
+
+
+def _records(dialect: Dialect, sample: str) -> list[list[str]]:
+    records = []
+    try:
+        for record in dialect.reader(io.StringIO(sample, newline="")):
+            if record:
+                records.append(record)
+            if len(records) > SAMPLED_RECORDS:
+                break
+    except csv.Error:
+        pass  # what was read up to here is told apart all the same
+    return records
+
+
+def _header(dialect: Dialect, sample: str, bounds: Bounds, name: str) -> tuple[list[str], bool]:
+    lines = io.StringIO(sample, newline="")
+    for _ in range(dialect.skip):
+        lines.readline()
+    records = _records(dialect, lines.read())
+    first = records[0] if records else []
+    if len(first) > bounds.columns:
+        raise ValueError(f"{name} has {len(first):,} columns, and {bounds.columns:,} can be read.")
+    cells = [cell.strip() for cell in first]
+    named = [cell for cell in cells if cell]
+    is_header = bool(named) and len(set(named)) == len(named) and not any(map(_is_no_name, named))
+    return column_names(cells if is_header else [""] * len(cells)), is_header
+
+
+def _is_no_name(cell: str) -> bool:
+    """Whether it reads like a value rather than a column's name."""
+    number = cell.replace(".", "", 1).replace("-", "", 1).isdigit()
+    return number or len(cell) > 60 or cell[-1] in "?.!" or "\n" in cell or cell.startswith(("<|", "[{", "{"))
+
+
+def column_names(cells: Sequence[str]) -> list[str]:
+    """The header's names, with numbers where there are none or two alike."""
+    names: list[str] = []
+    for place, cell in enumerate(cells, start=1):
+        name = cell or f"column {place}"
+        names.append(name if name not in names else f"{name} ({place})")
+    return names
+
+
+def _csv_rows(path: Path, encoding: Encoding, dialect: Dialect,
+              how: tuple[list[str], bool, Bounds, list[int]]) -> Iterator[Row]:
+    names, is_header, bounds, place = how
+    with path.open("rb") as raw, io.TextIOWrapper(raw, encoding.name, encoding.errors, newline="") as file:
+        for _ in range(dialect.skip):
+            file.readline()
+        # The module's own bound on a cell is one for the whole process; ours is looked at row by row.
+        csv.field_size_limit(max(csv.field_size_limit(), bounds.cell * 4))
+        lines: list[str] = []
+        reader, number, waits_for_header = dialect.reader(_remembered(file, lines)), 0, is_header
+        for cells in _until_broken(reader):
+            if not cells:
+                lines.clear()
+                continue
+            if waits_for_header:
+                waits_for_header = False
+                lines.clear()
+                continue
+            number += 1
+            place[0] = raw.tell()
+            row = BadRow(cells) if isinstance(cells, str) else _as_row(names, cells, bounds)
+            # Only the last record can end inside quotes: at the file's end.
+            if len(lines) > 1 and dialect.escape is None and sum(line.count('"') for line in lines) % 2 == 1:
+                row = BadRow(f"a quote that is never closed, over {len(lines):,} lines")
+            lines.clear()
+            yield number, row
+
+
+def _remembered(file: Iterator[str], lines: list[str]) -> Iterator[str]:
+    """The lines of a file; those of the record that is being read are kept in `lines`."""
+    for line in file:
+        lines.append(line)
+        yield line
+
+
+def _until_broken(reader: Any) -> Iterator[list[str] | str]:
+    """The records; where one can't be read, why, as the last."""
+    try:
+        yield from reader
+    except csv.Error as problem:
+        yield f"not CSV from here on: {problem}"
+
+
+def _as_row(names: list[str], cells: Sequence[Any], bounds: Bounds) -> Any:
+    if len(cells) > len(names) and any(cell not in (None, "") for cell in cells[len(names):]):
+        return BadRow(f"{len(cells)} cells, and the header has {len(names)}")
+    for cell in cells:
+        if isinstance(cell, str):
+            if len(cell) > bounds.cell:
+                return BadRow(f"a cell of more than {bounds.cell:,} characters")
+            if not cell.isascii() and any("\udc80" <= letter <= "\udcff" for letter in cell):
+                return BadRow("not UTF-8 text")
+    return dict(zip(names, [*cells, *[None] * (len(names) - len(cells))], strict=False))
+
+
+# ---- Parquet --------------------------------------------------------------------------------------------------------
+
+
+def parquet_part(path: Path, name: str, bounds: Bounds) -> Part:
+    """The rows of a Parquet file, a few hundred in memory at a time."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
+        about = file.metadata
+        unpacked = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
+    except (pyarrow.ArrowException, OSError, MemoryError, ValueError, OverflowError) as problem:
+        raise _damaged(name, "Parquet", problem) from None
+    if about.num_columns > bounds.columns * 4 or about.num_rows > bounds.rows or unpacked > bounds.unpacked_bytes:
+        raise ValueError(f"{name} has {about.num_rows:,} rows in {about.num_columns:,} columns, {unpacked:,} bytes in "
+                         "all, and that is more than can be read here. Use a part of it.")
+    place, total = [0], max(about.num_rows, 1)
+    return Part(name, _parquet_rows(file, name, place, bounds), lambda: place[0] / total)
+
+
+def _parquet_rows(file: Any, name: str, place: list[int], bounds: Bounds) -> Iterator[Row]:
+    import pyarrow
+
+    try:
+        kept = [field.name for field in file.schema_arrow if not _is_binary(field.type)]
+        for batch in file.iter_batches(batch_size=512, columns=kept):
+            if batch.nbytes > bounds.cell * 64:
+                raise ValueError(f"{name} holds rows that are too long to be read here.")
+            for row in batch.to_pylist():
+                place[0] += 1
+                yield place[0], row
+    except (pyarrow.ArrowException, OSError, MemoryError, UnicodeDecodeError, OverflowError, KeyError) as problem:
+        raise _damaged(name, "Parquet", problem) from None
+    finally:
+        file.close()
+
+
+def _is_binary(kind: Any) -> bool:
+    """Bytes are no text: pictures and their like are not even read."""
+    import pyarrow.types as types
+
+    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+
+
+def _damaged(name: str, kind: str, problem: Exception) -> ValueError:
+    said = " ".join(str(problem).split())[:150]
+    return ValueError(f"{name} can't be read as {kind} ({said or type(problem).__name__}). It is damaged, or something "
+                      "else.")
+
+
+# ---- xlsx -----------------------------------------------------------------------------------------------------------
+
+# What openpyxl lets through of a workbook that is damaged inside.
+_XLSX_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, SyntaxError, OverflowError,
+                RecursionError, MemoryError, RuntimeError, AssertionError)
+
+
+def xlsx_parts(path: Path, name: str, bounds: Bounds) -> list[Part]:
+    """The first sheet that holds anything; its first row names the columns. Values, not formulas."""
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        sheets = [sheet for sheet in book.worksheets if _first_cells(sheet, bounds)]
+    except (*_XLSX_ERRORS, InvalidFileException) as problem:
+        raise _damaged(name, "xlsx", problem) from None
+    if not sheets:
+        book.close()
+        raise ValueError(f"{name} is empty: no sheet holds anything.")
+    others = ", ".join(repr(one.title) for one in sheets[1:5])
+    notes = [f"Only the sheet {sheets[0].title!r} of {name} was read, not {others}."] if others else []
+    return [Part(name, _xlsx_rows(book, sheets[0], name, bounds), notes=notes)]
+
+
+def _first_cells(sheet: Any, bounds: Bounds) -> list[Any]:
+    # What a sheet says of its own size may be wrong either way.
+    sheet.reset_dimensions()
+    for cells in sheet.iter_rows(max_row=50, max_col=bounds.columns, values_only=True):
+        if any(cell is not None and str(cell).strip() for cell in cells):
+            return list(cells)
+    return []
+
+
+def _xlsx_rows(book: Any, sheet: Any, name: str, bounds: Bounds) -> Iterator[Row]:
+    try:
+        names: list[str] = []
+        number, empty = 0, Counter[str]()
+        for cells in sheet.iter_rows(max_col=bounds.columns, values_only=True):
+            written = ["" if cell is None else str(cell).strip() for cell in cells]
+            is_empty = not any(written)
+            if not names:
+                names = [] if is_empty else column_names(written)
+                continue
+            number += 1
+            if is_empty:
+                empty["waiting"] += 1
+                if number > bounds.rows:
+                    return
+                continue
+            # Empty rows at a sheet's end are none; those in between are.
+            yield from ((number - left, {}) for left in range(empty.pop("waiting", 0), 0, -1))
+            yield number, _as_row(names, cells, bounds)
+    except _XLSX_ERRORS as problem:
+        raise _damaged(name, "xlsx", problem) from None
+    finally:
+        book.close()
