@@ -12,10 +12,9 @@ from typing import Any, get_args, get_type_hints
 import gradio as gr
 
 from adapters.fetch import is_on_a_hub
-from chat.conversation import sampling_of
+from chat.conversation import BASE, SAMPLING_LABELS, sampling_of
 from phi3.generate import Answer, Lane, Sampling
 from phi3.template import Message
-from tabs import theme
 from tabs.hub import LONGEST_NAME, Reach
 from tabs.plainly import plainly
 from tabs.studio import Studio
@@ -57,7 +56,7 @@ def with_sampling(call: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[
     asked.__signature__ = signature
     asked.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
     asked.__doc__ = "\n".join([inspect.getdoc(call) or "", *(
-        f"    {one.name}: {theme.SAMPLING_LABELS[one.name][1]}" for one in drawn)])
+        f"    {one.name}: {SAMPLING_LABELS[one.name][1]}" for one in drawn)])
     return asked
 
 
