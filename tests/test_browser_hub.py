@@ -190,12 +190,14 @@ def test_the_address_names_the_lanes(hub, second, visitors):
 
 def test_on_a_space_one_publishes_under_ones_own_name_and_private_ones_show_to_their_owner_alone(
         hub, provider: Provider, space, visitors):
+    hub.repository("bo/gunner", dict(_files()))
+    hub.repository("ada/secret", dict(_files()), private=True)
     visitor = visitors()
     page = visited(visitor, space)
     to_chat(page)
     fold(page, "from-hub")
-    expect(page.locator("#find-said")).to_contain_text("on the Hub")
-    expect(page.locator("#found")).not_to_contain_text("ada/teller")
+    expect(page.locator("#found")).to_contain_text("bo/gunner")
+    expect(page.locator("#found")).not_to_contain_text("ada/secret")
     page.locator("#who .sign-in").click()
     page.get_by_role("link", name="ada", exact=True).click()
     expect(page.locator("#who")).to_contain_text("ada")
@@ -215,6 +217,7 @@ def test_on_a_space_one_publishes_under_ones_own_name_and_private_ones_show_to_t
     link = page.locator("#publish-any-done a", has_text=theme.OPEN_IN_SPACE)
     assert link.get_attribute("href") == f"{hub.address}/spaces/tests/studio?adapter=ada/clerk"
     fold(page, "from-hub")
+    expect(page.locator("#found")).to_contain_text("ada/secret")
     expect(page.locator("#found li").first).to_contain_text(theme.MARKS["mine"])
     expect(page.locator("#found li", has_text="ada/clerk")).to_contain_text(theme.MARKS["private"])
     page.locator("#found li", has_text="ada/clerk").get_by_role("button").click()
