@@ -85,7 +85,7 @@ def build_for_run(studio: Studio, panel: RunPanel, keys: gr.BrowserState, known:
 
 def build_for_any(studio: Studio, keys: gr.BrowserState, known: gr.State) -> None:
     """Draw it where this is called, with a choice among the visitor's own adapters."""
-    with gr.Accordion(theme.TO_HUB_OWN, open=False, elem_classes="fold", elem_id="publish-own") as fold:
+    with gr.Accordion(theme.TO_HUB_OWN, open=False, elem_classes="fold", elem_id="publish-another") as fold:
         which = gr.Dropdown([], label=theme.WHICH_ADAPTER, allow_custom_value=True, visible=False,
                             elem_id="publish-which")
         none = theme.markup(elem_id="publish-none")

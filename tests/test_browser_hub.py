@@ -202,6 +202,7 @@ def test_on_a_space_one_publishes_under_ones_own_name_and_private_ones_show_to_t
     page.get_by_role("link", name="ada", exact=True).click()
     expect(page.locator("#who")).to_contain_text("ada")
     for given, account in provider.tokens.items():
+        hub.organisations.setdefault(account, ())
         hub.tokens[given] = Token(account, "contribute-repos")
     folder = space.home / "adapters"
     shutil.copytree(SHIPPED_FOLDER / "shop", folder / "clerk")
@@ -209,7 +210,7 @@ def test_on_a_space_one_publishes_under_ones_own_name_and_private_ones_show_to_t
     (folder / "clerk" / "owner").write_text("local", encoding="utf-8")
     library.give("clerk", "name:ada")
     to_chat(page)
-    fold(page, "publish-own")
+    fold(page, "publish-another")
     fold(page, "publish-any")
     expect(page.locator("#publish-any-name input, #publish-any-name textarea")).to_have_value("ada/clerk")
     page.locator("#publish-any-send").click()
@@ -272,7 +273,7 @@ def test_what_the_hub_adds_fits_every_screen_and_every_finger(first, browser, wi
     assert page.evaluate(NO_WIDER) and page.evaluate(SMALL_TARGETS) == [] and serious(page) == []
     to_chat(page)
     fold(page, "from-hub")
-    fold(page, "publish-own")
+    fold(page, "publish-another")
     expect(page.locator("#found li").first).to_be_visible()
     assert page.evaluate(NO_WIDER) and page.evaluate(SMALL_TARGETS) == [] and serious(page) == []
     page.close()
