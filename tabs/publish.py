@@ -38,7 +38,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class PublishPanel:
-    """`form` shows when somebody is signed in; `why` says why not, `note` how the name stands, `said` how it goes."""
+    """`form` shows when somebody is signed in; `why` says why not, `note` how the name stands, `said` how it goes.
+    `made_for` is what it was opened for.
+    """
 
     fold: gr.Accordion
     why: gr.HTML
@@ -55,6 +57,7 @@ class PublishPanel:
     said: gr.HTML
     done: gr.HTML
     snippet: gr.HTML
+    made_for: gr.State
 
     def outputs(self) -> list[Component]:
         """Everything that may change."""
@@ -64,9 +67,12 @@ class PublishPanel:
         """What the form holds, by argument."""
         return {"name": self.name, "licence": self.licence, "own": self.own}
 
-    def closed(self) -> Changes:
-        """As it was at first: another adapter is meant now."""
-        return {self.fold: gr.update(open=False), self.form: gr.update(visible=False), self.own: False,
+    def closed(self, which: str | None, made_for: str) -> Changes:
+        """As it was at first, where another adapter is meant than the one that it was opened for."""
+        if made_for in ("", which):
+            return {self.made_for: made_for}
+        return {self.made_for: "", self.own: False, self.fold: gr.update(open=False),
+                self.form: gr.update(visible=False),
                 **dict.fromkeys((self.why, self.note, self.said, self.done, self.snippet), "")}
 
 
@@ -74,13 +80,12 @@ def build_for_run(studio: Studio, panel: RunPanel, keys: gr.BrowserState, known:
     """Draw it into the run's panel."""
     with panel.publish:
         drawn = _drawn(theme.TO_HUB, "publish")
-    panel.run_id.change(drawn.closed, outputs=drawn.outputs(), **FOLLOWING)
     _connect(drawn, _Asked(studio, panel.run_id, _of_run, keys, known))
 
 
 def build_for_any(studio: Studio, keys: gr.BrowserState, known: gr.State) -> None:
     """Draw it where this is called, with a choice among the visitor's own adapters."""
-    with gr.Accordion(theme.TO_HUB_OWN, open=False, elem_classes="fold", elem_id="publish-own") as fold:
+    with gr.Accordion(theme.TO_HUB_OWN, open=False, elem_classes="fold", elem_id="publish-another") as fold:
         which = gr.Dropdown([], label=theme.WHICH_ADAPTER, allow_custom_value=True, visible=False,
                             elem_id="publish-which")
         none = theme.markup(elem_id="publish-none")
@@ -91,12 +96,9 @@ def build_for_any(studio: Studio, keys: gr.BrowserState, known: gr.State) -> Non
         names = own_names(visitor_of(studio, request, kept).library)
         now = chosen if chosen in names else next(iter(names), None)
         return {which: gr.update(choices=names, value=now, visible=bool(names)), inside: gr.update(visible=bool(names)),
-                none: "" if names else hub_view.said(theme.NOTHING_TO_PUBLISH),
-                **(drawn.closed() if now != chosen else {})}
+                none: "" if names else hub_view.said(theme.NOTHING_TO_PUBLISH)}
 
-    fold.expand(plainly(choices), [which, keys], [which, none, inside, *drawn.outputs()], **FOLLOWING)
-    # Not whenever it changes: choices set it, too, and whoever was quick has opened the form by then.
-    which.input(drawn.closed, outputs=drawn.outputs(), **FOLLOWING)
+    fold.expand(plainly(choices), [which, keys], [which, none, inside], **FOLLOWING)
     _connect(drawn, _Asked(studio, which, _of_library, keys, known))
 
 
@@ -140,7 +142,7 @@ def _drawn(title: str, name: str) -> PublishPanel:
         done = theme.markup(elem_id=f"{name}-done")
         snippet = theme.markup(elem_id=f"{name}-snippet", js_on_load=code_view.COPY)
     return PublishPanel(fold, why, form, repository, note, visibility, licence, lead, own, examples, card, send, said,
-                        done, snippet)
+                        done, snippet, gr.State(""))
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ class _Asked:
 
 
 def _connect(panel: PublishPanel, asked: _Asked) -> None:
+    asked.which.change(panel.closed, [asked.which, panel.made_for], panel.outputs(), **FOLLOWING)
     _connect_form(panel, asked)
     _connect_sending(panel, asked)
 
@@ -173,7 +176,7 @@ def _connect(panel: PublishPanel, asked: _Asked) -> None:
 def _connect_form(panel: PublishPanel, asked: _Asked) -> None:
     """Who publishes, under which name, with which card."""
     def opened(which: str, kept: Any, known: Known | None, request: gr.Request) -> Iterator[Changes]:
-        yield {panel.why: hub_view.said(theme.ASKING_WHO), panel.form: gr.update(visible=False)}
+        yield {panel.why: hub_view.said(theme.ASKING_WHO), panel.form: gr.update(visible=False), panel.made_for: which}
         reach, adapter = asked.by(which, kept, request)
         try:
             known = reach.acquainted(known)

@@ -190,16 +190,19 @@ def test_the_address_names_the_lanes(hub, second, visitors):
 
 def test_on_a_space_one_publishes_under_ones_own_name_and_private_ones_show_to_their_owner_alone(
         hub, provider: Provider, space, visitors):
+    hub.repository("bo/gunner", dict(_files()))
+    hub.repository("ada/secret", dict(_files()), private=True)
     visitor = visitors()
     page = visited(visitor, space)
     to_chat(page)
     fold(page, "from-hub")
-    expect(page.locator("#find-said")).to_contain_text("on the Hub")
-    expect(page.locator("#found")).not_to_contain_text("ada/teller")
+    expect(page.locator("#found")).to_contain_text("bo/gunner")
+    expect(page.locator("#found")).not_to_contain_text("ada/secret")
     page.locator("#who .sign-in").click()
     page.get_by_role("link", name="ada", exact=True).click()
     expect(page.locator("#who")).to_contain_text("ada")
     for given, account in provider.tokens.items():
+        hub.organisations.setdefault(account, ())
         hub.tokens[given] = Token(account, "contribute-repos")
     folder = space.home / "adapters"
     shutil.copytree(SHIPPED_FOLDER / "shop", folder / "clerk")
@@ -207,7 +210,7 @@ def test_on_a_space_one_publishes_under_ones_own_name_and_private_ones_show_to_t
     (folder / "clerk" / "owner").write_text("local", encoding="utf-8")
     library.give("clerk", "name:ada")
     to_chat(page)
-    fold(page, "publish-own")
+    fold(page, "publish-another")
     fold(page, "publish-any")
     expect(page.locator("#publish-any-name input, #publish-any-name textarea")).to_have_value("ada/clerk")
     page.locator("#publish-any-send").click()
@@ -215,6 +218,7 @@ def test_on_a_space_one_publishes_under_ones_own_name_and_private_ones_show_to_t
     link = page.locator("#publish-any-done a", has_text=theme.OPEN_IN_SPACE)
     assert link.get_attribute("href") == f"{hub.address}/spaces/tests/studio?adapter=ada/clerk"
     fold(page, "from-hub")
+    expect(page.locator("#found")).to_contain_text("ada/secret")
     expect(page.locator("#found li").first).to_contain_text(theme.MARKS["mine"])
     expect(page.locator("#found li", has_text="ada/clerk")).to_contain_text(theme.MARKS["private"])
     page.locator("#found li", has_text="ada/clerk").get_by_role("button").click()
@@ -269,7 +273,7 @@ def test_what_the_hub_adds_fits_every_screen_and_every_finger(first, browser, wi
     assert page.evaluate(NO_WIDER) and page.evaluate(SMALL_TARGETS) == [] and serious(page) == []
     to_chat(page)
     fold(page, "from-hub")
-    fold(page, "publish-own")
+    fold(page, "publish-another")
     expect(page.locator("#found li").first).to_be_visible()
     assert page.evaluate(NO_WIDER) and page.evaluate(SMALL_TARGETS) == [] and serious(page) == []
     page.close()

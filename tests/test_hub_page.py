@@ -8,6 +8,7 @@ import shutil
 import time
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from adapters.card import APP_TAG, Example, base_tag
@@ -311,6 +312,14 @@ def test_a_card_is_shown_as_it_will_be_without_its_yaml_and_with_its_picture(own
     rendered, text = hub_view.card(made).split('<details class="behind">')
     assert "library_name" not in rendered and "library_name" in text
     assert "data:image/png" in rendered and "&lt;details" not in rendered and "<h1>captain" in rendered
+
+
+def test_another_adapter_closes_the_form_and_the_one_that_it_is_open_for_does_not():
+    with gr.Blocks():
+        panel = publish._drawn("Publish", "publish")
+    assert panel.closed("captain", "") == {panel.made_for: ""}
+    assert panel.closed("captain", "captain") == {panel.made_for: "captain"}
+    assert panel.closed("mate", "captain")[panel.fold]["open"] is False
 
 
 def test_only_ones_own_adapter_can_be_published(space, test_hub):
