@@ -43,6 +43,8 @@ SECONDS_BETWEEN_SWEEPS = 3600
 # Gradio keeps about 0.7 MB for each visit to this page, and takes each call of a program for one. A page that is open
 # is heard of every few seconds, so the visits that are forgotten first are over.
 VISITS_REMEMBERED = 256
+# Each answer that streams and each turn of a lent GPU holds one.
+THREADS = 64
 
 
 def main() -> int:
@@ -73,7 +75,7 @@ def serve(studio: Studio, host: str, port: int) -> None:
     demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme.studio_theme(),
                 css_paths=[theme.STYLESHEET], head=WITHOUT_STORAGE, favicon_path=theme.FAVICON, footer_links=[],
                 run_history=False, ssr_mode=False, quiet=True, max_file_size=largest_upload(studio),
-                mcp_server=has_mcp(), state_session_capacity=VISITS_REMEMBERED,
+                mcp_server=has_mcp(), max_threads=THREADS, state_session_capacity=VISITS_REMEMBERED,
                 app_kwargs={"exception_handlers": signin.given_up(studio)})
     print(f"{theme.TITLE} is open at http://{host}:{port}  (Ctrl+C ends it)", flush=True)
     if not studio.answerer.done():

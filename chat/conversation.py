@@ -232,9 +232,9 @@ _LIMITS = {"temperature": (0, 5, float), "top_p": (0.01, 1, float), "top_k": (0,
            "max_new_tokens": (1, 100_000, int)}
 
 
-def sampling_of(values: Mapping[str, float | str | None]) -> Sampling:
-    """What the form holds, stop texts one a line; ValueError names the value that is out of its range. Emptied fields
-    take the default.
+def sampling_of(values: Mapping[str, float | str | Sequence[str] | None]) -> Sampling:
+    """What the form holds or a program sends, stop texts one a line or as a list; ValueError names the value that is
+    out of its range. Emptied fields take the default.
     """
     given: dict[str, Any] = {}
     for name, value in values.items():
@@ -244,19 +244,24 @@ def sampling_of(values: Mapping[str, float | str | None]) -> Sampling:
         low, high, kind = _LIMITS[name]
         if value is None:
             continue
-        if not low <= value <= high or value != kind(value):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not low <= value <= high or value != kind(value):
             whole = "a whole number " if kind is int else ""
-            label = SAMPLING_LABELS[name][0]
-            raise ValueError(f"{label} is {value:g}, and must be {whole}between {low:g} and {high:,}.")
+            shown = f"{value:g}" if is_number else f"{value!r:.60}"
+            raise ValueError(f"{SAMPLING_LABELS[name][0]} is {shown}, and must be {whole}between {low:g} and "
+                             f"{high:,}.")
         given[name] = kind(value)
     return Sampling(**given)
 
 
-def _stop_texts(written: str) -> tuple[str, ...]:
-    found = tuple(line for line in written.splitlines() if line.strip())
+def _stop_texts(written: Any) -> tuple[str, ...]:
+    label = SAMPLING_LABELS["stop_texts"][0]
+    lines = [line for line in written.splitlines() if line.strip()] if isinstance(written, str) else written
+    if not isinstance(lines, list | tuple) or not all(isinstance(one, str) for one in lines):
+        raise ValueError(f"{label} are {lines!r:.60}, and must be texts.")
+    found = tuple(filter(None, lines))
     if len(found) > MOST_STOP_TEXTS:
-        raise ValueError(f"{SAMPLING_LABELS['stop_texts'][0]} are {len(found)}, and can be {MOST_STOP_TEXTS} at "
-                         "most. Leave some out.")
+        raise ValueError(f"{label} are {len(found)}, and can be {MOST_STOP_TEXTS} at most. Leave some out.")
     return found
 
 
