@@ -50,8 +50,9 @@ def verdict(comparisons: Sequence[Comparison], losses: Losses | None = None,
         parts.append(f"it overfits since step {risen.step:,}: its held-out loss rose from {risen.lowest:.2f} to "
                      f"{risen.last:.2f} while its training loss fell")
     if general is not None and forgot(general):
-        parts.append(f"it forgot: on {general.count} general questions its loss rose from {general.base:.2f} to "
-                     f"{general.adapter:.2f}")
+        # A manner that it took on everywhere looks the same in a loss.
+        parts.append(f"on {general.count} general questions its loss rose from {general.base:.2f} to "
+                     f"{general.adapter:.2f}: it forgot, or it answers everything in its new manner")
     return "; ".join(parts) + "."
 
 
