@@ -201,7 +201,8 @@ def _learned_from(told: Mapping[str, Any]) -> str:
 
 
 def _how_well(told: Mapping[str, Any], has_picture: bool) -> str:
-    outcome, losses, parts = told.get("outcome", {}), told.get("losses", {}), []
+    outcome, losses = told.get("outcome", {}), told.get("losses", {})
+    parts = [outcome["verdict"]] if "verdict" in outcome else []
     if "loss" in outcome:
         parts.append("| | loss on held-out conversations |\n| --- | --- |\n"
                      + "".join(f"| {who} | {outcome[key]:.4f} |\n" for who, key in (("base", "base_loss"), (

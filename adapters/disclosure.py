@@ -17,6 +17,15 @@ _WORD = re.compile(r"[A-Za-z0-9][\w.,+:()/ -]{0,79}", re.ASCII)
 _OWN_WORD = re.compile(r"[a-z_+ ]{1,24}")  # of training/data.py's own
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+# A verdict (training/verdict.py) is made of these words and of numbers; a sentence with any other is somebody else's.
+_VERDICT_WORDS = frozenset((
+    "a", "against", "answers", "are", "base", "Better", "by", "can", "chrF", "conversation", "conversations",
+    "difference", "fell", "few", "forgot", "from", "everything", "in", "manner", "new", "or",
+    "general", "held-out", "interval", "is", "it", "its", "judge",
+    "loss", "never", "No", "of", "on", "overfits", "questions", "rose", "saw", "show", "since", "step", "than",
+    "that", "the", "to", "too", "training", "while", "Worse",
+))
+LONGEST_VERDICT = 500
 MOST_POINTS = 5_000
 
 
@@ -35,7 +44,7 @@ def disclosed(provenance: Mapping[str, Any]) -> dict[str, Any]:
         "data": _data(_mapping(provenance, "data")),
         "settings": _settings(_mapping(provenance, "settings")),
         "started_from": _kept({"sha256": _hash(_mapping(provenance, "started_from").get("sha256"))}),
-        "outcome": _numbers(_mapping(provenance, "outcome"), _OUTCOMES),
+        "outcome": _outcome(_mapping(provenance, "outcome")),
         "losses": {name: _points(_mapping(provenance, "losses").get(name)) for name in ("train", "held_out")},
         "device": _word(provenance.get("device")), "hardware": _word(provenance.get("hardware")),
         "versions": _kept({name: _word(value) for name, value in _mapping(provenance, "versions").items()
@@ -64,6 +73,18 @@ def _data(data: Mapping[str, Any]) -> dict[str, Any]:
     if data.get("kind") == "example":
         told["name"] = _word(data.get("name"))
     return _kept(told)
+
+
+def _outcome(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures, and a verdict that holds nobody's own word."""
+    said = outcome.get("verdict")
+    is_ours = isinstance(said, str) and len(said) <= LONGEST_VERDICT and all(map(_is_of_a_verdict, said.split(" ")))
+    return {**_numbers(outcome, _OUTCOMES), **({"verdict": said} if is_ours else {})}
+
+
+def _is_of_a_verdict(part: str) -> bool:
+    bare = part.strip("(),;:.%")
+    return bare in _VERDICT_WORDS or re.fullmatch(r"[+-]?[\d,]*(\.\d+)?", bare, re.ASCII) is not None
 
 
 def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:

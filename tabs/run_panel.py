@@ -9,10 +9,11 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from tabs import code_view, run_view, theme
+from tabs import code_view, evaluation_view, run_view, theme
 from tabs.progress import Progress, progress_of
 from tabs.studio import Studio
 from tabs.visitor import Visitor
+from training.evaluate import read_evaluation
 from training.run import Event, Run
 from training.script import script_of
 
@@ -75,6 +76,7 @@ class RunPanel:
     said: gr.HTML
     losses: gr.HTML
     loss_table: gr.HTML
+    evaluation: gr.HTML
     speed: gr.HTML
     about: gr.HTML
     code: gr.HTML
@@ -118,6 +120,8 @@ class RunPanel:
             self.said: run_view.said(picture),
             self.losses: run_view.losses(picture),
             self.loss_table: run_view.loss_table(picture),
+            self.evaluation: evaluation_view.evaluation(read_evaluation(run.folder) if picture.adapter else None,
+                                                        standing.is_own),
             self.speed: run_view.speed(picture),
             self.about: run_view.about(run, picture, run.log() if over and standing.is_own else ""),
             **({} if seen else {self.code: code_view.script(script_of(run.config, rows))}),
@@ -186,17 +190,20 @@ def build() -> RunPanel:
                     link = theme.markup(elem_id="shared-link", js_on_load=code_view.COPY)
                     publish = gr.Column(visible=False)
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
-                losses, loss_table, speed, about, code = _numbers()
+                losses, loss_table, evaluation, speed, about, code = _numbers()
     return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, elsewhere, compare, said,
-                    losses, loss_table, speed, about, code, keep, kept, take, parcel, share, link, delete, sure,
-                    publish, gr.Timer(0.5, active=False), gr.State(""), gr.State(None), gr.State(""), gr.State(""))
+                    losses, loss_table, evaluation, speed, about, code, keep, kept, take, parcel, share, link, delete,
+                    sure, publish, gr.Timer(0.5, active=False), gr.State(""), gr.State(None), gr.State(""),
+                    gr.State(""))
 
 
-def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
+def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
     theme.markup(f'<h3>{theme.LOSS_TITLE}</h3><p class="muted">{theme.LOSS_LEAD}</p>')
     losses = theme.markup(elem_id="losses")
     with gr.Accordion(theme.LOSS_TABLE, open=False, elem_classes="fold"):
         loss_table = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
+    with gr.Accordion(theme.EVALUATION, open=False, elem_classes="fold"):
+        evaluation = theme.markup(elem_id="evaluation", elem_classes="scroll", js_on_load=SCROLLED)
     with gr.Accordion(theme.SPEED, open=False, elem_classes="fold"):
         speed = theme.markup(elem_classes="scroll", js_on_load=SCROLLED)
     with gr.Accordion(theme.ABOUT_RUN, open=False, elem_classes="fold"):
@@ -204,7 +211,7 @@ def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
     with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
         theme.markup(f'<p class="muted">{theme.RUN_CODE_LEAD}</p>')
         code = theme.markup(js_on_load=code_view.COPY)
-    return losses, loss_table, speed, about, code
+    return losses, loss_table, evaluation, speed, about, code
 
 
 # A part that scrolls by itself must be reachable by keyboard.

@@ -88,7 +88,8 @@ def outcome(run: Progress) -> str:
         return ""
     stopped = f"was stopped after step {run.step:,}, and what it learned is kept"
     verb = "is ready" if run.state == "finished" else stopped
-    return f"<strong>{escaped(run.adapter)}</strong> {verb}. {_verdict(run)}{_checked(ending.get('check'))}"
+    judged = f' <span class="judged">{escaped(ending["verdict"])}</span>' if "verdict" in ending else ""
+    return f"<strong>{escaped(run.adapter)}</strong> {verb}. {_verdict(run)}{judged}{_checked(ending.get('check'))}"
 
 
 def _checked(check: Mapping[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""Train from the terminal: plan, run, resume, stop, show, list, inspect, describe."""
+"""Train from the terminal: plan, run, resume, stop, show, evaluate, list, inspect, describe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from phi3.machine import studio_home, this_machine
 from phi3.terminal import be_quiet, status_of
 from training.config import SETTINGS, RunConfig, Setting, recommended
+from training.evaluate_terminal import add_command as add_evaluate
 from training.hub_data import USUAL_ROWS
 from training.run import Event, Run
 from training.runs import Runs
 
 if TYPE_CHECKING:
-    from training.data import ChatData, DataReport, Source
+    from training.data import ChatData, Conversation, DataReport, Source
 
 _WHAT = ("a file (JSONL, JSON, CSV, TSV, Parquet, xlsx, gz, zip), a folder of them, a dataset on the Hub as "
          "OWNER/NAME, or an example's name")
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument(f"--{setting.name}", metavar=_placeholder(setting), help=_help(setting))
         one.set_defaults(do=do)
     _add_run_commands(commands)
+    add_evaluate(commands, _add_data_options, _rows)
     listing = commands.add_parser("list", help="runs and their states")
     listing.add_argument("--json", action="store_true", help="one object per line")
     listing.set_defaults(do=_list)
@@ -101,6 +103,13 @@ def _source(what: str | list[str], asked: argparse.Namespace) -> Source:
         id = hub_id(named[0])
         return Source(id, "hub", hub=HubRows(id, asked.subset, asked.split, asked.rows, own_token=True), **more)
     return source_of(named[0] if len(named) == 1 else named, **more)
+
+
+def _rows(asked: argparse.Namespace) -> Sequence[Conversation]:
+    """The conversations of what was named with --data."""
+    from training.data import last, read_steps
+
+    return last(read_steps(_source(asked.data, asked))).conversations
 
 
 def _add_run_commands(commands: Any) -> None:
@@ -299,7 +308,8 @@ def in_words(event: Event) -> str:
             change = f" It was planned for {told['planned_seconds']:.0f} s." if "planned_seconds" in told else ""
             change += f" Held-out loss {told['base_loss']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
             wrong = f" {told['check']['verdict']}" if "check" in told and not told["check"]["ok"] else ""
-            return f"{event.type.capitalize()} after {told['seconds']:.0f} s: {told['adapter']}.{change}{wrong}"
+            judged = f" {told['verdict']}" if "verdict" in told else ""
+            return f"{event.type.capitalize()} after {told['seconds']:.0f} s: {told['adapter']}.{change}{judged}{wrong}"
         case "failed":
             return f"{told['message']} {told['advice']}".strip()
     return ""

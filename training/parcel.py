@@ -34,7 +34,7 @@ def pack(run: Run, folder: Path) -> Path:
 
 def _files(run: Run) -> Iterator[tuple[Path, str]]:
     """Each file and its name in the parcel."""
-    for name in ("config.yaml", "data.parquet", "data.json", "plan.json", "events.jsonl"):
+    for name in ("config.yaml", "data.parquet", "data.json", "plan.json", "events.jsonl", "evaluation.json"):
         if (run.folder / name).is_file():
             yield run.folder / name, name
     yield from ((path, f"{START}/{path.name}") for path in sorted((run.folder / START).glob("*")))

@@ -116,14 +116,16 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     looks, speed = looks_of(config, batches), measured or guessed_speed(machine)
     look = looking_work(config, shape, held, kept) if held else Work(0, 0, 0, 0)
     spoken = SPOKEN_TOKENS * shape.layers
+    # At its end base and adapter answer held-out rows once each; where time is lent, only if some is left over.
+    answers = looks + (2 if held and machine.kind != "zerogpu" else 0)
     seconds = {"loading": speed.load, "training": speed.seconds(work), "evaluation": looks * speed.seconds(look),
-               "speaking": looks * spoken * speed.word}
+               "speaking": answers * spoken * speed.word}
     longest = (seconds["training"] / batches.steps) + (seconds["evaluation"] + seconds["speaking"]) / looks
     turns = turns_of(sum(seconds.values()), speed.load, longest, visit or Visit()) \
         if machine.kind == "zerogpu" else None
     return Plan(precision_of(asked, machine), config.attn_implementation, config.gradient_checkpointing, batches,
                 shape.lora_weights(config.r, adapted(config)), memory_of(config, shape, precision, batches, machine),
-                available, seconds, measured is not None, work, looks * spoken, turns, expanded)
+                available, seconds, measured is not None, work, answers * spoken, turns, expanded)
 
 
 def precision_of(config: RunConfig, machine: Machine) -> str:

@@ -25,6 +25,7 @@ from phi3.template import Message
 from training import checkpoint, speed
 from training.config import RunConfig
 from training.data import Conversation
+from training.evaluate import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, Evaluation, evaluate_trained, losses_of
 from training.failure import Failure, against_plan, explained
 from training.methods import Method, method_of
 from training.plan import Plan, make_plan
@@ -325,6 +326,30 @@ class _Writer(TrainerCallback):
         self._paused += took
         self._longest_look = max(self._longest_look, took)
 
+    def evaluate(self) -> Evaluation | None:
+        """Base and adapter on held-out rows, kept in the run's folder; None where there are none, or no time or memory.
+
+        A run that is trained is worth more than its figures: what an evaluation lacks doesn't fail it.
+        """
+        import torch
+
+        _, held = self.run.conversations()
+        is_lent = self.lease.seconds is not None
+        if not held or (is_lent and self.lease.left() < 4 * self._longest_look + TRAINER_MARGIN_SECONDS):
+            return None
+        began = time.monotonic()
+        try:
+            found = evaluate_trained(self.trainer.model, self.base, held, losses_of(self.run.course()),
+                                     PROMPTS_WHERE_LENT if is_lent else PROMPTS_AT_THE_END)
+        except torch.OutOfMemoryError:
+            return None
+        finally:
+            self.spoke += time.monotonic() - began
+            self._paused += time.monotonic() - began
+        if found:
+            found.write(self.run.folder)
+        return found
+
 
 def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer, plan: Plan) -> Event:
     """Last evaluation, the adapter in PEFT's format, its place in the library, and the last event."""
@@ -333,12 +358,14 @@ def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: _Writer, plan: Pl
         trainer.evaluate()
     writer.sample(step, trainer.model)
     trainer.method.write_adapter(trainer.model, run.folder / "adapter")
+    evaluation = writer.evaluate()
+    judged = {"verdict": evaluation.verdict} if evaluation else {}
     losses = writer.held_out_losses
     outcome = {"steps": step, "seconds": round(_seconds_so_far(run, writer), 1),
                "base_loss": round(losses[0][1], 5) if losses else None,
                "loss": round(losses[-1][1], 5) if losses else None,
                "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak,
-               "peak_bytes": _peak_bytes()}
+               "peak_bytes": _peak_bytes(), **judged}
     library = Library(run.home, {run.owner})
     adapter = library.put(run.config.name, run.folder / "adapter", _provenance(run, base, outcome), run.owner)
     kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"

@@ -1,0 +1,40 @@
+"""How a run's adapter does on conversations it never saw, as HTML: the measures, and the rows for its owner."""
+
+import math
+from collections.abc import Sequence
+
+from tabs import theme
+from tabs.text import as_written, escaped
+from training.evaluate import Answered, Evaluation
+from training.measures import Comparison
+
+
+def evaluation(one: Evaluation | None, is_own: bool) -> str:
+    """The verdict and the table; the best and worst rows only for whoever owns the run."""
+    if one is None:
+        return f'<p class="empty">{theme.EVALUATION_WAITING}</p>'
+    general = (one.general,) if one.general else ()
+    rows = _rows(theme.BEST_ROWS, one.best) + _rows(theme.WORST_ROWS, one.worst) if is_own else ""
+    return f"<p>{escaped(one.verdict)}</p>{_table((*one.comparisons, *general))}{rows}"
+
+
+def _table(comparisons: Sequence[Comparison]) -> str:
+    lines = "".join(f'<tr><th scope="row">{escaped(one.measure)}</th><td>{one.base:.2f}</td><td>{one.adapter:.2f}</td>'
+                    f"<td>{one.difference:+.2f}{_interval(one)}</td></tr>" for one in comparisons)
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ("base", "adapter", "difference (95 % interval)"))
+    return (f'<table class="numbers"><caption>{theme.MEASURES}</caption><thead><tr><td></td>{heads}</tr></thead>'
+            f"<tbody>{lines}</tbody></table>")
+
+
+def _interval(one: Comparison) -> str:
+    return f" ({one.low:+.2f} to {one.high:+.2f})" if math.isfinite(one.low) and math.isfinite(one.high) else ""
+
+
+def _rows(title: str, rows: Sequence[Answered]) -> str:
+    if not rows:
+        return ""
+    cards = "".join(f'<article class="said"><p class="asked" dir="auto">{escaped(row.prompt)}</p>'
+                    + "".join(f"<h5>{name}</h5>{as_written(text)}" for name, text in (
+                        (theme.WANTED, row.reference), (theme.BASE_SAID, row.base), (theme.ADAPTER_SAID, row.adapter)))
+                    + "</article>" for row in rows)
+    return f"<h4>{title}</h4>{cards}"

@@ -1,0 +1,240 @@
+"""Base against adapter on conversations that neither was trained on: answers, measures, and a verdict on them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phi3.lane import Lane, Sampling
+from phi3.models import EMBEDDED
+from phi3.template import Message, encode_conversation
+from training.conversations import Conversation
+from training.measures import Comparison, Pair, compare, compared
+from training.verdict import Losses, verdict
+
+if TYPE_CHECKING:
+    from phi3.generate import Answerer
+    from phi3.models import Base
+    from training.run import Event
+
+FILE = "evaluation.json"
+GENERAL_FILE = Path(__file__).parent / "general.jsonl"
+# At the end of a run: prompts asked of each side, fewer where time is lent, and tokens of an answer.
+PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, TOKENS_AT_THE_END = 24, 8, 64
+PROMPTS_AT_ONCE = 16
+LONGEST_ANSWER = 256
+GENERAL_ROWS, GENERAL_SEED = 24, 11
+SHOWN_ROWS = 3
+SAMPLE_SEED = 5
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation cut before its last answer, and that answer."""
+
+    messages: tuple[Message, ...]
+    reference: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One prompt with its reference and both answers; `gain` is how much nearer (chrF) the adapter came."""
+
+    prompt: str
+    reference: str
+    base: str
+    adapter: str
+    gain: float = 0.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, and what it comes to. `best` and `worst` are rows by gain; `general` compares losses."""
+
+    verdict: str
+    comparisons: tuple[Comparison, ...]
+    best: tuple[Answered, ...]
+    worst: tuple[Answered, ...]
+    general: Comparison | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, from which `from_json` makes the same again; unknown bounds are None, as JSON has no infinity.
+        """
+        plain = asdict(self)
+        for one in filter(None, (*plain["comparisons"], plain["general"])):
+            one |= {name: round(one[name], 4) if abs(one[name]) < float("inf") else None
+                    for name in ("base", "adapter", "low", "high")}
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Evaluation:
+        """The inverse of `as_json`, to four digits."""
+        rows = {name: tuple(Answered(**one) for one in plain[name]) for name in ("best", "worst")}
+        general = _comparison(plain["general"]) if plain["general"] else None
+        return cls(plain["verdict"], tuple(map(_comparison, plain["comparisons"])), general=general, **rows)
+
+    def write(self, folder: Path) -> None:
+        """Into evaluation.json, whole or not at all."""
+        arriving = folder / f".{FILE}"
+        arriving.write_text(json.dumps(self.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        arriving.replace(folder / FILE)
+
+
+def read_evaluation(folder: Path) -> Evaluation | None:
+    """What a run's folder holds of it; None where nothing was measured."""
+    path = folder / FILE
+    return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def questions(rows: Sequence[Conversation], most: int | None = None) -> list[Question]:
+    """Conversations cut before the last assistant turn; of many, `most` that a seed chose, in their order."""
+    places = range(len(rows))
+    if most is not None and most < len(rows):
+        places = sorted(random.Random(SAMPLE_SEED).sample(places, most))
+    found = []
+    for one in (rows[place] for place in places):
+        last = max((place for place, turn in enumerate(one.messages) if turn["role"] == "assistant"), default=0)
+        if last:
+            found.append(Question(tuple(one.messages[:last]), one.messages[last]["content"]))
+    return found
+
+
+def evaluation_of(asked: Sequence[Question], base: Sequence[str], adapter: Sequence[str],
+                  losses: Losses | None = None, general: Comparison | None = None) -> Evaluation:
+    """What the answers (texts, in the order of the questions) come to; ValueError where there are none."""
+    from training.measures import JUDGE, measures
+
+    pairs = [Pair(one.reference, *texts) for one, *texts in zip(asked, base, adapter, strict=True)]
+    comparisons = tuple(compare(pairs))
+    judge = measures()[JUDGE]
+    rows = [Answered(one.messages[-1]["content"], pair.reference, pair.base, pair.adapter,
+                     round(judge(pair.reference, pair.adapter) - judge(pair.reference, pair.base), 2))
+            for one, pair in zip(asked, pairs, strict=True)]
+    ordered = sorted(rows, key=lambda row: -row.gain)
+    shown = min(SHOWN_ROWS, len(rows) // 2) or 1
+    worst = tuple(reversed(ordered[shown:][-shown:]))
+    return Evaluation(verdict(comparisons, losses, general), comparisons, tuple(ordered[:shown]), worst, general)
+
+
+def losses_of(course: Sequence[Event]) -> Losses:
+    """A run's losses, from its events."""
+    points = {kind: [(event.step, event.values["loss"]) for event in course if event.type == kind]
+              for kind in ("step", "evaluated")}
+    return Losses(points["step"], points["evaluated"])
+
+
+def answered(answerer: Answerer, asked: Sequence[Question], adapter: Path) -> Iterator[tuple[str, str]]:
+    """(base, adapter): both greedy answers to each question, some questions at a time, in one batch.
+
+    ValueError where a question can't be answered, as when it is longer than the base reads.
+    """
+    greedy = Sampling(max_new_tokens=LONGEST_ANSWER)
+    for start in range(0, len(asked), PROMPTS_AT_ONCE):
+        some = asked[start:start + PROMPTS_AT_ONCE]
+        *_, last = answerer.answer([Lane(one.messages, folder, greedy) for folder in (None, str(adapter))
+                                    for one in some])
+        problem = next((one.note for one in last if one.end == "error"), "")
+        if problem:
+            raise ValueError(problem)
+        texts = [one.text for one in last]
+        yield from zip(texts[:len(some)], texts[len(some):], strict=True)
+
+
+def evaluate_trained(model: Any, base: Base, rows: Sequence[Conversation], losses: Losses,
+                     most: int = PROMPTS_AT_THE_END) -> Evaluation | None:
+    """The model as it was trained against the base's own, on at most so many held-out rows; None where there are none.
+
+    The base's model shares its weights with the trained one and never had an adapter, whatever the method.
+    Answers end after a few tokens, so the references are cut to as many. Nothing is drawn at random here.
+    """
+    from phi3.generate import answer_all
+
+    asked = [_cut(one, base.tokenizer) for one in questions(rows, most)]
+    if not asked:
+        return None
+    lanes = [Lane(one.messages, sampling=Sampling(max_new_tokens=TOKENS_AT_THE_END)) for one in asked]
+    both = [answer_all(one, base, lanes) for one in (base.model, model)]
+    kept = [place for place, pair in enumerate(zip(*both, strict=True)) if all(one.end != "error" for one in pair)]
+    if not kept:
+        return None
+    texts = [[answers[place].text for place in kept] for answers in both]
+    general = general_rows(base.facts.id)
+    compared_losses = compared("Loss on general questions", *(row_losses(one, base, general)
+                                                              for one in (base.model, model)))
+    return evaluation_of([asked[place] for place in kept], *texts, losses=losses, general=compared_losses)
+
+
+def general_rows(base: str) -> list[tuple[Message, ...]]:
+    """Conversations that any adapter should leave as they are: of the embedded base's own world, or of everybody's."""
+    if base != EMBEDDED:
+        rows = map(json.loads, GENERAL_FILE.read_text(encoding="utf-8").splitlines())
+        return [_conversation(row["prompt"], row["completion"]) for row in rows]
+    from phi3.tiny.world import exchanges
+
+    drawn = exchanges(GENERAL_SEED, 6 * GENERAL_ROWS, unseen=True, manner="plain")
+    rows = [_conversation(one.messages[0]["content"], one.answer) for one in drawn if len(one.messages) == 1]
+    return rows[:GENERAL_ROWS]
+
+
+def row_losses(model: Any, base: Base, rows: Sequence[tuple[Message, ...]]) -> list[float]:
+    """The mean loss (nats for each token of the answers) of each conversation, in one forward pass over all of them.
+
+    The model is put into eval mode for it and back.
+    """
+    import torch
+
+    encoded = [encode_conversation(base.tokenizer, row) for row in rows]
+    longest = max(len(one.input_ids) for one in encoded)
+    ids, labels = (torch.tensor([[*of(one), *[empty] * (longest - len(one.input_ids))] for one in encoded],
+                                device=base.model.device)
+                   for of, empty in ((lambda one: one.input_ids, 0), (lambda one: one.labels(), -100)))
+    mask = torch.tensor([[1] * len(one.input_ids) + [0] * (longest - len(one.input_ids)) for one in encoded],
+                        device=base.model.device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), torch.autocast(base.model.device.type, torch.bfloat16,
+                                                    enabled=base.model.dtype is torch.bfloat16):
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+    finally:
+        model.train(was_training)
+    each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], reduction="none")
+    trained = (labels[:, 1:] != -100).sum(1)
+    return (each.sum(1) / trained).tolist()
+
+
+def in_words(one: Evaluation, show: Callable[[str], str] = str) -> Iterator[str]:
+    """The table, the rows where the adapter gained and lost most, and the verdict, as lines for a terminal."""
+    yield f"{'':14}{'base':>9}{'adapter':>9}{'difference':>12}   95 % interval"
+    for line in one.comparisons:
+        yield (f"{line.measure:14}{line.base:9.2f}{line.adapter:9.2f}{line.difference:+12.2f}   {line.low:+.2f} to "
+               f"{line.high:+.2f}")
+    for title, rows in (("Best", one.best), ("Worst", one.worst)):
+        for row in rows:
+            yield f"\n{title}, chrF {row.gain:+.1f}: {show(row.prompt)}"
+            yield from (f"  {who:10}{show(text)}" for who, text in (("wanted", row.reference), ("base", row.base),
+                                                                    ("adapter", row.adapter)))
+    yield f"\n{one.verdict}"
+
+
+def _cut(one: Question, tokenizer: Any) -> Question:
+    """With as much of the reference as an answer may hold."""
+    ids = tokenizer(one.reference, add_special_tokens=False)["input_ids"]
+    if len(ids) <= TOKENS_AT_THE_END:
+        return one
+    return Question(one.messages, tokenizer.decode(ids[:TOKENS_AT_THE_END], skip_special_tokens=True))
+
+
+def _conversation(prompt: str, answer: str) -> tuple[Message, ...]:
+    return {"role": "user", "content": prompt}, {"role": "assistant", "content": answer}
+
+
+def _comparison(plain: dict[str, Any]) -> Comparison:
+    infinite = float("inf")
+    low, high = (value if value is not None else bound
+                 for value, bound in ((plain["low"], -infinite), (plain["high"], infinite)))
+    return Comparison(plain["measure"], plain["base"], plain["adapter"], low, high, plain["count"])

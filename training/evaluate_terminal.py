@@ -1,0 +1,105 @@
+"""`python -m training evaluate`: base and adapter answer the same conversations, and what that comes to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.check import CONVERTED, ready_folder
+from adapters.library import Adapter, Library, adapter_in
+from phi3.machine import studio_home
+from phi3.terminal import be_quiet
+from training.conversations import Conversation, digest
+from training.evaluate import answered, evaluation_of, in_words, losses_of, questions
+from training.run import Run
+from training.runs import Runs
+from training.verdict import Losses
+
+LONGEST_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The adapter that is asked for, and the run that made it where it is still here."""
+
+    adapter: Adapter
+    run: Run | None = None
+
+
+def add_command(commands: argparse._SubParsersAction, add_data_options: Callable[[argparse.ArgumentParser], None],
+                rows_of: Callable[[argparse.Namespace], Sequence[Conversation]]) -> None:
+    """`evaluate` among the other commands; `rows_of` reads what was named with --data."""
+    one = commands.add_parser("evaluate", help="base against adapter on conversations that it never saw")
+    one.add_argument("what", metavar="RUN|ADAPTER", help="a run's id, an adapter's name, or its folder")
+    one.add_argument("--data", help="the conversations (default: those that the run held out)")
+    add_data_options(one)
+    one.add_argument("--limit", type=int, default=100, metavar="N", help="ask so many at most (default 100)")
+    one.add_argument("--json", action="store_true", help="print one object")
+    one.set_defaults(do=lambda asked: _evaluate(asked, rows_of))
+
+
+def _evaluate(asked: argparse.Namespace, rows_of: Callable[[argparse.Namespace], Sequence[Conversation]]) -> int:
+    from phi3.models import base_facts
+
+    if asked.limit < 1:
+        raise ValueError(f"limit is {asked.limit}, and must be 1 or more.")
+    judged = _judged(asked.what)
+    rows, left_out = _unseen(rows_of(asked) if asked.data else _held_out(judged), judged.run)
+    found = questions(rows, asked.limit)
+    if not found:
+        raise ValueError("No conversation is left to ask: the adapter was trained on all of them. Give others.")
+    facts = base_facts(judged.adapter.base)
+    be_quiet()
+    from phi3.generate import Answerer
+    from phi3.models import load_base
+
+    kept = studio_home() / CONVERTED
+    answerer = Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
+    base, adapter = zip(*answered(answerer, found, judged.adapter.folder), strict=True)
+    losses = losses_of(judged.run.course()) if judged.run else Losses()
+    evaluation = evaluation_of(found, base, adapter, losses)
+    if asked.json:
+        print(json.dumps({"adapter": judged.adapter.name, "base": facts.id, "asked": len(found), "left_out": left_out,
+                          **evaluation.as_json()}, ensure_ascii=False))
+        return 0
+    if left_out:
+        print(f"{left_out:,} conversations are left out: the adapter was trained on them.\n")
+    print("\n".join(in_words(evaluation, _shown)))
+    return 0
+
+
+def _judged(what: str) -> Judged:
+    """What was named: a run first, then an adapter of the library, then a folder; ValueError where there is none."""
+    runs, library = Runs(studio_home()), Library(studio_home())
+    run = next((one for one in runs.all() if one.id == what), None)
+    if run is not None:
+        folder = run.folder / "adapter"
+        if not folder.is_dir():
+            raise ValueError(f"{what} has made no adapter yet: it is {run.state()}. Resume it first.")
+        return Judged(adapter_in(folder), run)
+    adapter = adapter_in(Path(what)) if Path(what).is_dir() and not library.has(what) else library.get(what)
+    made_by = adapter.provenance.get("run")
+    return Judged(adapter, next((one for one in runs.all() if one.id == made_by), None))
+
+
+def _held_out(judged: Judged) -> Sequence[Conversation]:
+    held = judged.run.conversations()[1] if judged.run else []
+    if not held:
+        raise ValueError(f"No conversation was held out for {judged.adapter.name} here. Give --data FILE.")
+    return held
+
+
+def _unseen(rows: Sequence[Conversation], run: Run | None) -> tuple[list[Conversation], int]:
+    """The rows without those that the run was trained on, and how many those are."""
+    trained = {digest(one.messages) for one in run.conversations()[0]} if run else set()
+    kept = [one for one in rows if digest(one.messages) not in trained]
+    return kept, len(rows) - len(kept)
+
+
+def _shown(text: str) -> str:
+    """On one line, and not too long for it."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_SHOWN else f"{line[:LONGEST_SHOWN]} …"
