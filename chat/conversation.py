@@ -30,7 +30,6 @@ SAMPLING_LABELS = {
     "max_new_tokens": ("Longest answer (tokens)", "An answer that gets longer is cut here."),
     "stop_texts": ("Stop texts", "An answer ends before any of these, one a line."),
 }
-Talks = tuple["Talk", ...]
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,9 @@ class Talk:
             if turn.answer.text and not is_last:
                 said.append(Message(role="assistant", content=turn.answer.text))
         return tuple(said)
+
+
+Talks = tuple[Talk, ...]
 
 
 @dataclass(frozen=True)

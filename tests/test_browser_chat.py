@@ -12,6 +12,7 @@ from adapters.library import Library
 from phi3.generate import Answer, Lane
 from phi3.machine import this_machine
 from phi3.models import base_facts, load_tokenizer
+from tabs import theme
 from tabs.page import build as build_page
 from tabs.studio import Studio
 from tests.browser import answered, ask, free_port, pick, to_chat
@@ -21,13 +22,14 @@ from training.runs import Runs
 
 
 class Endless:
-    """An answerer that goes on until it is asked to stop."""
+    """An answerer that goes on until it is asked to stop; its text grows as long as a long answer does."""
 
     def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
         for count in itertools.count(1):
-            time.sleep(0.02)  # as long as a token takes
+            time.sleep(0.04)  # snapshots come 25 times a second at most
             asked = stop()
-            yield [Answer("It goes " + "and on " * count, count, count / 50, "asked" if asked else "") for _ in lanes]
+            text = "It goes " + "and on " * min(count, 120)
+            yield [Answer(text, count, count / 50, "asked" if asked else "") for _ in lanes]
             if asked:
                 return
 
@@ -41,7 +43,7 @@ def endless_page(home, browser):
     studio.answerer.set_result(Endless())
     blocks = build_page(studio)
     _, address, _ = blocks.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True,
-                                  quiet=True)
+                                  quiet=True, css_paths=[theme.STYLESHEET])
     page = browser.new_page()
     page.goto(address)
     yield page

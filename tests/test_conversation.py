@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import get_type_hints
 
 import pytest
 
@@ -191,3 +192,12 @@ def test_what_a_correction_was_about_ends_with_its_question(library):
     assert [turn["content"] for turn in talks[0].messages("", 2)] == ["One", "One", "Two"]
     with pytest.raises(ValueError, match="no longer there"):
         conversation.turn_of(talks, 0, 9)
+
+
+def test_gradio_can_read_what_a_handler_wants_of_lanes():
+    # It asks for type hints to know where the request goes, and gives up on all of them where one can't be read.
+    def handler(talks: conversation.Talks) -> None: ...
+
+    namespace = {"Talks": conversation.Talks}
+    handler.__annotations__ = {"talks": "Talks"}
+    assert get_type_hints(handler, namespace) == {"talks": tuple[Talk, ...]}
