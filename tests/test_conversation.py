@@ -194,10 +194,10 @@ def test_what_a_correction_was_about_ends_with_its_question(library):
         conversation.turn_of(talks, 0, 9)
 
 
-def test_gradio_can_read_what_a_handler_wants_of_lanes():
+def test_gradio_can_read_what_is_wanted_of_lanes():
     # It asks for type hints to know where the request goes, and gives up on all of them where one can't be read.
-    def handler(talks: conversation.Talks) -> None: ...
+    def asked(talks: conversation.Talks) -> None: ...
 
     namespace = {"Talks": conversation.Talks}
-    handler.__annotations__ = {"talks": "Talks"}
-    assert get_type_hints(handler, namespace) == {"talks": tuple[Talk, ...]}
+    asked.__annotations__ = {"talks": "Talks"}
+    assert get_type_hints(asked, namespace) == {"talks": tuple[Talk, ...]}
