@@ -105,7 +105,7 @@ def test_an_example_is_chosen_and_shows_what_is_learned_from_it(visit):
 def test_bad_data_is_answered_with_a_sentence_in_its_place(visit, tmp_path):
     page = visit()
     page.get_by_role("radio", name="Your own").check()
-    expect(page.locator("#data-summary")).to_contain_text("Upload a file or paste")
+    expect(page.locator("#data-summary")).to_contain_text("Upload a file, paste")
     page.locator("#paste textarea").fill("this is no conversation")
     expect(page.locator("#data-summary .problem")).to_contain_text("not JSON")
     page.locator("#paste textarea").fill('{"colour": "a", "size": "b"}')
