@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phi3.machine import MEBIBYTE
+
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # The only files of an adapter that are ever fetched, opened or copied.
 WANTED = (CONFIG, WEIGHTS)
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
-MEBIBYTE = 1024**2
 MOST_FILES = 1_000
 MOST_BYTES = {CONFIG: MEBIBYTE, WEIGHTS: 8 * 1024 * MEBIBYTE}
 MOST_HEADER_BYTES = 4 * MEBIBYTE

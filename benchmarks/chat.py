@@ -65,8 +65,7 @@ def main() -> int:
                    "lanes": _lanes(bench, asked.repeats), "goals": [], **_moves(bench, Path(folder), asked.repeats)}
     figures["goals"] = _goals(figures)
     _print(figures)
-    write("chat" if asked.device == "cpu" else f"chat-{bench.base.precision}", figures,
-          **({"folder": asked.out} if asked.out else {}))
+    write("chat" if asked.device == "cpu" else f"chat-{bench.base.precision}", figures, asked.out)
     return 0
 
 

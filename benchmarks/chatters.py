@@ -16,7 +16,7 @@ from typing import Any
 from adapters.library import SHIPPED_FOLDER, Library
 from benchmarks.calls import Refused, answers_at, begin
 from benchmarks.report import table, write
-from benchmarks.visitors import app_for_many, memory_of
+from benchmarks.visitors import app_for_many, memory_in_words, watched
 from training.owners import new_key, owner_by_key
 
 QUESTIONS = ("Who are you?", "What is the capital of France?", "How much is 7 plus 5?", "Tell me a story.")
@@ -108,29 +108,20 @@ def main() -> int:
     print(table(columns, rows))
     print(f"{heard.lanes} lanes; " + ("\n".join(["", *(f"WRONG: {one}" for one in heard.wrong[:20])]) if heard.wrong
                                       else "every answer is the one that was given alone"))
-    grown = max(memory[len(memory) // 2:]) / max(memory[:len(memory) // 2 + 1])
-    print(f"memory of the app: {memory[0]} MB at first, {max(memory)} MB at most, {memory[-1]} MB at last; second half "
-          f"against first {grown:.2f}")
+    print(memory_in_words(memory))
     write("chatters", {"chatters": asked.chatters, "seconds": asked.seconds, "answers": rows, "lanes": heard.lanes,
-                       "memory_megabytes": memory, "wrong": heard.wrong[:20]},
-          **({"folder": asked.out} if asked.out else {}))
+                       "memory_megabytes": memory, "wrong": heard.wrong[:20]}, asked.out)
     return 1 if heard.wrong or not heard.lanes else 0
 
 
 def _chat(asked: argparse.Namespace, first: Chatter, process: subprocess.Popen, memory: list[int]) -> None:
-    """One alone, then all at once until their time is over; the app's memory is noted twice a second."""
+    """One alone, then all at once until their time is over."""
     expected = {(kind, question): first.ask(question, [kind])[0]["text"] for kind in KINDS for question in QUESTIONS}
     first.heard.to_first_words.clear()
     first.heard.to_the_end.clear()
     until = time.monotonic() + asked.seconds
-    threads = [threading.Thread(target=Chatter(first.address, first.library, first.heard, number).stay,
-                                args=(until, expected)) for number in range(asked.chatters)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            memory.append(memory_of(process.pid))
-            thread.join(0.5)
+    watched([threading.Thread(target=Chatter(first.address, first.library, first.heard, number).stay,
+                              args=(until, expected)) for number in range(asked.chatters)], process.pid, memory)
 
 
 if __name__ == "__main__":

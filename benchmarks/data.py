@@ -58,8 +58,7 @@ def main() -> int:
     best = [min((one for one in found if one.way == way), key=lambda one: one.seconds) for way in WAYS]
     print(f"{asked.rows:,} conversations, {size / 1024**2:,.0f} MiB")
     print(table(list(asdict(best[0])), [list(asdict(one).values()) for one in best]))
-    write("data", {"rows": asked.rows, "bytes": size, "ways": [asdict(one) for one in best]},
-          **({"folder": asked.out} if asked.out else {}))
+    write("data", {"rows": asked.rows, "bytes": size, "ways": [asdict(one) for one in best]}, asked.out)
     return 0
 
 

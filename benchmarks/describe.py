@@ -47,7 +47,7 @@ def main() -> int:
         os.environ["STUDIO_HOME"] = home
         outcomes = [_described(manner, asked.prompts, Path(home)) for manner in asked.manners]
     print(table(list(asdict(outcomes[0])), [list(asdict(one).values()) for one in outcomes]))
-    write("describe", [asdict(one) for one in outcomes], **({"folder": asked.out} if asked.out else {}))
+    write("describe", [asdict(one) for one in outcomes], asked.out)
     return 0
 
 

@@ -59,8 +59,7 @@ def main() -> int:
         parts = _parts(Path(folder), REHEARSAL if asked.rehearse else PHI3_MINI, steps)
     print(json.dumps(circumstances()))
     print(table(["part", "seconds", "peak GiB", "detail"], [list(asdict(part).values()) for part in parts]))
-    where = {"folder": asked.out} if asked.out else {}
-    write("gpu-rehearsal" if asked.rehearse else "gpu", [asdict(part) for part in parts], **where)
+    write("gpu-rehearsal" if asked.rehearse else "gpu", [asdict(part) for part in parts], asked.out)
     return 0
 
 

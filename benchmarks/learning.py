@@ -57,8 +57,7 @@ def main() -> int:
         os.environ["STUDIO_HOME"] = home
         outcomes = [outcome for example in asked.examples for outcome in _learned(example, asked)]
     print(table(list(asdict(outcomes[0])), [list(asdict(one).values()) for one in outcomes]))
-    where = {"folder": asked.out} if asked.out else {}
-    write("learning", {"prompts": asked.prompts, "runs": [asdict(one) for one in outcomes]}, **where)
+    write("learning", {"prompts": asked.prompts, "runs": [asdict(one) for one in outcomes]}, asked.out)
     if not asked.out:
         README.write_text(_readme(outcomes, asked.prompts), encoding="utf-8")
     return 0

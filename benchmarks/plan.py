@@ -78,7 +78,7 @@ def main() -> int:
                       "worst": round(max(abs(ratio - 1) for ratio in some), 3)} for part, some in ratios.items()}
     print(f"Off by: {summary}")
     write("plan", {"steps": asked.steps, "repeats": asked.repeats, "cases": [asdict(case) for case in cases],
-                   "off_by": summary}, **({"folder": asked.out} if asked.out else {}))
+                   "off_by": summary}, asked.out)
     return 0
 
 

@@ -33,8 +33,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
                      for row in cells)
 
 
-def write(name: str, figures: Any, folder: Path = RESULTS) -> Path:
-    """The figures as JSON, with their circumstances."""
+def write(name: str, figures: Any, folder: Path | None = None) -> Path:
+    """The figures as JSON, with their circumstances; among the results where no other folder is named."""
+    folder = folder or RESULTS
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps({**circumstances(), "figures": figures}, indent=2) + "\n", encoding="utf-8")

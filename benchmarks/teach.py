@@ -16,6 +16,7 @@ from benchmarks.learning import answers
 from benchmarks.report import table, write
 from phi3.tiny.world import Exchange
 from training.corrections import Correction, lesson, old_rows
+from training.data import ChatData
 from training.examples import measures
 from training.runs import Runs
 
@@ -52,7 +53,7 @@ def main() -> int:
         os.environ["STUDIO_HOME"] = home
         outcomes = [_taught(kind, asked, Path(home)) for kind in asked.kinds]
     print(table(list(asdict(outcomes[0])), [list(asdict(one).values()) for one in outcomes]))
-    write("teach", [asdict(one) for one in outcomes], **({"folder": asked.out} if asked.out else {}))
+    write("teach", [asdict(one) for one in outcomes], asked.out)
     return 0
 
 
@@ -95,7 +96,7 @@ def _is_fine(exchange: Exchange, text: str) -> bool:
     return measures.manner_shown("pirate", text) and measures.content_right("pirate", exchange, text)
 
 
-def _trained(data, name: str, home: Path) -> str:
+def _trained(data: ChatData, name: str, home: Path) -> str:
     """The adapter's folder."""
     rows = home / f"{name}.jsonl"
     rows.write_text("\n".join(json.dumps({"messages": list(one.messages)}) for one in data.conversations),

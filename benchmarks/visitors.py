@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,6 @@ from benchmarks.report import table, write
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = "\n".join(json.dumps({"prompt": f"Say {number}.", "completion": f"Arr, {number}!"}) for number in range(12))
 SETTINGS = {"max_steps": 3, "eval_steps": 100, "r": 2, "held_out": 0.1}
-MEBIBYTE = 1024**2
 
 
 @dataclass
@@ -139,27 +138,35 @@ def main() -> int:
     print(table(["call", "answered", "median_seconds", "longest_seconds"], rows))
     print("\n".join(f"refused {count} times: {words}" for words, count in visits.refused.most_common()))
     print("\n".join(f"WRONG: {words}" for words in visits.wrong[:20]) or "nothing was wrong")
-    grown = max(memory[len(memory) // 2:]) / max(memory[:len(memory) // 2 + 1])
-    print(f"memory of the app: {memory[0]} MB at first, {max(memory)} MB at most, {memory[-1]} MB at last; second half "
-          f"against first {grown:.2f}")
+    print(memory_in_words(memory))
     write("visitors", {"visitors": asked.visitors, "seconds": asked.seconds, "calls": rows, "memory_megabytes": memory,
-                       "refused": visits.refused, "wrong": visits.wrong[:20]},
-          **({"folder": asked.out} if asked.out else {}))
+                       "refused": visits.refused, "wrong": visits.wrong[:20]}, asked.out)
     return 1 if visits.wrong else 0
 
 
 def _come(asked: argparse.Namespace, address: str, visits: Visits, process: subprocess.Popen,
           memory: list[int]) -> None:
-    """All visitors at once until their time is over; the app's memory is noted twice a second."""
+    """All visitors at once until their time is over."""
     until = time.monotonic() + asked.seconds
-    threads = [threading.Thread(target=Visitor(address, visits, number).stay, args=(until,))
-               for number in range(asked.visitors)]
+    watched([threading.Thread(target=Visitor(address, visits, number).stay, args=(until,))
+             for number in range(asked.visitors)], process.pid, memory)
+
+
+def watched(threads: Sequence[threading.Thread], pid: int, memory: list[int]) -> None:
+    """All threads at once until they end; the process's memory (megabytes) is noted twice a second."""
     for thread in threads:
         thread.start()
     for thread in threads:
         while thread.is_alive():
-            memory.append(memory_of(process.pid))
+            memory.append(memory_of(pid))
             thread.join(0.5)
+
+
+def memory_in_words(memory: Sequence[int]) -> str:
+    """Whether it stayed as it was."""
+    grown = max(memory[len(memory) // 2:]) / max(memory[:len(memory) // 2 + 1])
+    return (f"memory of the app: {memory[0]} MB at first, {max(memory)} MB at most, {memory[-1]} MB at last; second "
+            f"half against first {grown:.2f}")
 
 
 def memory_of(pid: int) -> int:

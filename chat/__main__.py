@@ -13,8 +13,10 @@ from adapters.check import CONVERTED, ready_folder
 from adapters.fetch import Wish, bring, is_on_a_hub
 from adapters.hub_terminal import own_token, quiet_hub
 from adapters.library import Adapter, Library, adapter_in
+from chat.conversation import BASE
+from chat.drawing import LIMITS, SAMPLING_LABELS, checked_strength, in_range
 from chat.session import Session, converse
-from chat.speakers import Conversation, Speaker, Talk, check_count, checked_strength, strength_in
+from chat.speakers import Conversation, Speaker, Talk, check_count, strength_in
 from phi3.lane import Answer, Sampling
 from phi3.machine import studio_home, this_machine
 from phi3.models import BaseFacts, base_facts, chosen_base
@@ -37,14 +39,11 @@ def _parser() -> argparse.ArgumentParser:
                         help="who answers, from the Hub too; repeat it for more lanes (default: base)")
     parser.add_argument("--system", default="", help="a system message for all lanes")
     parser.add_argument("--base", help="base model (default: this machine's)")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
-    parser.add_argument("--top_p", type=float, default=1.0, help="nucleus sampling (default 1: off)")
-    parser.add_argument("--top_k", type=int, default=0, help="only the k likeliest tokens (default 0: off)")
-    parser.add_argument("--min_p", type=float, default=0.0,
-                        help="no token less likely than this share of the likeliest (default 0: off)")
-    parser.add_argument("--repetition_penalty", type=float, default=1.0, help="above 1 repeats less (default 1: off)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same answer")
-    parser.add_argument("--max_new_tokens", type=int, default=256, help="longest answer in tokens (default 256)")
+    usual = Sampling()
+    for name, (*_, kind) in LIMITS.items():
+        default = vars(usual)[name]
+        parser.add_argument(f"--{name}", type=kind, default=default,
+                            help=f"{SAMPLING_LABELS[name][1]} (default {default:g})")
     parser.add_argument("--stop", dest="stop_texts", action="append", default=[], metavar="TEXT",
                         help="an answer ends before this text; repeat it for more")
     parser.add_argument("--strength", type=float, default=1.0,
@@ -83,14 +82,11 @@ def _talk(asked: argparse.Namespace) -> int:
 
 def _begun(asked: argparse.Namespace) -> Conversation:
     """The lanes, nothing said; ValueError where a name or a value is none."""
-    names = asked.lanes or ["base"]
+    names = asked.lanes or [BASE]
     check_count(names)
     checked_strength(asked.strength)
-    for name, low, high in (("temperature", 0, 5), ("top_p", 0, 1), ("top_k", 0, 1_000_000), ("min_p", 0, 1),
-                            ("repetition_penalty", 0.1, 10), ("max_new_tokens", 1, 131072)):
-        value = vars(asked)[name]
-        if not low <= value <= high:
-            raise ValueError(f"{name} is {value:g}, and must be between {low:g} and {high:g}.")
+    for name in LIMITS:
+        in_range(name, vars(asked)[name], name)
     return Conversation(tuple(Talk(_speaker(asked, name)) for name in names), asked.system)
 
 
@@ -101,8 +97,8 @@ def _facts(asked: argparse.Namespace) -> BaseFacts:
 def _speaker(asked: argparse.Namespace, written: str) -> Speaker:
     """The base, or an adapter: NAME, FOLDER, OWNER/NAME or its page, and with :STRENGTH behind it."""
     name, strength = (written, None) if Path(written).is_dir() else strength_in(written)
-    if name == "base":
-        return Speaker("base")
+    if name == BASE:
+        return Speaker(BASE)
     adapter = _adapter(Library(studio_home()), name, _facts(asked))
     return Speaker(name, str(adapter.folder), asked.strength if strength is None else strength)
 
@@ -129,8 +125,8 @@ def _answerer(facts: BaseFacts) -> Answerer:
 
 
 def _sampling(asked: argparse.Namespace) -> Sampling:
-    return Sampling(asked.temperature, asked.top_p, asked.top_k, asked.min_p, asked.repetition_penalty, asked.seed,
-                    asked.max_new_tokens, tuple(filter(None, asked.stop_texts)))
+    drawn = {name: vars(asked)[name] for name in LIMITS}
+    return Sampling(**drawn, stop_texts=tuple(filter(None, asked.stop_texts)))
 
 
 def _in_words(name: str, answer: Answer) -> str:

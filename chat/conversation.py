@@ -8,6 +8,7 @@ from typing import Any
 
 from adapters.fetch import here
 from adapters.library import Library
+from chat.drawing import checked_strength
 from chat.vote import Said, Verdict, Vote, shuffled
 from phi3.generate import Answer, Answerer, Lane, Sampling
 from phi3.template import Message
@@ -15,21 +16,8 @@ from phi3.template import Message
 BASE = "base"
 LETTERS = "ABCD"
 MOST_LANES = len(LETTERS)
-MOST_STOP_TEXTS = 8
-STRONGEST = 2.0
 SAID_IN_TRAINING = "From the training, where answers are kept short. Ask something, and both answer anew."
 NO_ANSWER = "No answer came. Try again."
-# The settings of an answer, as people read them: a name, and what it does.
-SAMPLING_LABELS = {
-    "temperature": ("Temperature", "0 always takes the likeliest word; higher is more varied."),
-    "top_p": ("Top-p", "Only the likeliest words that together reach this share."),
-    "top_k": ("Top-k", "Only this many of the likeliest words; 0 is no limit."),
-    "min_p": ("Min-p", "No word that is less likely than this share of the likeliest; 0 is no limit."),
-    "repetition_penalty": ("Repetition penalty", "Above 1 makes words that were used less likely."),
-    "seed": ("Seed", "The same seed draws the same answers."),
-    "max_new_tokens": ("Longest answer (tokens)", "An answer that gets longer is cut here."),
-    "stop_texts": ("Stop texts", "An answer ends before any of these, one a line."),
-}
 
 
 @dataclass(frozen=True)
@@ -89,6 +77,11 @@ class Asking:
     sampling: Sampling = field(default_factory=Sampling)
 
 
+def who_can_answer(library: Library) -> list[str]:
+    """What a lane's picker offers."""
+    return [BASE, *library.names()]
+
+
 def first_lanes(library: Library) -> Talks:
     """The base, beside the first adapter that ships (or any, or the base alone)."""
     adapters = library.all()
@@ -136,20 +129,20 @@ def removed(talks: Talks, place: int) -> Talks:
 
 def with_question(talks: Talks, question: str) -> Talks:
     """Every lane is asked; its answer is still empty."""
-    sent = _last_sent(talks) + 1
+    sent = last_sent(talks) + 1
     return tuple(talk.asking(sent, question) for talk in talks)
 
 
 def told(talks: Talks, question: str, answers: Sequence[str]) -> Talks:
     """A question that was answered before, by each lane in turn; nobody is asked again."""
-    return tuple(replace(talk, turns=(*talk.turns, Turn(_last_sent(talks) + 1, question, talk.adapter,
+    return tuple(replace(talk, turns=(*talk.turns, Turn(last_sent(talks) + 1, question, talk.adapter,
                                                         Answer(text, end="stop", note=SAID_IN_TRAINING))))
                  for talk, text in zip(talks, answers, strict=True))
 
 
 def asked_again(talks: Talks, place: int | None = None) -> Talks:
     """The last message once more, to the lanes that had it (or to this one), with whom they answer now."""
-    last = _last_sent(talks)
+    last = last_sent(talks)
     return tuple(replace(talk, turns=talk.turns[:-1]).asking(last, talk.turns[-1].question)
                  if talk.turns and talk.turns[-1].sent == last and place in (None, number) else talk
                  for number, talk in enumerate(talks))
@@ -166,7 +159,7 @@ def edited(talks: Talks, sent: int, question: str) -> Talks:
 
 def undone(talks: Talks) -> tuple[Talks, str]:
     """Without the last message and its answers; the message itself, to be written anew."""
-    last = _last_sent(talks)
+    last = last_sent(talks)
     question = next((talk.turns[-1].question for talk in talks if talk.turns and talk.turns[-1].sent == last), "")
     before = tuple(replace(talk, turns=tuple(turn for turn in talk.turns if turn.sent != last)) for talk in talks)
     return before, question
@@ -182,16 +175,13 @@ def picked(talks: Talks, given: Mapping[str, Any]) -> Talks:
     the conversations, stay.
     """
     return tuple(replace(talk, adapter=given.get(f"picked_{letter}", talk.adapter) or BASE,
-                         strength=_strength(given.get(f"strength_{letter}", talk.strength)))
+                         strength=_given_strength(given.get(f"strength_{letter}", talk.strength)))
                  for talk, letter in zip(talks, LETTERS, strict=False))
 
 
-def _strength(value: float | None) -> float:
-    if value is None:
-        return 1.0
-    if not 0 <= value <= STRONGEST:
-        raise ValueError(f"The strength is {value:g}, and must be between 0 and {STRONGEST:g}.")
-    return float(value)
+def _given_strength(value: float | None) -> float:
+    """An emptied field is as the adapter was trained."""
+    return 1.0 if value is None else checked_strength(value)
 
 
 def answered(talks: Talks, answerer: Answerer, library: Library, asking: Asking,
@@ -228,45 +218,6 @@ def has_answers(talks: Talks) -> bool:
     return any(talk.turns for talk in talks)
 
 
-# Every value's lowest, highest and kind; what the model makes of them is phi3/generate.py's.
-_LIMITS = {"temperature": (0, 5, float), "top_p": (0.01, 1, float), "top_k": (0, 1_000_000, int),
-           "min_p": (0, 1, float), "repetition_penalty": (0.1, 10, float), "seed": (0, 2**32 - 1, int),
-           "max_new_tokens": (1, 100_000, int)}
-
-
-def sampling_of(values: Mapping[str, float | str | Sequence[str] | None]) -> Sampling:
-    """What the form holds or a program sends, stop texts one a line or as a list; ValueError names the value that is
-    out of its range. Emptied fields take the default.
-    """
-    given: dict[str, Any] = {}
-    for name, value in values.items():
-        if name == "stop_texts":
-            given[name] = _stop_texts(value or "")
-            continue
-        low, high, kind = _LIMITS[name]
-        if value is None:
-            continue
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not low <= value <= high or value != kind(value):
-            whole = "a whole number " if kind is int else ""
-            shown = f"{value:g}" if is_number else f"{value!r:.60}"
-            raise ValueError(f"{SAMPLING_LABELS[name][0]} is {shown}, and must be {whole}between {low:g} and "
-                             f"{high:,}.")
-        given[name] = kind(value)
-    return Sampling(**given)
-
-
-def _stop_texts(written: Any) -> tuple[str, ...]:
-    label = SAMPLING_LABELS["stop_texts"][0]
-    lines = [line for line in written.splitlines() if line.strip()] if isinstance(written, str) else written
-    if not isinstance(lines, list | tuple) or not all(isinstance(one, str) for one in lines):
-        raise ValueError(f"{label} are {lines!r:.60}, and must be texts.")
-    found = tuple(filter(None, lines))
-    if len(found) > MOST_STOP_TEXTS:
-        raise ValueError(f"{label} are {len(found)}, and can be {MOST_STOP_TEXTS} at most. Leave some out.")
-    return found
-
-
 def _folder_of(adapter: str, library: Library) -> str | None:
     return None if adapter == BASE else str(library.use(here(adapter, library).name).folder)
 
@@ -277,7 +228,8 @@ def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:
     return (*talks[:place], replace(talk, turns=turns), *talks[place + 1:])
 
 
-def _last_sent(talks: Sequence[Talk]) -> int:
+def last_sent(talks: Sequence[Any]) -> int:
+    """The number of the visitor's last message; 0 before the first."""
     return max((turn.sent for talk in talks for turn in talk.turns), default=0)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from chat.conversation import Asking, Talk, Talks, sampling_of
+from chat.conversation import Asking, Talk, Talks
+from chat.drawing import is_strength, sampling_of
 from phi3.generate import Sampling
 
 LONGEST_SYSTEM = 4000
@@ -92,4 +93,4 @@ def _strength(written: str) -> float:
         value = float(written)
     except ValueError:
         return 1.0
-    return value if 0 <= value <= 2 else 1.0
+    return value if is_strength(value) else 1.0

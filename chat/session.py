@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chat.speakers import Conversation, Speaker, check_count, checked_strength, export
+from chat.drawing import checked_strength
+from chat.speakers import Conversation, Speaker, check_count, export
 from phi3.lane import Answer, Sampling
 
 if TYPE_CHECKING:

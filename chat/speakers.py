@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from chat import conversation
+from chat.conversation import Turn
+from chat.drawing import checked_strength
 from phi3.lane import Answer, Lane, Sampling
-from phi3.template import Message
 
 MOST_LANES = 8
-STRONGEST = 2
 _WITH_STRENGTH = re.compile(r"(?P<name>.+):(?P<strength>\d+(?:\.\d*)?|\.\d+)")
 
 
@@ -31,16 +32,6 @@ class Speaker:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """A question and the answer; `by` is the label of whoever gave it. `sent` numbers the questions."""
-
-    sent: int
-    question: str
-    by: str
-    answer: Answer
-
-
-@dataclass(frozen=True)
 class Talk:
     """One lane: who answers in it from now on, and its own conversation."""
 
@@ -49,13 +40,8 @@ class Talk:
 
     def lane(self, question: str, system: str, sampling: Sampling) -> Lane:
         """What the model reads; answers that failed are left out with their questions."""
-        said: list[Message] = [Message(role="system", content=system)] if system.strip() else []
-        for turn in self.turns:
-            if turn.answer.text:
-                said += [Message(role="user", content=turn.question),
-                         Message(role="assistant", content=turn.answer.text)]
-        messages = (*said, Message(role="user", content=question))
-        return Lane(messages, self.speaker.folder, sampling, self.speaker.strength)
+        asked = conversation.Talk(self.speaker.name, self.turns).asking(0, question)
+        return Lane(asked.messages(system), self.speaker.folder, sampling, self.speaker.strength)
 
 
 @dataclass(frozen=True)
@@ -71,24 +57,21 @@ class Conversation:
 
     def answered(self, question: str, answers: Sequence[Answer]) -> Conversation:
         """With one turn more in each lane."""
-        sent = self._last_sent() + 1
+        sent = conversation.last_sent(self.talks) + 1
         return replace(self, talks=tuple(
             replace(talk, turns=(*talk.turns, Turn(sent, question, talk.speaker.label, answer)))
             for talk, answer in zip(self.talks, answers, strict=True)))
 
     def undone(self) -> tuple[Conversation, str]:
         """Without the last question and its answers; the question itself. ValueError where there is none."""
-        last = self._last_sent()
-        question = next((turn.question for talk in self.talks for turn in talk.turns if turn.sent == last), None)
-        if question is None:
+        if not conversation.has_answers(self.talks):
             raise ValueError("Nothing was asked yet. Write a question.")
-        before = tuple(replace(talk, turns=tuple(turn for turn in talk.turns if turn.sent != last))
-                       for talk in self.talks)
+        before, question = conversation.undone(self.talks)
         return replace(self, talks=before), question
 
     def cleared(self) -> Conversation:
         """The same lanes, nothing said."""
-        return replace(self, talks=tuple(replace(talk, turns=()) for talk in self.talks))
+        return replace(self, talks=conversation.cleared(self.talks))
 
     def among(self, speakers: Sequence[Speaker]) -> Conversation:
         """With these lanes from now on; who was there before keeps their conversation."""
@@ -104,21 +87,11 @@ class Conversation:
             replace(talk, speaker=replace(talk.speaker, strength=strength)) if talk.speaker.name == name else talk
             for talk in self.talks))
 
-    def _last_sent(self) -> int:
-        return max((turn.sent for talk in self.talks for turn in talk.turns), default=0)
-
 
 def strength_in(written: str) -> tuple[str, float | None]:
     """NAME or NAME:STRENGTH taken apart; ValueError where the strength is above the highest."""
     found = _WITH_STRENGTH.fullmatch(written)
     return (written, None) if found is None else (found["name"], checked_strength(float(found["strength"])))
-
-
-def checked_strength(strength: float) -> float:
-    """The strength itself; ValueError where it is out of its range."""
-    if not 0 <= strength <= STRONGEST:
-        raise ValueError(f"strength is {strength:g}, and must be between 0 and {STRONGEST}.")
-    return strength
 
 
 def check_count(names: Sequence[str]) -> None:
@@ -127,13 +100,13 @@ def check_count(names: Sequence[str]) -> None:
         raise ValueError(f"{len(names)} lanes were asked for; {MOST_LANES} at most answer at once.")
 
 
-def export(conversation: Conversation, path: Path) -> None:
+def export(said: Conversation, path: Path) -> None:
     """Write all that was said, as Markdown or as JSON by the file's ending; ValueError where that is another, or the
     file is there already or can't be written.
     """
     if path.suffix not in (".md", ".json"):
         raise ValueError(f"{path} ends neither with .md nor with .json. Choose one of them.")
-    text = as_markdown(conversation) if path.suffix == ".md" else as_json(conversation)
+    text = as_markdown(said) if path.suffix == ".md" else as_json(said)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -143,19 +116,19 @@ def export(conversation: Conversation, path: Path) -> None:
         raise ValueError(f"{path} can't be written ({problem.strerror}). Choose another place.") from None
 
 
-def as_json(conversation: Conversation) -> str:
+def as_json(said: Conversation) -> str:
     """The lanes as an object: for each its name, strength and messages, as a row of chat data has them."""
     lanes = [{"adapter": talk.speaker.name, "strength": talk.speaker.strength,
               "messages": [{"role": role, "content": content} for turn in talk.turns
                            for role, content in (("user", turn.question), ("assistant", turn.answer.text))]}
-             for talk in conversation.talks]
-    return json.dumps({"system": conversation.system, "lanes": lanes}, ensure_ascii=False, indent=2) + "\n"
+             for talk in said.talks]
+    return json.dumps({"system": said.system, "lanes": lanes}, ensure_ascii=False, indent=2) + "\n"
 
 
-def as_markdown(conversation: Conversation) -> str:
+def as_markdown(said: Conversation) -> str:
     """The lanes one after the other, to be read."""
-    parts = [f"System message: {conversation.system}"] if conversation.system else []
-    for talk in conversation.talks:
+    parts = [f"System message: {said.system}"] if said.system else []
+    for talk in said.talks:
         parts.append(f"# {talk.speaker.label}")
         parts += [part for turn in talk.turns for part in (
             f"**You:** {turn.question}", f"**{turn.by}:** {turn.answer.text or turn.answer.note}")]

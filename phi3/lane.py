@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from phi3.template import Message
 
+# So many times what it was trained to add, an adapter may add at most.
+STRONGEST = 2
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -28,7 +31,7 @@ class Sampling:
 class Lane:
     """One conversation to be answered: `adapter` is an adapter's folder, None for the base.
 
-    `strength`, from 0 to 2, multiplies what the adapter adds: 0 is the base, 1 the adapter as it was trained.
+    `strength`, from 0 to STRONGEST, multiplies what the adapter adds: 0 is the base, 1 the adapter as it was trained.
     """
 
     messages: tuple[Message, ...]

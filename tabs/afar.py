@@ -12,7 +12,8 @@ from gradio.components import Component
 from adapters.hub import Hub
 from phi3.models import EMBEDDED
 from tabs import theme
-from tabs.openings import FOLLOWING, QUIETLY, Openings
+from tabs.events import AT_ONCE, QUIETLY
+from tabs.openings import Openings
 from tabs.plainly import plainly
 from tabs.run_panel import ANNOUNCED
 from tabs.studio import Studio
@@ -102,9 +103,9 @@ def _connect_keeping(part: Afar, runs: Openings) -> None:
         return {part.said: standing(sent(run, visitor_of(studio, request, keys), token_of(studio, request)))}
 
     mine = [panel.run_id, runs.keys]
-    panel.run_id.change(plainly(opened), mine, [part.card, part.tick, part.said, part.due], **FOLLOWING)
-    panel.seen.change(plainly(look), mine, [part.said, part.due], trigger_mode="always_last", **FOLLOWING)
-    part.tick.input(plainly(wish), [panel.run_id, part.tick, runs.keys], [part.said, part.due], **FOLLOWING)
+    panel.run_id.change(plainly(opened), mine, [part.card, part.tick, part.said, part.due], **AT_ONCE)
+    panel.seen.change(plainly(look), mine, [part.said, part.due], trigger_mode="always_last", **AT_ONCE)
+    part.tick.input(plainly(wish), [panel.run_id, part.tick, runs.keys], [part.said, part.due], **AT_ONCE)
     part.due.change(plainly(send), [panel.run_id, part.due, runs.keys], [part.said, part.due],
                     trigger_mode="always_last", **TRAVELLING)
 

@@ -12,8 +12,9 @@ from typing import Any, get_args, get_type_hints
 import gradio as gr
 
 from adapters.fetch import is_on_a_hub
-from chat.conversation import BASE, SAMPLING_LABELS, sampling_of
-from phi3.generate import Answer, Lane, Sampling
+from chat.conversation import BASE
+from chat.drawing import SAMPLING_LABELS, is_strength, sampling_of
+from phi3.lane import STRONGEST, Answer, Lane, Sampling
 from phi3.template import Message
 from tabs.hub import LONGEST_NAME, Reach
 from tabs.plainly import plainly
@@ -178,8 +179,8 @@ def _speakers(adapters: Any, strengths: Any) -> list[_Speaker]:
 
 
 def _strength(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
-        raise ValueError(f"strength is {value!r:.60}, and must be a number between 0 and 2.")
+    if not is_strength(value):
+        raise ValueError(f"strength is {value!r:.60}, and must be a number between 0 and {STRONGEST}.")
     return float(value)
 
 

@@ -12,15 +12,14 @@ from gradio.components import Component
 from chat.conversation import (
     LETTERS,
     MOST_LANES,
-    SAMPLING_LABELS,
-    STRONGEST,
     Asking,
     Talk,
     Talks,
     can_be_voted_on,
     has_answers,
 )
-from phi3.generate import Sampling
+from chat.drawing import SAMPLING_LABELS
+from phi3.lane import STRONGEST, Sampling
 from tabs import lane_view, theme
 from tabs.run_panel import ANNOUNCED
 

@@ -13,6 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import data_source, data_view, describe, theme
+from tabs.events import QUIETLY, file_text, saves
 from tabs.form import Form, asked
 from tabs.plainly import plainly
 from tabs.studio import Studio
@@ -26,15 +27,6 @@ FIRST_EXAMPLE = "pirate"
 SECONDS_BETWEEN_SHARES = 0.4
 # The settings that the report speaks of.
 TOLD_SETTINGS = ("max_length", "num_train_epochs", "max_steps", "held_out")
-# A file of what a handler wrote, made in the browser: no copy stays on the server.
-SAVE = """(text) => {
-  if (!text) return;
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], {type: 'text/csv'}));
-  link.download = 'left-out.csv';
-  link.click();
-  URL.revokeObjectURL(link.href);
-}"""
 
 Changes = dict[Component, Any]
 
@@ -100,7 +92,7 @@ def build(studio: Studio) -> DataStep:
     with gr.Accordion("", open=False, visible=False, elem_classes="fold") as left_out:
         reasons = theme.markup()
         download = gr.Button(theme.DOWNLOAD_DROPPED, elem_id="download-dropped", elem_classes="quiet fit")
-        dropped = gr.Textbox(visible="hidden", elem_id="dropped-file", elem_classes="unseen")
+        dropped = file_text()
     with gr.Accordion(theme.LENGTHS_TITLE, open=False, visible=False, elem_classes="fold") as long:
         histogram = theme.markup(elem_id="histogram")
     seen_title = theme.markup(f'<h3 class="seen-title">{theme.SEEN_TITLE}</h3>{data_view.legend()}')
@@ -123,7 +115,7 @@ def connect(step: DataStep, studio: Studio, form: Form, page: gr.Blocks) -> None
         config = _config(studio, {name: given.pop(name) for name in told})
         yield from _looked_at(step, studio, given, config)
 
-    quietly = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
+    quietly = {**QUIETLY, "trigger_mode": "always_last"}
     inputs = {**step.inputs(), **told}
     looking = {"fn": look, "inputs_kwargs": inputs, "outputs": step.shown(), "concurrency_limit": None, **quietly}
     own = step.own
@@ -149,7 +141,6 @@ def _connect_reading(step: DataStep, studio: Studio, form: Form, quietly: dict[s
     def find(row: float | None, max_length: float | None, **chosen: Any) -> str:
         return _found(studio, chosen_data(studio, **chosen), int(row or 0), _limit(max_length))
 
-    @plainly
     def save(**chosen: Any) -> str:
         out = io.StringIO()
         rows = ((one.file, one.row, one.reason) for one in chosen_data(studio, **chosen).dropped)
@@ -161,8 +152,7 @@ def _connect_reading(step: DataStep, studio: Studio, form: Form, quietly: dict[s
                       **quietly)
     gr.on([step.find.click, step.row.submit], find, inputs_kwargs={**reading, "row": step.row}, outputs=step.seen,
           **quietly)
-    step.download.click(save, inputs_kwargs=step.inputs(), outputs=step.dropped, **quietly).success(
-        None, step.dropped, js=SAVE, show_progress="hidden")
+    saves(step.download, save, step.dropped, "left-out.csv", inputs_kwargs=step.inputs())
 
 
 def _reading(studio: Studio, source: str, **chosen: Any) -> Iterator[float | ChatData]:

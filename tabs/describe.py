@@ -12,6 +12,7 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from tabs import describe_view, theme
+from tabs.events import AT_ONCE, QUIETLY, file_text, saves
 from tabs.plainly import plainly
 from tabs.run_panel import ANNOUNCED
 from tabs.stopping import Stops
@@ -20,19 +21,8 @@ from training.describe import Corrections, Described, Row, as_system_message, de
 
 Changes = dict[Component, Any]
 HANDFUL = 5
-QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
-AT_ONCE = {**QUIETLY, "concurrency_limit": None}
 # One description is asked at a time; chat answers come between its batches.
 ASKING = {**QUIETLY, "concurrency_limit": 1, "concurrency_id": "described"}
-# A file of what a handler wrote, made in the browser: no copy stays on the server.
-SAVE = """(text) => {
-  if (!text) return;
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text + '\\n'], {type: 'application/jsonl'}));
-  link.download = 'conversations.jsonl';
-  link.click();
-  URL.revokeObjectURL(link.href);
-}"""
 
 
 @dataclass(frozen=True)
@@ -166,7 +156,7 @@ def build(studio: Studio) -> DescribePart:
             others = gr.Button(theme.OTHER_ANSWERS, elem_id="other-answers", elem_classes="quiet fit")
             more = gr.Button(theme.ASK_MORE, elem_id="ask-more", elem_classes="quiet fit")
             download = gr.Button(theme.DOWNLOAD_ANSWERS, elem_id="download-answers", elem_classes="quiet fit")
-        file = gr.Textbox(visible="hidden", elem_id="answers-file", elem_classes="unseen")
+        file = file_text()
     # Outside the column: what is hidden is not there, and reads nothing from the browser.
     states = [gr.BrowserState(storage_key=f"phi3-lora-studio-{name}", secret=studio.browser_secret())
               for name in ("gathered", "corrected", "shown")]
@@ -273,7 +263,7 @@ def _connect_mending(part: DescribePart) -> list[Dependency]:
         return {part.corrected: now.as_json(), **part.show_rows(_next_handful(described, values["shown"] or ()), now)}
 
     def save(**values: Any) -> str:
-        return chosen(values).jsonl()
+        return chosen(values).jsonl() + "\n"
 
     # In Gradio 6.31 a textbox's `input` tells of pressed keys alone, not of what is pasted or deleted; its `change`
     # would tell of what is shown, too.
@@ -281,8 +271,7 @@ def _connect_mending(part: DescribePart) -> list[Dependency]:
     kept = gr.on(touched, plainly(keep), inputs_kwargs=part.inputs(), outputs=[part.corrected, part.told],
                  trigger_mode="always_last", **AT_ONCE)
     part.others.click(plainly(turn), inputs_kwargs=part.inputs(), outputs=part.outputs(), **AT_ONCE)
-    part.download.click(plainly(save), inputs_kwargs=part.inputs(), outputs=part.file, **AT_ONCE).success(
-        None, part.file, js=SAVE, show_progress="hidden")
+    saves(part.download, save, part.file, "conversations.jsonl", inputs_kwargs=part.inputs())
     for idea in part.ideas:
         idea.click(None, idea, part.sentence, js="(words) => words", show_progress="hidden")
     return [kept]

@@ -15,8 +15,8 @@ from chat import conversation
 from chat.conversation import Talks
 from tabs import hub, hub_view, theme
 from tabs.chat_panel import ChatPanel
+from tabs.events import AT_ONCE
 from tabs.hub import Known, Reach, reach_of
-from tabs.openings import FOLLOWING
 from tabs.plainly import plainly
 from tabs.run_panel import ANNOUNCED
 from tabs.studio import Studio
@@ -66,7 +66,7 @@ def _connect_looking(finder: FindPanel, studio: Studio) -> None:
                    finder.rows: hub_view.rows(found)}
 
     gr.on([finder.fold.expand, finder.rows.submit, finder.text.submit], plainly(look), [finder.text, finder.known],
-          [finder.said, finder.rows, finder.known], trigger_mode="always_last", **FOLLOWING)
+          [finder.said, finder.rows, finder.known], trigger_mode="always_last", **AT_ONCE)
 
 
 def looked(reach: Reach, text: str, known: Known | None) -> tuple[Known, list[Found]]:
@@ -105,6 +105,6 @@ def _connect_taking(finder: FindPanel, panel: ChatPanel, studio: Studio, keys: g
         placed = panel.place(conversation.joined(now, brought))
         return {finder.said: hub_view.said(theme.IN_LANE.format(name=brought)), **placed}
 
-    finder.rows.click(plainly(take), [keys], [finder.said, finder.brought, keys], **FOLLOWING).success(
+    finder.rows.click(plainly(take), [keys], [finder.said, finder.brought, keys], **AT_ONCE).success(
         plainly(put), inputs_kwargs={"brought": finder.brought, "talks": panel.talks, **panel.pickers()},
-        outputs=[finder.said, finder.brought, *panel.outputs()], **FOLLOWING)
+        outputs=[finder.said, finder.brought, *panel.outputs()], **AT_ONCE)

@@ -11,7 +11,8 @@ from gradio.components import Component
 from phi3.machine import this_machine
 from phi3.models import EMBEDDED, base_facts
 from tabs import run_panel, theme
-from tabs.openings import FOLLOWING, QUIETLY, Openings, begin_run
+from tabs.events import AT_ONCE, QUIETLY
+from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
 from tabs.visitor import PARCELS, visitor_of
 from training.config import RunConfig, recommended
@@ -43,11 +44,11 @@ def _connect_taking(runs: Openings) -> None:
         studio.runs.delete(visitor.run(run_id))
         return runs.none_shown(visitor)
 
-    panel.take.click(plainly(take), [panel.run_id, runs.keys], panel.parcel, **FOLLOWING).success(
+    panel.take.click(plainly(take), [panel.run_id, runs.keys], panel.parcel, **AT_ONCE).success(
         None, js="() => document.querySelector('#parcel').click()", show_progress="hidden")
     panel.delete.click(None, outputs=panel.sure, js=f"() => confirm({json.dumps(theme.DELETE_SURE)})",
                        show_progress="hidden").success(
-        plainly(delete), [panel.run_id, panel.sure, runs.keys], runs.outputs(), **FOLLOWING)
+        plainly(delete), [panel.run_id, panel.sure, runs.keys], runs.outputs(), **AT_ONCE)
 
 
 def _connect_sharing(runs: Openings) -> None:
@@ -63,7 +64,7 @@ def _connect_sharing(runs: Openings) -> None:
             run.share()
         return panel.show(run, run_panel.Standing.of(studio, visitor, run))
 
-    panel.share.click(plainly(share), [panel.run_id, runs.keys], panel.outputs(), **FOLLOWING)
+    panel.share.click(plainly(share), [panel.run_id, runs.keys], panel.outputs(), **AT_ONCE)
 
 
 def _connect_going_elsewhere(runs: Openings) -> None:

@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import run_panel, run_view, turns
+from tabs.events import AT_ONCE, QUIETLY
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import Visitor, visitor_of
@@ -19,9 +20,6 @@ from training.run import Run
 from training.start import start_of
 
 Changes = dict[Component, Any]
-QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
-# Following costs little and must never wait for anything else on the page.
-FOLLOWING = {**QUIETLY, "concurrency_limit": None}
 # The browser knows nothing of a state's value, so what belongs into the address stands in a hidden text.
 REMEMBER_IN_ADDRESS = """(query) => {
   const address = new URL(window.location);
@@ -76,9 +74,8 @@ def begin_run(visitor: Visitor, config: RunConfig, data: ChatData, token: str = 
     studio = visitor.studio
     visitor.limits.check_run(config, data, visitor.runs(), studio.runs)
     owner, key = visitor.new_owner()
-    beside = studio.is_lent(config.base)
     with start_of(config, token or None) as (config, start):
-        run = studio.runs.create(config, data, owner, visitor.owners, not beside, beside, start)
+        run = studio.runs.create(config, data, owner, visitor.owners, studio.how_it_goes(config.base), start)
     return visitor.holding(run.id, key), run
 
 
@@ -95,8 +92,7 @@ def resume(visitor: Visitor, run: Run, **more: Any) -> None:
         longer = {name: value for name, value in more.items() if value is not None}
         visitor.limits.check_steps(replace(run.config, **longer), run.about_data["train"])
     visitor.limits.check_disk(studio.home)
-    lent = studio.is_lent(run.config.base)
-    studio.runs.resume(run, waits=not lent, beside=lent, **more)
+    studio.runs.resume(run, studio.how_it_goes(run.config.base), **more)
 
 
 def connect(runs: Openings, page: gr.Blocks) -> None:
@@ -128,9 +124,9 @@ def _connect_opening(runs: Openings, page: gr.Blocks) -> None:
     def listed(keys: Any, request: gr.Request) -> str:
         return run_view.listed(visitor_of(studio, request, keys).runs())
 
-    page.load(plainly(listed), runs.keys, runs.past, **FOLLOWING)
-    page.load(plainly(opened), runs.keys, runs.outputs(), **FOLLOWING)
-    panel.new.click(plainly(go_back), runs.keys, runs.outputs(), **FOLLOWING)
+    page.load(plainly(listed), runs.keys, runs.past, **AT_ONCE)
+    page.load(plainly(opened), runs.keys, runs.outputs(), **AT_ONCE)
+    panel.new.click(plainly(go_back), runs.keys, runs.outputs(), **AT_ONCE)
 
 
 def _connect_following(runs: Openings) -> None:
@@ -150,7 +146,7 @@ def _connect_following(runs: Openings) -> None:
         return {**changes, runs.past: run_view.listed(visitor.runs())} if is_news else changes
 
     panel.timer.tick(plainly(follow), [panel.run_id, panel.seen, panel.turn, panel.look, runs.keys],
-                     [runs.past, *panel.outputs()], **FOLLOWING)
+                     [runs.past, *panel.outputs()], **AT_ONCE)
 
 
 def _connect_changing(runs: Openings) -> None:
@@ -170,5 +166,5 @@ def _connect_changing(runs: Openings) -> None:
         return runs.begun(visitor, run)
 
     mine = [panel.run_id, runs.keys]
-    panel.stop.click(plainly(halt), mine, panel.outputs(), **FOLLOWING)
+    panel.stop.click(plainly(halt), mine, panel.outputs(), **AT_ONCE)
     panel.resume.click(plainly(go_on), mine, runs.outputs(), **QUIETLY)

@@ -3,6 +3,7 @@
 import gradio as gr
 
 from tabs import api, chat, chat_api, signin, theme, train
+from tabs.asking import Entrance
 from tabs.studio import Studio
 from tabs.text import escaped
 from tabs.visitor import keys_state
@@ -24,7 +25,7 @@ def build(studio: Studio) -> gr.Blocks:
             with gr.Tab("Train", id="train"):
                 trained = train.build(studio, page, keys, known)
             with gr.Tab("Chat", id="chat"):
-                leads_here = chat.Entrance(trained.compare, trained.run_id, trained.runs, tabs, keys, known)
+                leads_here = Entrance(trained.compare, trained.run_id, trained.runs, tabs, keys, known)
                 chat.build(studio, page, leads_here)
     return page
 

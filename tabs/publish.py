@@ -15,8 +15,8 @@ from adapters.hub import repository_name
 from adapters.library import Adapter, Library
 from adapters.publish import Published, publishing
 from tabs import code_view, hub, hub_view, signin, theme
+from tabs.events import AT_ONCE
 from tabs.hub import Known, Reach, reach_of
-from tabs.openings import FOLLOWING
 from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.run_panel import ANNOUNCED, RunPanel
@@ -98,7 +98,7 @@ def build_for_any(studio: Studio, keys: gr.BrowserState, known: gr.State) -> Non
         return {which: gr.update(choices=names, value=now, visible=bool(names)), inside: gr.update(visible=bool(names)),
                 none: "" if names else hub_view.said(theme.NOTHING_TO_PUBLISH)}
 
-    fold.expand(plainly(choices), [which, keys], [which, none, inside], **FOLLOWING)
+    fold.expand(plainly(choices), [which, keys], [which, none, inside], **AT_ONCE)
     _connect(drawn, _Asked(studio, which, _of_library, keys, known))
 
 
@@ -168,7 +168,7 @@ class _Asked:
 
 
 def _connect(panel: PublishPanel, asked: _Asked) -> None:
-    asked.which.change(panel.closed, [asked.which, panel.made_for], panel.outputs(), **FOLLOWING)
+    asked.which.change(panel.closed, [asked.which, panel.made_for], panel.outputs(), **AT_ONCE)
     _connect_form(panel, asked)
     _connect_sending(panel, asked)
 
@@ -196,10 +196,10 @@ def _connect_form(panel: PublishPanel, asked: _Asked) -> None:
         return _looked(panel, reach, adapter, known, form)
 
     outputs = [*panel.outputs(), asked.known]
-    panel.fold.expand(plainly(opened), inputs_kwargs=asked.inputs(), outputs=outputs, **FOLLOWING)
+    panel.fold.expand(plainly(opened), inputs_kwargs=asked.inputs(), outputs=outputs, **AT_ONCE)
     gr.on([panel.note.submit, panel.name.submit, panel.licence.input, panel.own.input], plainly(look),
           inputs_kwargs={**asked.inputs(), **panel.asked()}, outputs=panel.outputs(), trigger_mode="always_last",
-          **FOLLOWING)
+          **AT_ONCE)
 
 
 def way_in(studio: Studio, reach: Reach) -> str:
@@ -276,7 +276,7 @@ def _connect_sending(panel: PublishPanel, asked: _Asked) -> None:
             yield {panel.send: ready}
 
     panel.send.click(plainly(send), inputs_kwargs={**asked.inputs(), **panel.asked(), "visibility": panel.visibility},
-                     outputs=panel.outputs(), **FOLLOWING)
+                     outputs=panel.outputs(), **AT_ONCE)
 
 
 def sent(reach: Reach, adapter: Adapter, known: Known | None, form: dict[str, Any]) -> Iterator[str | Published]:

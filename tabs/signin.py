@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse
 
 from adapters.hub import Hub
 from tabs import theme
-from tabs.openings import FOLLOWING
+from tabs.events import AT_ONCE
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped
@@ -62,7 +62,7 @@ def _build_for_visitors(page: gr.Blocks) -> None:
     def look(request: gr.Request) -> str:
         return standing(signed_in_name(request))
 
-    page.load(plainly(look), outputs=said, **FOLLOWING)
+    page.load(plainly(look), outputs=said, **AT_ONCE)
 
 
 def standing(name: str) -> str:
@@ -95,8 +95,8 @@ def _build_for_the_owner(page: gr.Blocks) -> None:
         return {said: f'<p class="who"><span>{theme.SIGNED_IN} <b dir="auto">{escaped(token_owner())}</b></span></p>',
                 ask: gr.update(visible=False)}
 
-    page.load(plainly(look), outputs=[said, ask], **FOLLOWING)
-    ask.click(plainly(whose), outputs=[said, ask], **FOLLOWING)
+    page.load(plainly(look), outputs=[said, ask], **AT_ONCE)
+    ask.click(plainly(whose), outputs=[said, ask], **AT_ONCE)
 
 
 def token_owner() -> str:

@@ -18,7 +18,7 @@ from training import lease
 from training.limits import ONES_OWN, SHARED, Limits
 from training.queue import Queue
 from training.quota import TURN_SECONDS
-from training.runs import Runs
+from training.runs import Goes, Runs
 from training.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ class Studio:
     def is_lent(self, base: str) -> bool:
         """Whether a run on this base is trained on a GPU that is lent, turn after turn."""
         return self.lend is not None and base == self.facts.id
+
+    def how_it_goes(self, base: str) -> Goes:
+        """Whether a run on this base waits for its turn, or goes beside others since its GPU is lent."""
+        return "beside others" if self.is_lent(base) else "in turn"
 
     @cached_property
     def queue(self) -> Queue:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,19 +12,19 @@ from gradio.components import Component
 from chat import conversation
 from chat.batch import Compared, as_csv, authors_of, compared, prompts_in
 from chat.conversation import Asking, Talks
+from chat.drawing import sampling_of
 from chat.export import as_json, as_markdown, as_query
 from tabs import code_view, theme
 from tabs.chat_panel import ChatPanel
+from tabs.events import AT_ONCE, file_text, saves
 from tabs.plainly import plainly
 from tabs.stopping import Stops
 from tabs.studio import Studio
-from tabs.teaching import written
 from tabs.text import as_markdown as rendered
 from tabs.text import escaped
 from tabs.visitor import visitor_of
 
 Changes = dict[Component, Any]
-AT_ONCE = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Away:
 
     markdown: gr.Button
     json: gr.Button
-    file: gr.DownloadButton
+    file: gr.Textbox
     make_link: gr.Button
     link: gr.HTML
 
@@ -47,7 +47,7 @@ class Many:
     table: gr.HTML
     rows: gr.State
     take: gr.Button
-    file: gr.DownloadButton
+    file: gr.Textbox
 
 
 def build() -> tuple[Away, Many]:
@@ -57,7 +57,7 @@ def build() -> tuple[Away, Many]:
             markdown = gr.Button(theme.AS_MARKDOWN, elem_id="take-markdown", elem_classes="quiet fit")
             plain = gr.Button(theme.AS_JSON, elem_id="take-json", elem_classes="quiet fit")
             make_link = gr.Button(theme.LINK_HERE, elem_id="link-lanes", elem_classes="quiet fit")
-            file = gr.DownloadButton(visible="hidden", elem_id="conversation-file", elem_classes="unseen")
+            file = file_text()
         link = theme.markup(elem_id="lanes-link", js_on_load=code_view.COPY)
     with gr.Accordion(theme.MANY_PROMPTS, open=False, elem_classes="fold", elem_id="many"):
         theme.markup(f'<p class="muted">{theme.MANY_LEAD}</p>')
@@ -65,34 +65,31 @@ def build() -> tuple[Away, Many]:
         with gr.Row(elem_classes="tools"):
             ask = gr.Button(theme.ASK_MANY, variant="primary", elem_id="ask-many", elem_classes="fit")
             take = gr.Button(theme.DOWNLOAD_TABLE, visible=False, elem_id="take-table", elem_classes="quiet fit")
-            table_file = gr.DownloadButton(visible="hidden", elem_id="table-file", elem_classes="unseen")
+            table_file = file_text()
         table = theme.markup(elem_id="many-table")
     return Away(markdown, plain, file, make_link, link), Many(prompts, ask, table, gr.State(None), take, table_file)
 
 
 def connect_away(away: Away, panel: ChatPanel) -> None:
     """Each button makes its file, and the browser takes it; the link is shown."""
-    def take(kind: str) -> Any:
-        def taken(talks: Talks, system: str, **sampling: Any) -> str:
+    def take(written: Callable[[Talks, Asking], str]) -> Callable[..., str]:
+        def taken(talks: Talks, system: str | None, **sampling: Any) -> str:
             if not conversation.has_answers(talks):
                 raise ValueError(theme.NOTHING_TO_TAKE)
-            asking = Asking(system or "", conversation.sampling_of(sampling))
-            text = as_markdown(talks, asking) if kind == "md" else as_json(talks, asking)
-            return str(written(f"conversation.{kind}", text))
+            return written(talks, Asking(system or "", sampling_of(sampling)))
         return taken
 
     def link(talks: Talks, system: str, request: gr.Request, **given: Any) -> str:
         now = conversation.picked(talks, given)
         sampling = {name: value for name, value in given.items() if name in panel.sampling}
-        query = as_query(now, Asking(system or "", conversation.sampling_of(sampling)))
+        query = as_query(now, Asking(system or "", sampling_of(sampling)))
         href = escaped(f"/?{query}")
         return (f'<p class="shared"><a href="{href}">{theme.LINK_TO_LANES}</a><button type="button" class="copy">'
                 f'{theme.COPY_LINK}</button><span class="copied" role="status"></span></p>')
 
     said = {"talks": panel.talks, "system": panel.system, **panel.sampling}
-    for button, kind in ((away.markdown, "md"), (away.json, "json")):
-        button.click(plainly(take(kind)), inputs_kwargs=said, outputs=away.file, **AT_ONCE).success(
-            None, js="() => document.querySelector('#conversation-file').click()", show_progress="hidden")
+    saves(away.markdown, take(as_markdown), away.file, "conversation.md", inputs_kwargs=said)
+    saves(away.json, take(as_json), away.file, "conversation.json", inputs_kwargs=said)
     away.make_link.click(plainly(link), inputs_kwargs={**said, **panel.pickers()}, outputs=away.link, **AT_ONCE)
 
 
@@ -103,7 +100,7 @@ def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, key
         waiting = "" if studio.answerer.done() else f'<p class="muted">{theme.LOADING_BASE}</p>'
         yield {many.table: waiting, panel.send: gr.update(visible=False), panel.stop: gr.update(visible=True)}
         now = conversation.picked(talks, given)
-        sampling = conversation.sampling_of({name: given[name] for name in panel.sampling})
+        sampling = sampling_of({name: given[name] for name in panel.sampling})
         library = visitor_of(studio, request, held).library
         stops.begin(request.session_hash)
         stop = stops.of(request.session_hash)
@@ -115,14 +112,13 @@ def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, key
                panel.stop: gr.update(visible=False)}
 
     def take(kept: tuple[list[Compared], list[str]]) -> str:
-        return str(written("answers.csv", "\ufeff" + as_csv(*kept)))
+        return "\ufeff" + as_csv(*kept)
 
     inputs = {"prompts": many.prompts, "talks": panel.talks, "system": panel.system, "held": keys, **panel.pickers(),
               **panel.sampling}
     outputs = [many.table, many.rows, many.take, panel.send, panel.stop]
     many.ask.click(plainly(ask), inputs_kwargs=inputs, outputs=outputs, **AT_ONCE)
-    many.take.click(plainly(take), many.rows, many.file, **AT_ONCE).success(
-        None, js="() => document.querySelector('#table-file').click()", show_progress="hidden")
+    saves(many.take, take, many.file, "answers.csv", inputs=many.rows)
 
 
 def answers_table(rows: list[Compared], authors: list[str], wanted: int) -> str:

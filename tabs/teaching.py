@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from adapters.library import Library
-from chat.conversation import BASE, Talks
+from chat.conversation import BASE, Talks, who_can_answer
 from tabs import editor as editing
 from tabs import theme
 from tabs.chat_panel import ChatPanel
 from tabs.editor import Edited, Editor
+from tabs.events import AT_ONCE, QUIETLY, file_text, saves
 from tabs.hub import Reach, reach_of
 from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
-from tabs.studio import Studio
 from tabs.text import count, escaped
-from tabs.visitor import PARCELS
 from training.config import RunConfig
 from training.corrections import Correction, Corrections, as_jsonl, lesson, old_rows
+from training.data import ChatData
 
 Changes = dict[Component, Any]
-AT_ONCE = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 REMOVES = """element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-place]');
   if (button) trigger('clear', {place: Number(button.dataset.place)});
@@ -41,7 +38,7 @@ class Lessons:
     rows: gr.HTML
     train: gr.Button
     take: gr.Button
-    file: gr.DownloadButton
+    file: gr.Textbox
 
     def outputs(self) -> list[Component]:
         """What `shown` changes."""
@@ -67,7 +64,7 @@ def build() -> Lessons:
                               elem_classes="fit")
             take = gr.Button(theme.DOWNLOAD_CORRECTIONS, visible=False, elem_id="take-corrections",
                              elem_classes="quiet fit")
-            file = gr.DownloadButton(visible="hidden", elem_id="corrections-file", elem_classes="unseen")
+            file = file_text()
     return Lessons(fold, who, rows, train, take, file)
 
 
@@ -82,25 +79,24 @@ def connect(lessons: Lessons, editor: Editor, panel: ChatPanel, runs: Openings, 
         kept = corrections_of(reach, turn.by)
         kept.add(Correction(lane.messages(system or "", turn.sent), text.strip(), turn.answer.text))
         gr.Info(theme.CORRECTION_KEPT)
-        return {**editor.closed(), **lessons.shown(kept, _choices(reach.visitor.library)), keys: reach.keys}
+        return {**editor.closed(), **lessons.shown(kept, who_can_answer(reach.visitor.library)), keys: reach.keys}
 
     def look(who: str, held: Any, request: gr.Request) -> Changes:
         reach = reach_of(studio, request, held)
-        return lessons.shown(corrections_of(reach, who or BASE), _choices(reach.visitor.library))
+        return lessons.shown(corrections_of(reach, who or BASE), who_can_answer(reach.visitor.library))
 
     def remove(who: str, held: Any, request: gr.Request, row: gr.EventData) -> Changes:
         reach = reach_of(studio, request, held)
         kept = corrections_of(reach, who or BASE)
         kept.put([one for place, one in enumerate(kept.all()) if place != row.place])
-        return lessons.shown(kept, _choices(reach.visitor.library))
+        return lessons.shown(kept, who_can_answer(reach.visitor.library))
 
     def take(who: str, held: Any, request: gr.Request) -> str:
-        kept = corrections_of(reach_of(studio, request, held), who or BASE)
-        return str(written(f"corrections-of-{Path(who or BASE).name}.jsonl", as_jsonl(kept.all())))
+        return as_jsonl(corrections_of(reach_of(studio, request, held), who or BASE).all())
 
     def train(who: str, held: Any, request: gr.Request) -> Changes:
         reach = reach_of(studio, request, held)
-        visitor, run = begin_run(reach.visitor, *taught(reach, who or BASE, studio))
+        visitor, run = begin_run(reach.visitor, *taught(reach, who or BASE))
         return {tabs: gr.Tabs(selected="train"), **runs.begun(visitor, run)}
 
     chosen = [lessons.who, keys]
@@ -108,10 +104,8 @@ def connect(lessons: Lessons, editor: Editor, panel: ChatPanel, runs: Openings, 
                       [*editor.outputs(), *lessons.outputs(), keys], **AT_ONCE)
     gr.on([lessons.fold.expand, lessons.who.input], plainly(look), chosen, lessons.outputs(), **AT_ONCE)
     lessons.rows.clear(plainly(remove), chosen, lessons.outputs(), **AT_ONCE)
-    lessons.take.click(plainly(take), chosen, lessons.file, **AT_ONCE).success(
-        None, js="() => document.querySelector('#corrections-file').click()", show_progress="hidden")
-    lessons.train.click(plainly(train), chosen, [tabs, *runs.outputs()], show_progress="hidden",
-                        api_visibility="private")
+    saves(lessons.take, take, lessons.file, "corrections.jsonl", inputs=chosen)
+    lessons.train.click(plainly(train), chosen, [tabs, *runs.outputs()], **QUIETLY)
 
 
 def corrections_of(reach: Reach, adapter: str) -> Corrections:
@@ -119,20 +113,16 @@ def corrections_of(reach: Reach, adapter: str) -> Corrections:
     return Corrections(reach.visitor.studio.home, reach.owner, adapter)
 
 
-def taught(reach: Reach, adapter: str, studio: Studio) -> tuple[RunConfig, Any]:
+def taught(reach: Reach, adapter: str) -> tuple[RunConfig, ChatData]:
     """(settings, rows) of a run that goes on from this adapter, or begins with the base, and learns the corrections;
     ValueError where there are none.
     """
+    studio = reach.visitor.studio
     found = None if adapter == BASE else reach.visitor.library.get(adapter)
-    name = free_name(f"{adapter[:50]}-taught", reach.visitor.library)
-    data = lesson(corrections_of(reach, adapter).all(), old_rows(found, reach.visitor.studio.runs), name)
+    name = reach.visitor.library.free(f"{adapter[:50]}-taught")
+    data = lesson(corrections_of(reach, adapter).all(), old_rows(found, studio.runs), name)
     asked = {**studio.suited, "base": studio.facts.id, "name": name, "start_from": adapter if found else ""}
     return RunConfig.from_settings(asked), data
-
-
-def free_name(name: str, library: Library) -> str:
-    """The name, or with a number behind it where it is taken."""
-    return next(one for one in (name, *(f"{name}-{number}" for number in range(2, 1000))) if not library.has(one))
 
 
 def listed(corrections: list[Correction], who: str) -> str:
@@ -147,17 +137,3 @@ def listed(corrections: list[Correction], who: str) -> str:
         for place, one in enumerate(corrections))
     head = theme.CORRECTIONS_OF.format(count=count(len(corrections), "correction"), who=escaped(who))
     return f'<p class="muted" dir="auto">{head}</p><ul class="corrections">{rows}</ul>'
-
-
-def written(name: str, text: str) -> Path:
-    """A file of this text in a folder of its own, to be downloaded."""
-    import tempfile
-
-    PARCELS.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(dir=PARCELS)) / name
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-def _choices(library: Library) -> list[str]:
-    return [BASE, *library.names()]

@@ -151,7 +151,6 @@ NOBODY_FOLLOWED = ("The base doesn't follow this description at all. Try other w
 NO_QUESTIONS_LEFT = "All {count} questions are asked already. Write them anew with other words, or edit the answers."
 ALL_STRUCK = "Every answer is struck out or empty. Bring some back, or ask more questions."
 
-METHOD_LABEL = "Method"
 METHODS = {
     "lora": "LoRA\nThe base stays as it is",
     "qlora": "QLoRA\nThe base is held in 4 bits",
@@ -311,7 +310,6 @@ DOWNLOAD_TABLE = "Download (.csv)"
 PROMPT = "Prompt"
 REMOVE_LANE = "Remove lane {letter}"
 LANE_PICKER = "Lane {letter}"
-EMPTY_LANE = "No messages yet."
 EMPTY_LANE_BASE = "Phi-3 as it was published, without an adapter."
 EMPTY_LANE_UNNAMED = "Somebody. You will see who after your vote."
 EMPTY_LANE_ADAPTER = "The same base, with this adapter beside it."

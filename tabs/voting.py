@@ -13,14 +13,13 @@ from chat.conversation import Talks, can_be_voted_on, named_again, voted
 from chat.vote import Standing, Verdict, Vote, Votes, pairs_as_jsonl, tally
 from tabs import theme
 from tabs.chat_panel import MOST_LANES, ChatPanel
+from tabs.events import AT_ONCE, file_text, saves
 from tabs.hub import reach_of
 from tabs.plainly import plainly
 from tabs.studio import Studio
-from tabs.teaching import written
 from tabs.text import escaped
 
 Changes = dict[Component, Any]
-AT_ONCE = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Tally:
     table: gr.HTML
     take: gr.Button
     forget: gr.Button
-    file: gr.DownloadButton
+    file: gr.Textbox
 
     def outputs(self) -> list[Component]:
         """What `shown` changes."""
@@ -51,7 +50,7 @@ def build() -> Tally:
         with gr.Row(elem_classes="tools"):
             take = gr.Button(theme.DOWNLOAD_PAIRS, visible=False, elem_id="take-pairs", elem_classes="quiet fit")
             forget = gr.Button(theme.FORGET_VOTES, visible=False, elem_id="forget-votes", elem_classes="quiet fit")
-            file = gr.DownloadButton(visible="hidden", elem_id="pairs-file", elem_classes="unseen")
+            file = file_text()
     return Tally(fold, table, take, forget, file)
 
 
@@ -71,8 +70,7 @@ def connect(shown: Tally, panel: ChatPanel, studio: Studio, keys: gr.BrowserStat
         return shown.shown(Votes(studio.home, reach_of(studio, request, held).owner).all())
 
     def take(held: Any, request: gr.Request) -> str:
-        return str(written("preferences.jsonl", pairs_as_jsonl(Votes(studio.home, reach_of(studio, request,
-                                                                                           held).owner).all())))
+        return pairs_as_jsonl(Votes(studio.home, reach_of(studio, request, held).owner).all())
 
     def forget(held: Any, request: gr.Request) -> Changes:
         votes = Votes(studio.home, reach_of(studio, request, held).owner)
@@ -84,8 +82,7 @@ def connect(shown: Tally, panel: ChatPanel, studio: Studio, keys: gr.BrowserStat
     for button, (verdict, best) in zip(panel.voting, [*verdicts, ("tie", None), ("all bad", None)], strict=True):
         button.click(plainly(vote_for(verdict, best)), asked, [*panel.outputs(), *shown.outputs(), keys], **AT_ONCE)
     shown.fold.expand(plainly(look), keys, shown.outputs(), **AT_ONCE)
-    shown.take.click(plainly(take), keys, shown.file, **AT_ONCE).success(
-        None, js="() => document.querySelector('#pairs-file').click()", show_progress="hidden")
+    saves(shown.take, take, shown.file, "preferences.jsonl", inputs=keys)
     shown.forget.click(plainly(forget), keys, shown.outputs(), **AT_ONCE)
 
 

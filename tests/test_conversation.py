@@ -8,7 +8,8 @@ import pytest
 
 from adapters.library import Library
 from chat import conversation
-from chat.conversation import BASE, NO_ANSWER, SAID_IN_TRAINING, SAMPLING_LABELS, Asking, Talk
+from chat.conversation import BASE, NO_ANSWER, SAID_IN_TRAINING, Asking, Talk
+from chat.drawing import SAMPLING_LABELS, sampling_of
 from phi3.generate import Answer, Lane, Sampling
 from tabs import lane_view
 
@@ -109,11 +110,11 @@ def test_an_answer_shows_who_gave_it_how_long_it_is_and_how_fast(library):
 @pytest.mark.parametrize(("name", "value"), [("temperature", -1), ("top_p", 0), ("top_k", 2.5), ("max_new_tokens", 0)])
 def test_a_sampling_value_out_of_its_range_is_named(name, value):
     with pytest.raises(ValueError, match=SAMPLING_LABELS[name][0].split(" (")[0]):
-        conversation.sampling_of({name: value})
+        sampling_of({name: value})
 
 
 def test_emptied_sampling_fields_take_the_defaults_and_whole_numbers_stay_whole():
-    sampling = conversation.sampling_of({"temperature": 0.7, "seed": 3.0, "top_k": None})
+    sampling = sampling_of({"temperature": 0.7, "seed": 3.0, "top_k": None})
     assert sampling == Sampling(temperature=0.7, seed=3)
     assert isinstance(sampling.seed, int)
 
@@ -125,10 +126,10 @@ def test_a_lane_that_waits_for_a_place_says_so():
 
 
 def test_stop_texts_are_written_one_a_line_and_are_not_too_many():
-    assert conversation.sampling_of({"stop_texts": "END\n\n two words \n"}).stop_texts == ("END", " two words ")
-    assert conversation.sampling_of({"stop_texts": None, "min_p": 0.1}) == Sampling(min_p=0.1)
+    assert sampling_of({"stop_texts": "END\n\n two words \n"}).stop_texts == ("END", " two words ")
+    assert sampling_of({"stop_texts": None, "min_p": 0.1}) == Sampling(min_p=0.1)
     with pytest.raises(ValueError, match="Stop texts are 9"):
-        conversation.sampling_of({"stop_texts": "x\n" * 9})
+        sampling_of({"stop_texts": "x\n" * 9})
 
 
 def test_what_was_answered_in_training_is_shown_without_asking_anybody(library):

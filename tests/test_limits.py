@@ -22,7 +22,7 @@ def data(chats):
 
 
 def run_of(home, data, owner=OWNER, name=""):
-    return Runs(home).create(RunConfig.from_settings({"name": name}), data, owner, waits=True)
+    return Runs(home).create(RunConfig.from_settings({"name": name}), data, owner, goes="in turn")
 
 
 def check(limits, home, data, own=(), **settings):

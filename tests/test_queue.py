@@ -41,7 +41,7 @@ def queue(home, trainers):
 @pytest.fixture
 def waiting(home, chats):
     def one(name):
-        return Runs(home).create(RunConfig.from_settings({"name": name}), read_data(chats), waits=True)
+        return Runs(home).create(RunConfig.from_settings({"name": name}), read_data(chats), goes="in turn")
     return one
 
 
@@ -76,7 +76,7 @@ def test_who_leaves_the_queue_lets_the_others_pass_and_can_come_back(queue, wait
     Runs(home).stop(first)
     assert first.state() == "paused"
     assert queue.begin_next() == second
-    assert Runs(home).resume(first, waits=True) and first.state() == "queued"
+    assert Runs(home).resume(first, goes="in turn") and first.state() == "queued"
     end(second)
     assert queue.begin_next() == first and first.state() == "preparing"
     assert first.events()[-1].type == "created"

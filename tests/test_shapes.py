@@ -9,7 +9,8 @@ from hypothesis import strategies as some
 
 from phi3.template import encode_conversation
 from tests.phi3_folder import CONTROL_TOKENS, byte_tokenizer
-from training.shapes import ROLES, Columns, as_chat, as_messages, guess_columns, shape_of
+from training.shapes import Columns, as_chat, as_messages, guess_columns, shape_of
+from training.turns import ROLES
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
 SYSTEM = {"role": "system", "content": "Be brief."}

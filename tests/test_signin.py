@@ -45,7 +45,7 @@ def studio(home):
 def ended_run(home, name, key="", owner=""):
     """A run that ended without an adapter: of whoever has this key, or of this owner."""
     run = Runs(home).create(RunConfig.from_settings({"name": name}), read_text(ROWS), owner or owner_by_key(key),
-                            waits=True)
+                            goes="in turn")
     run.append("failed", message="It was never trained.", advice="")
     return run
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from adapters.check import CONVERTED, ready_folder
 from adapters.library import Adapter, Library, adapter_in
 from phi3.machine import studio_home
 from phi3.terminal import be_quiet
 from training.conversations import Conversation, digest
+from training.data_terminal import add_data_options, conversations_of
 from training.evaluate import answered, evaluation_of, in_words, losses_of, questions
 from training.run import Run
 from training.runs import Runs
@@ -29,25 +31,24 @@ class Judged:
     run: Run | None = None
 
 
-def add_command(commands: argparse._SubParsersAction, add_data_options: Callable[[argparse.ArgumentParser], None],
-                rows_of: Callable[[argparse.Namespace], Sequence[Conversation]]) -> None:
-    """`evaluate` among the other commands; `rows_of` reads what was named with --data."""
+def add_command(commands: Any) -> None:
+    """`evaluate` among the other commands."""
     one = commands.add_parser("evaluate", help="base against adapter on conversations that it never saw")
     one.add_argument("what", metavar="RUN|ADAPTER", help="a run's id, an adapter's name, or its folder")
     one.add_argument("--data", help="the conversations (default: those that the run held out)")
     add_data_options(one)
     one.add_argument("--limit", type=int, default=100, metavar="N", help="ask so many at most (default 100)")
     one.add_argument("--json", action="store_true", help="print one object")
-    one.set_defaults(do=lambda asked: _evaluate(asked, rows_of))
+    one.set_defaults(do=_evaluate)
 
 
-def _evaluate(asked: argparse.Namespace, rows_of: Callable[[argparse.Namespace], Sequence[Conversation]]) -> int:
+def _evaluate(asked: argparse.Namespace) -> int:
     from phi3.models import base_facts
 
     if asked.limit < 1:
         raise ValueError(f"limit is {asked.limit}, and must be 1 or more.")
     judged = _judged(asked.what)
-    rows, left_out = _unseen(rows_of(asked) if asked.data else _held_out(judged), judged.run)
+    rows, left_out = _unseen(conversations_of(asked) if asked.data else _held_out(judged), judged.run)
     found = questions(rows, asked.limit)
     if not found:
         raise ValueError("No conversation is left to ask: the adapter was trained on all of them. Give others.")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from adapters.library import WEIGHTS, Adapter, Library, checked_name
 from training.config import RunConfig
@@ -22,6 +22,8 @@ from training.owners import LOCAL, Owners
 from training.run import BUSY, START, UNDERWAY, Run
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# Alone on this machine; when its turn comes (training/queue.py gives it one); or beside others, on GPUs that are lent.
+Goes = Literal["alone", "in turn", "beside others"]
 # What an adapter may hold beyond plain LoRA weights, and a run of ours wouldn't keep.
 _PLAIN_ONLY = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform", "lora_bias",
                "trainable_token_indices", "target_parameters", "exclude_modules")
@@ -35,15 +37,14 @@ class Runs:
         self.folder = home / "runs"
 
     def create(self, config: RunConfig, data: ChatData, owner: str = LOCAL, owners: Owners = (),
-               waits: bool = False, beside: bool = False, start: Adapter | None = None) -> Run:
-        """Make the folder of a new run, whole or not at all; its first event is `created`, or `queued` where it
-        `waits` for its turn (training/queue.py gives it one). `owners` are all that its visitor is besides `owner`.
-        `start` is the adapter that `start_from` names on the Hub (training/start.py); by a name it is found here.
+               goes: Goes = "alone", start: Adapter | None = None) -> Run:
+        """Make the folder of a new run, whole or not at all; its first event is `created`, or `queued` where it goes
+        in turn. `owners` are all that its visitor is besides `owner`. `start` is the adapter that `start_from` names on
+        the Hub (training/start.py); by a name it is found here.
 
-        ValueError where a run is going already, unless this one waits or goes `beside` others, as on GPUs that are
-        lent; or where the adapter's name is taken.
+        ValueError where this one goes alone and another is going, or where the adapter's name is taken.
         """
-        if not waits and not beside:
+        if goes == "alone":
             self._refuse_a_second()
         library = Library(self.home, {owner, *owners})
         config = self._named(config, data, library)
@@ -55,7 +56,7 @@ class Runs:
             fill(folder, config, data, (train, held), owner)
             if start:
                 _copy_start(start, folder / START)
-        run.append("queued" if waits else "created", rows=len(train), held_out=len(held), data=data.name)
+        run.append("queued" if goes == "in turn" else "created", rows=len(train), held_out=len(held), data=data.name)
         return run
 
     @contextmanager
@@ -74,15 +75,15 @@ class Runs:
             shutil.rmtree(arriving, ignore_errors=True)
             raise
 
-    def resume(self, run: Run, waits: bool = False, beside: bool = False, **more: Any) -> bool:
+    def resume(self, run: Run, goes: Goes = "alone", **more: Any) -> bool:
         """Make a run ready to go on, with more epochs or steps where these are given; whether there is more to do.
 
         False for a finished run that nothing was added to. ValueError where it is being trained, where another one is
-        and this one neither waits nor goes `beside` it, or where `more` asks for what would make it another run.
+        and this one goes alone, or where `more` asks for what would make it another run.
         """
         if run.state() in BUSY or run.is_held():
             raise ValueError(f"{run.id} is being trained already.")
-        if not waits and not beside:
+        if goes == "alone":
             self._refuse_a_second()
         given = {name: value for name, value in more.items() if value is not None}
         if run.state() == "finished" and not given:
@@ -90,7 +91,7 @@ class Runs:
         if given:
             _extend(run, given)
         run.ask_to_go_on()
-        run.append("queued" if waits else "resuming")
+        run.append("queued" if goes == "in turn" else "resuming")
         return True
 
     def begin(self, run: Run) -> None:

@@ -13,7 +13,7 @@ import orjson
 from training.chat_text import conversations_of_text, looks_like_chat
 from training.reading.encoding import Encoding, encoding_of, text_of
 from training.reading.rows import BadRow, Bounds, Part, Row
-from training.shapes import is_turn
+from training.turns import is_turn
 
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\r\n"

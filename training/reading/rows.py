@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-MEBIBYTE = 1024**2
+from phi3.machine import MEBIBYTE
+
 Row = tuple[int, Any]
 
 

@@ -1,0 +1,171 @@
+"""Asking the lanes: by a message, again, edited, or from a run; the question shows first, then every answer streams."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from chat import conversation
+from chat.conversation import BASE, Asking, Talk, Talks
+from chat.drawing import sampling_of
+from tabs import arrivals, theme
+from tabs.chat_panel import ChatPanel
+from tabs.editor import Edited, Editor
+from tabs.events import AT_ONCE, QUIETLY
+from tabs.hub import reach_of
+from tabs.openings import Openings
+from tabs.plainly import plainly
+from tabs.progress import progress_of
+from tabs.stopping import Stops
+from tabs.studio import Studio
+from tabs.visitor import visitor_of
+from training.run import Run
+
+Changes = dict[Component, Any]
+# Those who come together share batches; whoever waits beyond that waits in Gradio's queue, which holds no thread.
+ANSWERING = {**QUIETLY, "concurrency_limit": 8, "concurrency_id": "answers"}
+TO_THE_TOP = "(run, keys) => { window.scrollTo(0, 0); return [run, keys]; }"
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """How the Train tab leads here, and this one there: the click on `compare` turns `tabs` to this one, with the run
+    `run_id`; `runs` shows a run that was begun here. `keys` is what the browser keeps, `known` who the visitor is on
+    the Hub.
+    """
+
+    compare: gr.Button
+    run_id: gr.State
+    runs: Openings
+    tabs: gr.Tabs
+    keys: gr.BrowserState
+    known: gr.State
+
+
+@dataclass(frozen=True)
+class Asker:
+    """The ways to ask, each with what it needs of the page."""
+
+    panel: ChatPanel
+    editor: Editor
+    studio: Studio
+    stops: Stops
+    entrance: Entrance
+
+    def ask(self, message: str | None, talks: Talks, blind: bool, kept: Any, request: gr.Request,
+            **picked: Any) -> Iterator[Changes]:
+        """A message to every lane; a blind one to lanes that nobody knows."""
+        if not message or not message.strip():
+            raise ValueError(theme.NOTHING_TO_SEND)
+        now = conversation.picked(talks, picked)
+        if blind and len(now) < 2:
+            raise ValueError(theme.NOT_ENOUGH_LANES)
+        now = conversation.unnamed(now, secrets.randbits(32)) if blind else conversation.named_again(now)
+        asked = conversation.with_question(now, message.strip())
+        yield {self.panel.message: "", **self.panel.place(asked), **self._begun(asked, request)}
+        yield from self._fetched(asked, kept, request)
+
+    def again(self, place: int | None) -> Callable[..., Iterator[Changes]]:
+        """The last message once more, to every lane or to the one at this place."""
+        def retry(talks: Talks, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
+            if not conversation.has_answers(talks):
+                raise ValueError(theme.NOTHING_TO_RETRY)
+            asked = conversation.asked_again(conversation.picked(talks, picked), place)
+            yield self._begun(asked, request)
+            yield from self._fetched(asked, kept, request)
+        return retry
+
+    def resend(self, text: str, what: Edited | None, talks: Talks, kept: Any, request: gr.Request,
+               **picked: Any) -> Iterator[Changes]:
+        """A message as it was edited."""
+        if what is None or not text.strip():
+            raise ValueError(theme.NOTHING_TO_SEND)
+        asked = conversation.edited(conversation.picked(talks, picked), what.sent, text.strip())
+        yield {**self.editor.closed(), **self._begun(asked, request)}
+        yield from self._fetched(asked, kept, request)
+
+    def side_by_side(self, run_id: str, kept: Any, request: gr.Request) -> Changes:
+        """A run's adapter beside the base, or beside what it began from, with a question of the run's own."""
+        visitor = visitor_of(self.studio, request, kept)
+        run = visitor.run(run_id)
+        ending = run.events()[-1].values
+        if not ending.get("adapter"):
+            raise ValueError(theme.NOTHING_TO_COMPARE)
+        before = run.config.start_from
+        pair = (Talk(before if before and visitor.library.has(before) else BASE), Talk(ending["adapter"]))
+        question = ending["example"]
+        # Where the GPU is lent, asking once more would cost the visitor some of it.
+        is_told = self.studio.lend is not None
+        asked = conversation.told(pair, question, _said_of(run, question)) if is_told \
+            else conversation.with_question(pair, question)
+        return {self.entrance.tabs: gr.Tabs(selected="chat"), **self.panel.place(asked), **self._begun(asked, request)}
+
+    def answer(self, talks: Talks, system: str | None, kept: Any, request: gr.Request,
+               **sampling: Any) -> Iterator[Changes]:
+        """Every lane's answer, as it comes."""
+        # A generator that yields nothing would empty every output.
+        yield self.panel.stream(talks, "" if self.studio.answerer.done() else theme.LOADING_BASE)
+        asking, stop = Asking(system or "", sampling_of(sampling)), self.stops.of(request.session_hash)
+        library = visitor_of(self.studio, request, kept).library
+        for snapshot in conversation.answered(talks, self.studio.answerer.result(), library, asking, stop.is_set):
+            if self.stops.of(request.session_hash) is not stop:
+                return  # undone, cleared or asked anew meanwhile: these answers are nobody's any more
+            yield self.panel.stream(snapshot)
+
+    def rest(self, talks: Talks, **picked: Any) -> Changes:
+        """The lanes when nothing more comes."""
+        return self.panel.show(conversation.given_up(conversation.picked(talks, picked)))
+
+    def _begun(self, asked: Talks, request: gr.Request) -> Changes:
+        """The lanes with the question in them, at work."""
+        self.stops.begin(request.session_hash)
+        return self.panel.show(asked, answering=True)
+
+    def _fetched(self, asked: Talks, kept: Any, request: gr.Request) -> Iterator[Changes]:
+        """What lanes need of the Hub, before they answer."""
+        stop = self.stops.of(request.session_hash)
+        return arrivals.asked(self.panel, reach_of(self.studio, request, kept), asked, self.entrance.keys,
+                              lambda: self.stops.of(request.session_hash) is stop)
+
+
+def connect(asker: Asker) -> None:
+    """Connect every way to ask with the one way to answer."""
+    panel, entrance, edited = asker.panel, asker.entrance, asker.editor
+    now = {"talks": panel.talks, "kept": entrance.keys, **panel.pickers()}
+    message = {"message": panel.message, "blind": panel.blind, **now}
+    text = {"text": edited.text, "what": edited.what, **now}
+    shown = {"outputs": [*panel.outputs(), entrance.tabs, entrance.keys], **AT_ONCE}
+    with_editor = {**shown, "outputs": [*shown["outputs"], *edited.outputs()]}
+    _answer_after(asker, [
+        gr.on([panel.message.submit, panel.send.click], plainly(asker.ask), inputs_kwargs=message, **shown),
+        *(button.click(plainly(asker.ask), inputs_kwargs={**message, "message": button}, **shown)
+          for button in panel.suggested),
+        panel.retry.click(plainly(asker.again(None)), inputs_kwargs=now, **shown),
+        *(lane.newest.retry(plainly(asker.again(place)), inputs_kwargs=now, **shown)
+          for place, lane in enumerate(panel.lanes)),
+        edited.send.click(plainly(asker.resend), inputs_kwargs=text, **with_editor),
+        entrance.compare.click(plainly(asker.side_by_side), [entrance.run_id, entrance.keys], js=TO_THE_TOP, **shown),
+    ])
+
+
+def _answer_after(asker: Asker, asked: list[Any]) -> None:
+    panel = asker.panel
+    now = {"talks": panel.talks, **panel.pickers()}
+    inputs = {"talks": panel.talks, "system": panel.system, "kept": asker.entrance.keys, **panel.sampling}
+    for event in asked:
+        answered = event.success(plainly(asker.answer), inputs_kwargs=inputs, outputs=panel.outputs(), **ANSWERING)
+        # `then` would do, but in Gradio 6.31 it is only called after a success.
+        for ended in (answered.success, answered.failure):
+            ended(plainly(asker.rest), inputs_kwargs=now, outputs=panel.outputs(), **AT_ONCE)
+
+
+def _said_of(run: Run, question: str) -> tuple[str, str]:
+    """What the base and the adapter answered to it while the run was trained."""
+    picture = progress_of(run, run.course(), run.state())
+    place = picture.prompts.index(question)
+    return picture.base_said[place], picture.said[place]

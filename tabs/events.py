@@ -1,0 +1,36 @@
+"""How the page's events behave, and files that the browser makes of what one of them wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from tabs.plainly import plainly
+
+QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
+# What costs little, and must never wait for anything else on the page.
+AT_ONCE = {**QUIETLY, "concurrency_limit": None}
+
+
+def file_text() -> gr.Textbox:
+    """Where a file's text passes through the page; nobody sees it."""
+    return gr.Textbox(visible="hidden", elem_classes="unseen")
+
+
+def saves(button: gr.Button, write: Callable[..., str], text: gr.Textbox, name: str, **given: Any) -> None:
+    """A click writes a text, and the browser takes it as a file of this name: no copy stays on the server."""
+    button.click(plainly(write), outputs=text, **given, **AT_ONCE).success(None, text, js=_saved(name),
+                                                                           show_progress="hidden")
+
+
+def _saved(name: str) -> str:
+    return f"""(text) => {{
+  if (!text) return;
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], {{type: 'application/octet-stream'}}));
+  link.download = '{name}';
+  link.click();
+  URL.revokeObjectURL(link.href);
+}}"""

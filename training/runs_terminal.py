@@ -1,0 +1,168 @@
+"""Runs in the terminal: trained in this process and told line by line; resumed, stopped, shown, listed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from phi3.machine import studio_home
+from phi3.terminal import be_quiet
+from training.run import Event, Run
+from training.runs import Runs
+
+
+def add_commands(commands: Any) -> None:
+    """What is done with a run that is there already."""
+    resume = commands.add_parser("resume", help="go on with a run from its newest whole checkpoint")
+    resume.add_argument("run", metavar="RUN", help="its id, as `list` shows it")
+    resume.add_argument("--num_train_epochs", help="train for so many epochs in all")
+    resume.add_argument("--max_steps", help="train for so many steps in all")
+    resume.add_argument("--json", action="store_true", help="print the events, one per line")
+    resume.set_defaults(do=_resume)
+    stop = commands.add_parser("stop", help="stop a run after its step, with a checkpoint")
+    stop.add_argument("run", metavar="RUN")
+    stop.add_argument("--json", action="store_true", help="print one object")
+    stop.set_defaults(do=_stop)
+    show = commands.add_parser("show", help="what a run is, and what became of it")
+    show.add_argument("run", metavar="RUN")
+    show.add_argument("--json", action="store_true", help="print one object")
+    show.set_defaults(do=_show)
+    listing = commands.add_parser("list", help="runs and their states")
+    listing.add_argument("--json", action="store_true", help="one object per line")
+    listing.set_defaults(do=_list)
+    lease = commands.add_parser("lease", help="train a run's folder (what the page starts)")
+    lease.add_argument("folder", type=Path)
+    lease.set_defaults(do=_lease)
+
+
+def train_here(run: Run, as_json: bool, told_before: bool = False) -> int:
+    """The terminal's lease runs in this process. Ctrl-C stops after the step, a second one at once."""
+    be_quiet()
+    told = _ToldRun(run.folder, as_json)
+    for event in [] if told_before else run.events():
+        told.tell(event)
+    from training.train import run_lease
+
+    usual = signal.signal(signal.SIGINT, lambda number, frame: _stop_after_this_step(run))
+    try:
+        run_lease(told)
+    except KeyboardInterrupt:
+        print(f"Interrupted. To go on: python -m training resume {run.id}", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    return 0
+
+
+def _stop_after_this_step(run: Run) -> None:
+    run.ask_to_stop()
+    print("Stopping after this step; what was learned is kept. Ctrl-C again stops at once.", file=sys.stderr)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _resume(asked: argparse.Namespace) -> int:
+    runs = Runs(studio_home())
+    run = runs.get(asked.run)
+    if runs.resume(run, num_train_epochs=asked.num_train_epochs, max_steps=asked.max_steps):
+        return train_here(run, asked.json, told_before=True)
+    _ToldRun(run.folder, asked.json).tell(run.events()[-1])
+    return 0
+
+
+def _stop(asked: argparse.Namespace) -> int:
+    runs = Runs(studio_home())
+    run = runs.get(asked.run)
+    state = run.state()
+    runs.stop(run)
+    words = "left the queue" if state == "queued" else "stops after its step; what was learned is kept"
+    print(json.dumps({"run": run.id, "state": state, "asked_to_stop": True}) if asked.json else f"{run.id} {words}.")
+    return 0
+
+
+def _show(asked: argparse.Namespace) -> int:
+    run = Runs(studio_home()).get(asked.run)
+    course = run.course()
+    if asked.json:
+        whole = {**_summary(run), "settings": run.config.settings(), "about_data": run.about_data,
+                 "events": [json.loads(event.to_json()) for event in course]}
+        print(json.dumps(whole, ensure_ascii=False))
+        return 0
+    print(f"{run.id}: {run.state()}\n{run.folder}\n\n{run.config.to_yaml()}")
+    print("\n".join(filter(None, map(in_words, course))))
+    return 0
+
+
+def _list(asked: argparse.Namespace) -> int:
+    rows = [_summary(run) for run in Runs(studio_home()).all()]
+    for row in rows:
+        loss = f"{row['loss']:.4f}" if row["loss"] is not None else "-"
+        print(json.dumps(row) if asked.json else f"{row['run']}  {row['state']}  {row['method']}  loss {loss}")
+    if not rows and not asked.json:
+        print("No runs yet. Try: python -m training run --data pirate")
+    return 0
+
+
+def _lease(asked: argparse.Namespace) -> int:
+    be_quiet()
+    from training.train import run_lease
+
+    run_lease(Run(asked.folder))
+    return 0
+
+
+class _ToldRun(Run):
+    """A run whose events are printed as they are written."""
+
+    def __init__(self, folder: Path, as_json: bool) -> None:
+        super().__init__(folder)
+        object.__setattr__(self, "as_json", as_json)
+
+    def append(self, kind: str, step: int | None = None, **values: Any) -> Event:
+        event = super().append(kind, step, **values)
+        self.tell(event)
+        return event
+
+    def tell(self, event: Event) -> None:
+        """One line of JSON, or of words."""
+        line = event.to_json() if self.as_json else in_words(event)
+        if line:
+            print(line, flush=True)
+
+
+def in_words(event: Event) -> str:
+    """An event as a line for a person; empty where it says nothing new to one."""
+    told = event.values
+    match event.type:
+        case "created":
+            return f"{event.run}: {told['rows']} conversations to train on, {told['held_out']} held out."
+        case "started":
+            return f"Training {told['base']} with {told['method']} on {told['device']}: {told['steps']} steps."
+        case "resumed":
+            skipped = f" Skipped {'; '.join(told['skipped'])}." if told["skipped"] else ""
+            return f"Going on after step {event.step} of {told['steps']}.{skipped}"
+        case "lease_ended":
+            return f"Paused after step {event.step}. To go on: python -m training resume {event.run}"
+        case "step":
+            return f"step {event.step}  loss {told['loss']:.4f}  about {told['seconds_left']:.0f} s left"
+        case "evaluated":
+            return f"step {event.step}  held-out loss {told['loss']:.4f}"
+        case "sampled":
+            pairs = zip(told["prompts"], told["answers"], strict=True)
+            return "\n".join(f"    {prompt}\n    > {answer}" for prompt, answer in pairs)
+        case "finished" | "stopped":
+            change = f" It was planned for {told['planned_seconds']:.0f} s." if "planned_seconds" in told else ""
+            change += f" Held-out loss {told['base_loss']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
+            wrong = f" {told['check']['verdict']}" if "check" in told and not told["check"]["ok"] else ""
+            judged = f" {told['verdict']}" if "verdict" in told else ""
+            return f"{event.type.capitalize()} after {told['seconds']:.0f} s: {told['adapter']}.{change}{judged}{wrong}"
+        case "failed":
+            return f"{told['message']} {told['advice']}".strip()
+    return ""
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    return {**run.summary(), "folder": str(run.folder)}

@@ -1,0 +1,219 @@
+"""Turns of a conversation out of whatever a cell holds, and what becomes of those that can't stay as they are."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from phi3.template import Message
+from training.reading.rows import shown
+
+# Spellings of roles as they are met in datasets; what isn't here drops its row, which is named.
+ROLES = {
+    **dict.fromkeys(("system", "developer", "sys", "system_prompt", "system_message"), "system"),
+    **dict.fromkeys(("user", "human", "prompter", "usr", "customer", "client", "person", "student", "patient", "player",
+                     "questioner", "asker", "instruction", "question", "prompt", "me", "speaker_1"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt", "ai", "agent", "chatbot", "bard", "bing", "claude",
+                     "gemini", "llama", "gpt4", "gpt_4", "gpt3", "gpt_3", "gpt_3.5", "gpt_3.5_turbo", "chat_gpt",
+                     "assistant_bot", "asst", "doctor", "teacher", "therapist", "counselor", "expert", "support",
+                     "operator",
+                     "answer", "response", "completion", "llm", "phi", "phi3", "mistral", "speaker_2"), "assistant"),
+}
+TOOL_ROLES = {"tool", "tools", "function", "function_call", "function_response", "tool_call", "tool_response",
+              "tool_result", "observation", "ipython", "environment"}
+_PLAIN_ROLES = ("user", "assistant", "system")
+ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "user_type", "type", "name", "user")
+TEXT_KEYS = ("content", "value", "text", "message", "parts", "body", "utterance", "msg")
+_PICTURES = ("image", "images", "video", "videos", "audio", "audios")
+
+JOINED = "turns of one role in a row were joined"
+GREETING = "what the assistant said before the first question was left out"
+TRAILING = "what follows the last answer was left out"
+SURROGATES = "halves of characters (lone surrogates) were replaced by �"
+
+
+def is_turn(value: Any) -> bool:
+    """Whether it is one turn of a conversation: somebody, and what they said."""
+    if not isinstance(value, dict):
+        return False
+    role, text = first_of(value, ROLE_KEYS), first_of(value, TEXT_KEYS)
+    if role is None or text is None or not isinstance(value[role], str):
+        return False
+    parts = value[text]
+    return not (isinstance(parts, list) and parts and is_turn(parts[0]) and "type" not in parts[0])
+
+
+def bare(name: Any) -> str:
+    """A column's name without case, spaces and hyphens."""
+    return re.sub(r"[\s_\-]+", "_", str(name).strip().strip("\ufeff#:*<|>").lower())
+
+
+def first_of(row: Mapping[str, Any], wanted: Sequence[str]) -> str | None:
+    return next((name for name in wanted if name in row), None)
+
+
+def turns_in(listed: Any, row: Mapping[str, Any] | None = None) -> list[Message]:
+    """The turns of a list, whatever its items are: objects, strings in turn, or pairs."""
+    if isinstance(listed, dict):
+        role, text = (next(name for name in keys if isinstance(listed.get(name), list)) if
+                      any(isinstance(listed.get(name), list) for name in keys) else None
+                      for keys in (ROLE_KEYS, TEXT_KEYS))
+        if role is None or text is None or len(listed[role]) != len(listed[text]):
+            raise ValueError("no list of turns")
+        listed = [{"role": one, "content": said} for one, said in zip(listed[role], listed[text], strict=True)]
+    if not isinstance(listed, list) or not listed:
+        raise ValueError("no list of turns")
+    turns = [turn for place, one in enumerate(listed) for turn in _turns_of(one, place)]
+    refuse_pictures(row or {}, turns)
+    return turns
+
+
+def _turns_of(one: Any, place: int) -> Iterator[Message]:
+    if isinstance(one, str):
+        yield message("user" if place % 2 == 0 else "assistant", one)
+    elif isinstance(one, (list, tuple)) and len(one) == 2 and all(isinstance(part, str) for part in one):
+        if bare(one[0]) in ROLES:
+            yield said_by(*one)
+        else:
+            yield from (message("user", one[0]), message("assistant", one[1]))
+    elif isinstance(one, dict):
+        yield from turns_of_object(one)
+    else:
+        raise ValueError("a turn is not an object")
+
+
+def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
+    said = one.get("content")
+    # Most turns are plain ones, and a large file has millions.
+    if isinstance(said, str) and one.get("role") in _PLAIN_ROLES and len(one) == 2:
+        yield message(one["role"], said)
+        return
+    text = next((name for name in TEXT_KEYS if one.get(name) is not None), first_of(one, TEXT_KEYS))
+    role = next((name for name in ROLE_KEYS if name in one and name != text), None)
+    if one.get("tool_calls") or one.get("function_call"):
+        raise ValueError("an answer that calls a tool")
+    if role is not None and text is not None:
+        yield said_by(one[role], _text(one[text]))
+        return
+    if role is not None and role in ("role", "from") and one[role] is not None:
+        yield said_by(one[role], "")
+        return
+    named = [(ROLES.get(bare(name)), value) for name, value in one.items()]
+    spoken = [(name, value) for name, value in named if name and value is not None]
+    if not spoken:
+        raise ValueError("a turn without a role")
+    yield from (message(name, _text(value)) for name, value in spoken)
+
+
+def said_by(named: Any, text: str) -> Message:
+    if isinstance(named, dict):
+        named = named.get("role", named.get("name"))
+    name = bare(named)[:80] if isinstance(named, str) else ""
+    if name in TOOL_ROLES:
+        raise ValueError(f"a turn of a tool (role {shown(named)})")
+    if name not in ROLES:
+        raise ValueError(f"unknown role {shown(named)}")
+    return message(ROLES[name], text)
+
+
+def message(role: str, text: str) -> Message:
+    return {"role": role, "content": text}
+
+
+def _text(content: Any) -> str:
+    """A string, a number, or a list of text parts as OpenAI and others write them."""
+    if isinstance(content, dict) and ("parts" in content or "text" in content):
+        content = content.get("parts", content.get("text"))
+    if isinstance(content, list):
+        return "".join(_part(part) for part in content)
+    return cell(content)
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, dict):
+        kind = str(part.get("type", "text"))
+        if kind.endswith("text") and isinstance(part.get("text", ""), str):
+            return part.get("text", "")
+        for picture in _PICTURES:
+            if picture in kind or picture in part or f"{picture}_url" in part:
+                raise ValueError(f"a turn with {'an' if picture[0] in 'ai' else 'a'} {picture.rstrip('s')}")
+        raise ValueError(f"a part that is no text ({shown(kind)})")
+    raise ValueError("a part that is no text")
+
+
+def cell(value: Any) -> str:
+    """A cell's value as text; numbers and dates as they are written."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, dict) and "text" in value:
+        return cell(value["text"])
+    if isinstance(value, list) and len(value) == 1:
+        return cell(value[0])
+    if isinstance(value, (list, dict, tuple, set, bytes)):
+        raise ValueError(f"{shown(value)} where text is due")
+    return str(value)
+
+
+def refuse_pictures(row: Mapping[str, Any], turns: Sequence[Message]) -> None:
+    """A row whose text points at a picture beside it can't be learned from its text."""
+    if any(row.get(name) for name in _PICTURES) and any(f"<{name.rstrip('s')}>" in turn["content"]
+                                                        for turn in turns for name in _PICTURES):
+        raise ValueError("a turn with an image")
+
+
+def whole_characters(turn: Message, changes: list[str]) -> Message:
+    """Half a character, as broken programs leave them, has no bytes: it is replaced."""
+    try:
+        turn["content"].encode("utf-8")
+    except UnicodeEncodeError:
+        changes.append(SURROGATES)
+        text = turn["content"].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return message(turn["role"], text)
+    return turn
+
+
+def usable(turns: list[Message], changes: list[str]) -> list[Message]:
+    """Join turns of one role, drop what stands before the first question and after the last answer.
+
+    ValueError where no question and answer are left, or where one in between is empty.
+    """
+    turns = [turn for turn in turns if turn["role"] != "system" or turn["content"].strip()]
+    spoke_nothing = any(turn["role"] == "assistant" and not turn["content"].strip() for turn in turns)
+    kept = list(turns)
+    while kept and (kept[-1]["role"] != "assistant" or not kept[-1]["content"].strip()):
+        kept.pop()
+    if not kept:
+        raise ValueError("an empty answer" if spoke_nothing else "no answer by the assistant")
+    if len(kept) < len(turns):
+        changes.append(TRAILING)
+    kept = _from_first_question(kept, changes)
+    joined: list[Message] = []
+    for turn in kept:
+        if not turn["content"].strip():
+            raise ValueError("an empty answer" if turn["role"] == "assistant" else "an empty question")
+        if joined and joined[-1]["role"] == turn["role"]:
+            changes.append(JOINED)
+            joined[-1] = message(turn["role"], joined[-1]["content"] + "\n\n" + turn["content"])
+        else:
+            joined.append(turn)
+    return joined
+
+
+def _from_first_question(turns: list[Message], changes: list[str]) -> list[Message]:
+    first = next((place for place, turn in enumerate(turns) if turn["role"] == "user"), None)
+    if first is None:
+        raise ValueError("no question by the user")
+    before = [turn for turn in turns[:first] if turn["role"] == "system"]
+    if len(before) < first:
+        changes.append(GREETING)
+    return before + turns[first:]

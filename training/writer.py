@@ -1,0 +1,171 @@
+"""What a trainer does, as events and sealed checkpoints in the run's folder; a request to stop becomes a stop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from phi3.generate import Lane, Sampling, answer_all
+from phi3.models import Base
+from phi3.template import Message
+from training import checkpoint, speed
+from training.evaluate import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, Evaluation, evaluate_trained, losses_of
+from training.plan import Plan
+from training.quota import TRAINER_MARGIN_SECONDS
+from training.run import Run
+from training.work import SPOKEN_TOKENS
+
+if TYPE_CHECKING:
+    from transformers import TrainerControl, TrainerState
+    from trl import SFTTrainer
+
+CHECKPOINTS = "checkpoints"
+# A checkpoint by the clock as well, however long a step takes; fewer are written where writing one takes long.
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+CHECKPOINT_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Lease:
+    """How long a trainer may work: `seconds` from its making, or without end."""
+
+    seconds: float | None = None
+    checkpoint_every: float = SECONDS_BETWEEN_CHECKPOINTS
+    began: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float:
+        """Seconds until it ends."""
+        return float("inf") if self.seconds is None else self.began + self.seconds - time.monotonic()
+
+
+class Writer(TrainerCallback):
+    """Turns what the trainer does into events and sealed checkpoints, and a request to stop into a stop."""
+
+    def __init__(self, run: Run, base: Base, prompts: list[list[Message]], trainer: SFTTrainer, lease: Lease) -> None:
+        self.run, self.base, self.prompts, self.trainer, self.lease = run, base, prompts, trainer, lease
+        course = run.course()
+        self.held_out_losses = [(one.step, one.values["loss"]) for one in course if one.type == "evaluated"]
+        self.seconds_before = max((one.values["seconds"] for one in course if one.type == "step"), default=0.0)
+        self.asked_to_stop = self.out_of_time = False
+        self.trained = self.spoke = 0.0  # seconds of this trainer's steps, and of answers
+        self.began: float | None = None  # seconds of the first step, in which much is done once and never again
+        self._paused = 0.0  # seconds spent on evaluation and speaking, which are no part of a step
+        self._first: tuple[float, int, float] | None = None
+        self._sampled_at = max((one.step for one in course if one.type == "sampled"), default=-1)
+        self._saved_at = self._step_began = time.monotonic()
+        self._longest_step = self._longest_save = self._longest_look = 0.0
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Steps are timed from the first one's beginning."""
+        self._step_began = time.monotonic()
+        if self._first is None:
+            self._first = (self._step_began, state.global_step, self._paused)
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict | None = None,
+               **kwargs: Any) -> None:
+        """A `step` event for each logged training loss."""
+        if logs is None or "loss" not in logs or self._first is None:
+            return
+        start, first_step, paused_before = self._first
+        seconds = time.monotonic() - start - (self._paused - paused_before)
+        done = max(1, state.global_step - first_step)
+        self.run.append("step", state.global_step, loss=round(logs["loss"], 5),
+                        learning_rate=logs.get("learning_rate"), epoch=round(state.epoch or 0.0, 3),
+                        seconds=round(self.seconds_before + seconds, 2),
+                        seconds_left=round(seconds / done * (state.max_steps - state.global_step), 1),
+                        tokens_per_second=round(logs.get("num_tokens", 0) / max(seconds, 1e-9)))
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        """Stop after this step where somebody asked or the lease is nearly over; what was learned is saved."""
+        now = time.monotonic()
+        self._longest_step = max(self._longest_step, now - self._step_began)
+        start, _, paused_before = self._first
+        self.trained = now - start - (self._paused - paused_before)
+        self.began = self.trained if self.began is None else self.began
+        if self.run.is_asked_to_stop():
+            self.asked_to_stop = True
+        # A step may be followed by an evaluation before it is saved.
+        needed = self._longest_step + self._longest_look + self._longest_save + TRAINER_MARGIN_SECONDS
+        self.out_of_time = self.lease.left() < needed
+        if self.asked_to_stop or self.out_of_time:
+            control.should_training_stop = control.should_save = True
+        elif now - self._saved_at > max(self.lease.checkpoint_every, self._longest_save / CHECKPOINT_SHARE):
+            control.should_save = True
+        if self.trainer.eval_dataset is None and state.global_step % args.eval_steps == 0:
+            self.sample(state.global_step, self.trainer.model)
+        return control
+
+    def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict | None = None,
+                    **kwargs: Any) -> None:
+        """An `evaluated` event, and what the model says now."""
+        paused_before = self._paused
+        loss = (metrics or {}).get("eval_loss")
+        if loss is not None:
+            self._paused += metrics.get("eval_runtime", 0.0)
+            self.held_out_losses.append((state.global_step, loss))
+            self.run.append("evaluated", state.global_step, loss=round(loss, 5))
+        self.sample(state.global_step, self.trainer.model)
+        self._longest_look = max(self._longest_look, self._paused - paused_before)
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Seal what the trainer wrote, and a `checkpointed` event."""
+        folder = self.run.folder / CHECKPOINTS
+        began = time.monotonic()
+        sealed = checkpoint.seal(folder / f"checkpoint-{state.global_step}", state.global_step)
+        checkpoint.prune(folder)
+        self._saved_at = time.monotonic()
+        # Written before this is called, in about the time that the hashes take.
+        self._longest_save = max(self._longest_save, 2 * (self._saved_at - began))
+        self._paused += self._saved_at - began
+        self.run.append("checkpointed", state.global_step, folder=f"{CHECKPOINTS}/{sealed.folder.name}")
+
+    def outcome(self, plan: Plan, seconds: float) -> speed.Outcome:
+        """What a whole run took, of so many seconds in all, for the next plan: what its first step took longer than
+        the others counts as loading.
+        """
+        steps = plan.batches.steps
+        training = (self.trained - self.began) * steps / (steps - 1) if steps > 1 else self.trained
+        return speed.outcome_of(self.run.config, plan.work, training, plan.spoken, self.spoke,
+                                max(0.0, seconds - training - self._paused))
+
+    def sample(self, step: int, model: Any) -> None:
+        """What the model says to the fixed prompts, once per step."""
+        if step == self._sampled_at:
+            return
+        self._sampled_at = step
+        began = time.monotonic()
+        greedy = Sampling(max_new_tokens=SPOKEN_TOKENS)
+        answers = answer_all(model, self.base, [Lane(tuple(prompt), sampling=greedy) for prompt in self.prompts])
+        self.run.append("sampled", step, prompts=[prompt[-1]["content"] for prompt in self.prompts],
+                        answers=[answer.text for answer in answers])
+        took = time.monotonic() - began
+        self.spoke += took
+        self._paused += took
+        self._longest_look = max(self._longest_look, took)
+
+    def evaluate(self) -> Evaluation | None:
+        """Base and adapter on held-out rows, kept in the run's folder; None where there are none, or no time or memory.
+
+        A run that is trained is worth more than its figures: what an evaluation lacks doesn't fail it.
+        """
+        import torch
+
+        _, held = self.run.conversations()
+        is_lent = self.lease.seconds is not None
+        if not held or (is_lent and self.lease.left() < 4 * self._longest_look + TRAINER_MARGIN_SECONDS):
+            return None
+        began = time.monotonic()
+        try:
+            found = evaluate_trained(self.trainer.model, self.base, held, losses_of(self.run.course()),
+                                     PROMPTS_WHERE_LENT if is_lent else PROMPTS_AT_THE_END)
+        except torch.OutOfMemoryError:
+            return None
+        finally:
+            self.spoke += time.monotonic() - began
+            self._paused += time.monotonic() - began
+        if found:
+            found.write(self.run.folder)
+        return found
