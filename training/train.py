@@ -122,7 +122,7 @@ def _announce(run: Run, base: Base, trainer: SFTTrainer, plan: Plan, found: chec
     about = {"base": base.facts.id, "method": run.config.method, "device": str(base.model.device),
              "threads": torch.get_num_threads(), "steps": plan.batches.steps, "pid": os.getpid(),
              "trainable_parameters": trainer.model.num_parameters(only_trainable=True),
-             "planned_seconds": round(plan.total_seconds, 1), "plannedpeak_bytes": plan.peak}
+             "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak}
     if run.began():
         run.append("resumed", found.step if found else 0, checkpoint=found.folder.name if found else None,
                    skipped=list(skipped), **about)
@@ -210,7 +210,7 @@ def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: Writer, plan: Pla
     outcome = {"steps": step, "seconds": round(seconds_so_far(run, writer), 1),
                "base_loss": round(losses[0][1], 5) if losses else None,
                "loss": round(losses[-1][1], 5) if losses else None,
-               "planned_seconds": round(plan.total_seconds, 1), "plannedpeak_bytes": plan.peak,
+               "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak,
                "peak_bytes": peak_bytes(), **judged}
     library = Library(run.home, {run.owner})
     adapter = library.put(run.config.name, run.folder / "adapter", provenance(run, base, outcome), run.owner)
