@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 from adapters.cache import make_room
 from adapters.check import Verdict, demand
 from adapters.disclosure import public_base
-from adapters.files import CONFIG, WEIGHTS, printable, read_object, wanted
+from adapters.files import CONFIG, WEIGHTS, printable, read_object, sha256_of, wanted
 from adapters.hub import SECONDS_OF_SILENCE, Hub, checked_token, repository_name
 from adapters.hub_refusals import plainly
 from adapters.library import LOCAL, Adapter, Library, checked_name
@@ -221,10 +220,5 @@ def download(hub: Hub, there: Any, name: str, folder: Path, token: str | None) -
                         token=checked_token(token) if token else False, etag_timeout=SECONDS_OF_SILENCE)
     path = folder / name
     promised = listed.lfs.sha256 if listed.lfs else None
-    if path.stat().st_size != listed.size or (promised and promised != _sha256(path)):
+    if path.stat().st_size != listed.size or (promised and promised != sha256_of(path)):
         raise ValueError(f"{name} of {there.id} arrived damaged, so nothing of it was kept. Fetch it again.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """An adapter's two files, read within bounds: nothing else in its folder is opened, and nothing it names is run."""
 
+import hashlib
 import json
 import math
 import os
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from phi3.machine import MEBIBYTE
+from phi3.models import ADAPTER_CONFIG as CONFIG
+from phi3.models import ADAPTER_WEIGHTS as WEIGHTS
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 # The only files of an adapter that are ever fetched, opened or copied.
 WANTED = (CONFIG, WEIGHTS)
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -83,6 +85,12 @@ def left_aside(names: Iterable[str]) -> list[str]:
 def printable(name: Any, most: int = 60) -> str:
     """A name that a stranger chose, as it can stand in a sentence: short, on one line, in ASCII."""
     return ascii(str(name))[1:-1][:most]
+
+
+def sha256_of(path: Path) -> str:
+    """The file's hash, without reading the whole of it at once."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_object(path: Path, most_bytes: int = MEBIBYTE) -> dict[str, Any]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 EMBEDDED = "phi3/tiny"
 SECONDS_FOR_THE_HUB = 5
 EMBEDDED_FOLDER = Path(__file__).parent / "tiny"
+# The two files of an adapter, in PEFT's format.
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PHI3_MINI = "microsoft/Phi-3-mini-4k-instruct"
 Precision = Literal["fp32", "bf16", "nf4"]
 

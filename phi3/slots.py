@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from phi3.models import ADAPTER_CONFIG as CONFIG
+from phi3.models import ADAPTER_WEIGHTS as WEIGHTS
 from phi3.models import Base, shell_of
 
 RESIDENT_ADAPTERS = 8
@@ -23,7 +25,6 @@ MOST_RANK = 256
 # The app trains rank 16, so most slots are never enlarged.
 USUAL_RANK = 16
 FEW_ROWS = 16
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(?P<path>.+?)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.default)?"
                   r"(?:\.weight)?")

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from adapters.hub import Hub
 from phi3.models import EMBEDDED
 from tabs import theme
-from tabs.events import AT_ONCE, QUIETLY
+from tabs.events import AT_ONCE, QUIETLY, Changes
 from tabs.openings import Openings
 from tabs.plainly import plainly
 from tabs.run_panel import ANNOUNCED
@@ -24,7 +23,6 @@ from training.arrival import Home, bring_back
 from training.owners import owner_by_name
 from training.run import RESTING, Run
 
-Changes = dict[Component, Any]
 # A commit for each checkpoint would be too many for the Hub; a run that rests is kept at once.
 SECONDS_BETWEEN = 60.0
 # Each holds a thread for as long as it sends or fetches.

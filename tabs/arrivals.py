@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from adapters.fetch import is_on_a_hub
 from chat import conversation
 from chat.conversation import Talks
 from tabs import lane_view, theme
 from tabs.chat_panel import ChatPanel
+from tabs.events import Changes
 from tabs.hub import Reach
-
-Changes = dict[Component, Any]
 
 
 def missing(reach: Reach, talks: Talks) -> list[int]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from chat import conversation
 from chat.conversation import BASE, Asking, Talk, Talks
@@ -16,7 +15,7 @@ from chat.drawing import sampling_of
 from tabs import arrivals, theme
 from tabs.chat_panel import ChatPanel
 from tabs.editor import Edited, Editor
-from tabs.events import AT_ONCE, QUIETLY
+from tabs.events import AT_ONCE, QUIETLY, Changes
 from tabs.hub import reach_of
 from tabs.openings import Openings
 from tabs.plainly import plainly
@@ -26,7 +25,6 @@ from tabs.studio import Studio
 from tabs.visitor import visitor_of
 from training.run import Run
 
-Changes = dict[Component, Any]
 # Those who come together share batches; whoever waits beyond that waits in Gradio's queue, which holds no thread.
 ANSWERING = {**QUIETLY, "concurrency_limit": 8, "concurrency_id": "answers"}
 TO_THE_TOP = "(run, keys) => { window.scrollTo(0, 0); return [run, keys]; }"

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from chat import conversation
 from chat.conversation import Talks
@@ -15,14 +14,13 @@ from chat.export import asking_of, strengths_of
 from tabs import arrivals, asking, chat_panel, editor, find, publish, taking, teaching, theme, voting
 from tabs.asking import Entrance
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE
+from tabs.events import AT_ONCE, Changes
 from tabs.hub import LONGEST_NAME, reach_of
 from tabs.plainly import plainly
 from tabs.stopping import Stops
 from tabs.studio import Studio
 from tabs.visitor import visitor_of
 
-Changes = dict[Component, Any]
 SECONDS_BETWEEN_LOOKS = 3
 
 

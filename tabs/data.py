@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import data_source, data_view, describe, theme
-from tabs.events import QUIETLY, file_text, saves
+from tabs.events import QUIETLY, Changes, file_text, saves
 from tabs.form import Form, asked
 from tabs.plainly import plainly
 from tabs.studio import Studio
@@ -28,7 +28,6 @@ SECONDS_BETWEEN_SHARES = 0.4
 # The settings that the report speaks of.
 TOLD_SETTINGS = ("max_length", "num_train_epochs", "max_steps", "held_out")
 
-Changes = dict[Component, Any]
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import theme
+from tabs.events import Changes
 from tabs.studio import Studio
 from training.data import Source, UnknownColumns, source_of
 from training.hub_data import USUAL_ROWS, HubRows, hub_id
 from training.reading.containers import SUFFIXES
 from training.shapes import Columns
-
-Changes = dict[Component, Any]
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,13 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from tabs import describe_view, theme
-from tabs.events import AT_ONCE, QUIETLY, file_text, saves
+from tabs.events import AT_ONCE, QUIETLY, Changes, file_text, saves
 from tabs.plainly import plainly
 from tabs.run_panel import ANNOUNCED
 from tabs.stopping import Stops
 from tabs.studio import Studio
 from training.describe import Corrections, Described, Row, as_system_message, describe, questions
 
-Changes = dict[Component, Any]
 HANDFUL = 5
 # One description is asked at a time; chat answers come between its batches.
 ASKING = {**QUIETLY, "concurrency_limit": 1, "concurrency_id": "described"}

@@ -12,11 +12,10 @@ from gradio.components import Component
 from chat.conversation import Talk, Talks, turn_of
 from tabs import theme
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE
+from tabs.events import AT_ONCE, Changes
 from tabs.plainly import plainly
 from tabs.text import escaped
 
-Changes = dict[Component, Any]
 INTO_VIEW = """() => {
   const editor = document.querySelector('#editor');
   if (!editor) return;

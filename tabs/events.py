@@ -6,9 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from tabs.plainly import plainly
 
+# What becomes of some components of the page.
+Changes = dict[Component, Any]
 QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
 # What costs little, and must never wait for anything else on the page.
 AT_ONCE = {**QUIETLY, "concurrency_limit": None}

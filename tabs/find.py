@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from adapters.fetch import is_on_a_hub
 from adapters.hub import Found, repository_name
@@ -15,13 +14,12 @@ from chat import conversation
 from chat.conversation import Talks
 from tabs import hub, hub_view, theme
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE
+from tabs.events import AT_ONCE, Changes
 from tabs.hub import Known, Reach, reach_of
 from tabs.plainly import plainly
 from tabs.run_panel import ANNOUNCED
 from tabs.studio import Studio
 
-Changes = dict[Component, Any]
 CHOSEN = """element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-repository]');
   if (button) trigger('click', {repository: button.dataset.repository, revision: button.dataset.revision});

@@ -6,12 +6,11 @@ import json
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from phi3.machine import this_machine
 from phi3.models import EMBEDDED, base_facts
 from tabs import run_panel, theme
-from tabs.events import AT_ONCE, QUIETLY
+from tabs.events import AT_ONCE, QUIETLY, Changes
 from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
 from tabs.visitor import PARCELS, visitor_of
@@ -19,8 +18,6 @@ from training.config import RunConfig, recommended
 from training.data import ChatData
 from training.parcel import pack
 from training.run import Run
-
-Changes = dict[Component, Any]
 
 
 def connect(runs: Openings) -> None:

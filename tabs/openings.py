@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import run_panel, run_view, turns
-from tabs.events import AT_ONCE, QUIETLY
+from tabs.events import AT_ONCE, QUIETLY, Changes
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import Visitor, visitor_of
@@ -19,7 +19,6 @@ from training.data import ChatData
 from training.run import Run
 from training.start import start_of
 
-Changes = dict[Component, Any]
 # The browser knows nothing of a state's value, so what belongs into the address stands in a hidden text.
 REMEMBER_IN_ADDRESS = """(query) => {
   const address = new URL(window.location);

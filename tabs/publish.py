@@ -15,7 +15,7 @@ from adapters.hub import repository_name
 from adapters.library import Adapter, Library
 from adapters.publish import Published, publishing
 from tabs import code_view, hub, hub_view, signin, theme
-from tabs.events import AT_ONCE
+from tabs.events import AT_ONCE, Changes
 from tabs.hub import Known, Reach, reach_of
 from tabs.plainly import plainly
 from tabs.progress import progress_of
@@ -24,7 +24,6 @@ from tabs.studio import Studio
 from tabs.text import escaped
 from tabs.visitor import Visitor, visitor_of
 
-Changes = dict[Component, Any]
 AdapterOf = Callable[[Visitor, str], Adapter]
 
 

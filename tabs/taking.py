@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from chat import conversation
 from chat.batch import Compared, as_csv, authors_of, compared, prompts_in
@@ -16,15 +15,13 @@ from chat.drawing import sampling_of
 from chat.export import as_json, as_markdown, as_query
 from tabs import code_view, theme
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE, file_text, saves
+from tabs.events import AT_ONCE, Changes, file_text, saves
 from tabs.plainly import plainly
 from tabs.stopping import Stops
 from tabs.studio import Studio
 from tabs.text import as_markdown as rendered
 from tabs.text import escaped
 from tabs.visitor import visitor_of
-
-Changes = dict[Component, Any]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tabs import editor as editing
 from tabs import theme
 from tabs.chat_panel import ChatPanel
 from tabs.editor import Edited, Editor
-from tabs.events import AT_ONCE, QUIETLY, file_text, saves
+from tabs.events import AT_ONCE, QUIETLY, Changes, file_text, saves
 from tabs.hub import Reach, reach_of
 from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
@@ -22,7 +22,6 @@ from training.config import RunConfig
 from training.corrections import Correction, Corrections, as_jsonl, lesson, old_rows
 from training.data import ChatData
 
-Changes = dict[Component, Any]
 REMOVES = """element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-place]');
   if (button) trigger('clear', {place: Number(button.dataset.place)});

@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 
 from tabs import afar, code_view, data, form, keeping, openings, plan_view, publish, run_panel, run_view, theme, turns
-from tabs.events import QUIETLY
-from tabs.openings import Changes, Openings, begin_run
+from tabs.events import QUIETLY, Changes
+from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped

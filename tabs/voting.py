@@ -13,13 +13,11 @@ from chat.conversation import Talks, can_be_voted_on, named_again, voted
 from chat.vote import Standing, Verdict, Vote, Votes, pairs_as_jsonl, tally
 from tabs import theme
 from tabs.chat_panel import MOST_LANES, ChatPanel
-from tabs.events import AT_ONCE, file_text, saves
+from tabs.events import AT_ONCE, Changes, file_text, saves
 from tabs.hub import reach_of
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped
-
-Changes = dict[Component, Any]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ JSON, weights as safetensors. What comes back is read by training/arrival.py.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.files import printable
+from adapters.files import printable, sha256_of
 from adapters.hub import Hub, checked_token
 from adapters.hub_refusals import plainly
 from training import checkpoint
@@ -173,7 +172,7 @@ def _pack(run: Run, found: checkpoint.Checkpoint, folder: Path) -> None:
     _write_lines(folder / ROWS, rows)
     _write_lines(folder / EVENTS, told_events([json.loads(one.to_json()) for one in run.course()], found.step))
     about = {"format": FORMAT, "step": found.step, "settings": run.config.settings(), "data": run.about_data,
-             "files": {name: {"bytes": path.stat().st_size, "sha256": _hash(path)} for name, path in files.here()}}
+             "files": {name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.here()}}
     (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_CARD.format(tag=TAG, name=run.config.name, step=found.step), encoding="utf-8")
 
@@ -201,8 +200,3 @@ def _link(source: Path, path: Path) -> None:
 
 def _write_lines(path: Path, values: list[Any]) -> None:
     path.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in values), encoding="utf-8")
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ Whoever signs in on a shared Space can put anything into their own repository, s
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import time
@@ -15,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from adapters.fetch import download, repository_at
-from adapters.files import CONFIG, MEBIBYTE, WEIGHTS, as_object, left_aside, printable, read_header, read_object
+from adapters.files import (
+    CONFIG,
+    MEBIBYTE,
+    WEIGHTS,
+    as_object,
+    left_aside,
+    printable,
+    read_header,
+    read_object,
+    sha256_of,
+)
 from adapters.hub import Hub
 from adapters.library import Library, checked_name
 from adapters.peft_config import settings_from
@@ -203,9 +212,7 @@ def _config(about: Mapping[str, Any], home: Home) -> RunConfig:
 def _is_as_sealed(path: Path, name: str, about: Mapping[str, Any]) -> None:
     files = about.get("files")
     sealed = files.get(name) if isinstance(files, dict) else None
-    with path.open("rb") as file:
-        found = {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    if sealed != found:
+    if sealed != {"bytes": path.stat().st_size, "sha256": sha256_of(path)}:
         raise ValueError(f"{name} is not as it was sealed, so nothing was taken. Keep the run again, where it still "
                          "is.")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+from adapters.files import sha256_of
 
 MANIFEST = "manifest.json"
 KEPT = 2
@@ -32,7 +33,7 @@ class Checkpoint:
             path = self.folder / name
             if not path.is_file():
                 return f"{name} is missing"
-            if path.stat().st_size != file["bytes"] or _hash(path) != file["sha256"]:
+            if path.stat().st_size != file["bytes"] or sha256_of(path) != file["sha256"]:
                 return f"{name} is damaged"
         return ""
 
@@ -52,7 +53,7 @@ def seal(written: Path, step: int) -> Checkpoint:
     files = {}
     for path in sorted(one for one in written.rglob("*") if one.is_file()):
         _flush(path)
-        files[str(path.relative_to(written))] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
+        files[str(path.relative_to(written))] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     manifest = written / MANIFEST
     manifest.write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
     _flush(manifest)
@@ -87,11 +88,6 @@ def remove_unsealed(folder: Path) -> None:
 def _all(folder: Path) -> list[Checkpoint]:
     named = ((one, _NAME.fullmatch(one.name)) for one in folder.iterdir()) if folder.is_dir() else ()
     return [Checkpoint(one, int(match[1])) for one, match in named if match]
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

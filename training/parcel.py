@@ -7,12 +7,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from adapters.files import WANTED
 from training import checkpoint
 from training.run import START, Run
 from training.script import script_of
-
-# Of a checkpoint, what an adapter consists of; optimizer and random state are for going on, not for taking away.
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def pack(run: Run, folder: Path) -> Path:
@@ -42,6 +40,7 @@ def _files(run: Run) -> Iterator[tuple[Path, str]]:
     if not adapter.is_dir():
         found, _ = checkpoint.newest(run.folder / "checkpoints")
         adapter = found.folder if found else adapter
-    yield from ((adapter / name, f"adapter/{name}") for name in ADAPTER_FILES if (adapter / name).is_file())
+    # Optimizer and random state are for going on, not for taking away.
+    yield from ((adapter / name, f"adapter/{name}") for name in WANTED if (adapter / name).is_file())
     # What loralib's own checkpoint holds: `python -m adapters convert` makes an adapter of it.
     yield from ((path, f"adapter/{path.name}") for path in sorted((adapter / "loralib").glob("lora.*")))

@@ -15,7 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from adapters.library import WEIGHTS, Adapter, Library, checked_name
+from adapters.files import CONFIG, WANTED, WEIGHTS
+from adapters.library import Adapter, Library, checked_name
 from training.config import RunConfig
 from training.data import LISTED_DROPS, ChatData, Conversation, split
 from training.owners import LOCAL, Owners
@@ -207,7 +208,7 @@ def _like(config: RunConfig, start: Adapter) -> RunConfig:
     if start.base != config.base:
         raise ValueError(f"{start.name} is an adapter for {start.base}, and this run's base is {config.base}. Start "
                          "from an adapter of this base, or from none.")
-    made = json.loads((start.folder / "adapter_config.json").read_text(encoding="utf-8"))
+    made = json.loads((start.folder / CONFIG).read_text(encoding="utf-8"))
     strange = [name for name in _PLAIN_ONLY if made.get(name)]
     if strange or made.get("peft_type") != "LORA" or not isinstance(made.get("target_modules"), list):
         raise ValueError(f"{start.name} can't be trained further here: it uses {', '.join(strange) or 'another form'}, "
@@ -219,7 +220,7 @@ def _like(config: RunConfig, start: Adapter) -> RunConfig:
 def _copy_start(start: Adapter, folder: Path) -> None:
     """The adapter as it was at Start: the run needs nobody else's files to go on."""
     folder.mkdir()
-    for name in ("adapter_config.json", WEIGHTS):
+    for name in WANTED:
         shutil.copyfile(start.folder / name, folder / name)
     hub = start.provenance.get("hub")
     about = {"name": start.name, "run": start.provenance.get("run"), **({"hub": hub} if isinstance(hub, dict) else {}),

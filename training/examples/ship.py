@@ -9,10 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from adapters.files import WANTED
 from adapters.library import PROVENANCE, SHIPPED_FOLDER
 from training.examples.measures import NAMES
-
-FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def main() -> None:
@@ -30,7 +29,7 @@ def main() -> None:
 def put(made: Path, place: Path) -> None:
     """Copy the adapter, and how it was made without what changes from one making to the next."""
     place.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
+    for name in WANTED:
         shutil.copyfile(made / name, place / name)
     provenance = json.loads((made / PROVENANCE).read_text(encoding="utf-8"))
     provenance.pop("run")
