@@ -4,9 +4,10 @@ import zipfile
 
 import pytest
 
+from adapters.files import WANTED
 from tests.staged import StagedRun
 from training.checkpoint import seal
-from training.parcel import ADAPTER_FILES, pack
+from training.parcel import pack
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def names(path):
 
 def made(folder):
     folder.mkdir(parents=True)
-    for name in (*ADAPTER_FILES, "optimizer.pt"):
+    for name in (*WANTED, "optimizer.pt"):
         (folder / name).write_text(f"{name} in {folder.name}")
     return folder
 
