@@ -15,6 +15,7 @@ from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
 from tabs.visitor import PARCELS, visitor_of
 from training.config import RunConfig, recommended
+from training.conversations import gathered
 from training.data import ChatData
 from training.parcel import pack
 from training.run import Run
@@ -85,6 +86,6 @@ def on_the_embedded(run: Run) -> tuple[RunConfig, ChatData]:
              "name": f"{run.config.name[:58]}-tiny"}
     train, held = run.conversations()
     about = run.about_data
-    conversations = tuple(sorted((*train, *held), key=lambda one: one.row))
-    rows = ChatData(about["name"], about["kind"], about["format"], conversations, ())
+    rows = ChatData(about["name"], about["kind"], about["format"], gathered((*train, *held)), (),
+                    own_held=tuple(range(len(train), len(train) + len(held))))
     return RunConfig.from_settings(asked), rows

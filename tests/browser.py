@@ -41,7 +41,8 @@ class App:
         page.on("request", lambda request: self._note(request.url))
         page.on("pageerror", lambda problem: self.wrong.append(str(problem)))
         page.goto(self.address + query)
-        page.locator("#past-runs p, #past-runs ul").first.wait_for()
+        # A link to lanes turns to the Chat tab by itself, and then the runs are there but not to be seen.
+        page.locator("#past-runs p, #past-runs ul").first.wait_for(state="attached")
         return page
 
     def _note(self, url: str) -> None:

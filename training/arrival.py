@@ -30,7 +30,8 @@ from adapters.library import Library, checked_name
 from adapters.peft_config import settings_from
 from training import checkpoint
 from training.config import RunConfig
-from training.data import LISTED_DROPS, ChatData, Conversation, DroppedRow
+from training.conversations import Conversation, Conversations, gathered
+from training.data import LISTED_DROPS, ChatData, DroppedRow
 from training.limits import Limits
 from training.numbers import STATE, TENSORS, write_state
 from training.owners import Owners
@@ -228,7 +229,7 @@ def _read(folder: Path, about: Mapping[str, Any], config: RunConfig) -> Arrived:
         sides[line["held_out"]].append(_conversation(line["row"], line.get("messages")))
     if not sides[0]:
         raise ValueError(f"{ROWS} holds no conversation to train on. Keep the run again.")
-    data = _data(about.get("data"), (*sides[0], *sides[1]))
+    data = _data(about.get("data"), gathered((*sides[0], *sides[1])))
     return Arrived(config, data, sides, told_events(_lines(folder / EVENTS), step), step)
 
 
@@ -245,7 +246,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield as_object(line, path.name)
 
 
-def _data(said: Any, conversations: tuple[Conversation, ...]) -> ChatData:
+def _data(said: Any, conversations: Conversations) -> ChatData:
     """What is known of the data; the counts are made anew."""
     said = said if isinstance(said, dict) else {}
     name, kind, form = (said.get(key) if _is_said(said.get(key), _TEXT) else "" for key in ("name", "kind", "format"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -120,6 +120,14 @@ class Writer:
         for column in self._waiting:
             column.clear()
         self._characters = 0
+
+
+def gathered(some: Iterable[Conversation]) -> Conversations:
+    """Conversations that are at hand, as a sequence on the disk."""
+    writer = Writer()
+    for one in some:
+        writer.add(one.row, 0, one.messages)
+    return writer.finished()
 
 
 def digest(messages: Sequence[Message]) -> bytes:
