@@ -204,6 +204,7 @@ class Turns:
         self._cos: torch.Tensor | None = None
         self._sin: torch.Tensor | None = None
         self.partners: torch.Tensor | None = None
+        self.rotated = 0  # of a head's numbers, so many are turned
 
     def offset(self, length: int) -> int:
         """Where the angles of a row of this length begin."""
@@ -221,6 +222,7 @@ class Turns:
         angles = [self._rotary(like, torch.arange(own, device=like.device)[None]) for own in counts]
         cos, sin = (torch.cat([pair[side][0] for pair in angles]) for side in (0, 1))
         half = cos.shape[-1] // 2
+        self.rotated = 2 * half
         sin = torch.cat([-sin[:, :half], sin[:, half:]], -1)
         # A partial rotation leaves the last dimensions of a head as they are.
         left = self._size - 2 * half

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 MEBIBYTE, GIBIBYTE = 1024**2, 1024**3
+# A step works on logits of so many numbers at once: 64 MiB in float32.
+LOGITS_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,11 @@ def _warning(plan: Plan, way_out: str) -> str:
 
 def _behind(plan: Plan) -> str:
     batches = plan.batches
-    padding = f"{batches.padded / max(batches.tokens, 1):.1f}"
     held = theme.PRECISIONS[plan.precision] + (theme.MADE_WHOLE if plan.expanded else "")
     work = [("Precision of the base", held), ("Attention", plan.attention),
-            ("Gradient checkpointing", "on" if plan.gradient_checkpointing else "off"),
+            ("Gradient checkpointing", f"in {plan.recomputed} blocks" if plan.recomputed else "not needed"),
             ("Conversations in a step", f"{batches.examples_per_step:,}"),
-            ("Times each is seen", f"{batches.epochs:.3g}"), ("Tokens in all", f"{batches.tokens:,}"),
-            ("Computed, with padding", f"{batches.padded:,} ({padding} times)"),
+            ("Times each is seen", f"{batches.epochs:.3g}"), ("Tokens in all, none of them padding", f"{batches.tokens:,}"),
             ("Numbers learned", f"{plan.trainable:,}")]
     memory = [(theme.PLAN_MEMORY[name], _size(value)) for name, value in plan.memory.items()]
     time = [(theme.PLAN_TIME[name], duration(value)) for name, value in plan.seconds.items()]

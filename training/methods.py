@@ -109,10 +109,7 @@ class Loralib:
     def model(self) -> Any:
         from adapters.loralib_layers import put_loralib
 
-        model = put_loralib(shell_of(self.base), self.layers, self.config.lora_dropout)
-        if self.config.gradient_checkpointing:
-            model.enable_input_require_grads()  # a frozen embedding would leave the first block without a gradient
-        return model
+        return put_loralib(shell_of(self.base), self.layers, self.config.lora_dropout)
 
     def keep(self, model: Any, folder: Path) -> None:
         from adapters.loralib_files import write_checkpoint

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from phi3.machine import GIBIBYTE, Machine
+from phi3.machine import GIBIBYTE, LOGITS_AT_ONCE, Machine
 from training.config import SETTINGS, RunConfig
 from training.quota import Turns, Visit, turns_of
 from training.work import (
@@ -20,7 +20,6 @@ from training.work import (
     batches_of,
     guessed_speed,
     looking_work,
-    mean_square,
     training_work,
 )
 
@@ -35,16 +34,12 @@ PROCESS_BYTES = {"cpu": 0.56 * GIBIBYTE, "cuda": 0.6 * GIBIBYTE, "zerogpu": 0.6 
 # Blocks of many sizes leave gaps in the C library's heap: resident memory over what torch asked for, as measured on
 # a CPU (benchmarks/plan.py). A card's allocator is counted by what it gave out.
 HEAP = {"cpu": 1.38, "cuda": 1.0, "zerogpu": 1.0}
-# TRL's head works on so many tokens and words at once (TRL 1.16, chunked_logprob.py); its buffer is that wide whatever
-# the vocabulary is, but on a CPU only the pages that are written become resident.
-HEAD_TOKENS, HEAD_WORDS = 4096, 32768
-PAGE = 4096
-# Copies of a tile of logits that exist at once without a fused kernel (`_backward_tile`).
-TILE_COPIES = 5
 # Share of the machine's memory that a run may plan with: allocators leave gaps, and the page needs some too.
 USABLE_SHARE = 0.92
 # A 4-bit base is made whole once where the run then needs this share of what it may plan with, and else in every pass.
 EXPANDED_SHARE = 0.75
+# With gradient checkpointing, no more blocks compute their forward pass twice than this share of the memory asks for.
+RECOMPUTED_SHARE = 0.7
 # After memory ran out, and nobody said for want of how much, the next run is to need this share of it at most.
 CAUTION = 0.9
 
@@ -54,12 +49,13 @@ class Plan:
     """What will be done. `memory` is in bytes by term, `seconds` by part, `turns` only where a GPU is lent.
 
     `work` is that of all steps and `spoken` the tokens, times layers, that the model says in between: what a machine's
-    speed is learned from. `expanded`: the 4-bit base is made whole once, and trained on as LoRA's is.
+    speed is learned from. `expanded`: the 4-bit base is made whole once, and trained on as LoRA's is. `recomputed` of
+    the blocks forget what they computed, and compute it again in the backward pass (gradient checkpointing).
     """
 
     precision: str
     attention: str
-    gradient_checkpointing: bool
+    recomputed: int
     batches: Batches
     trainable: int
     memory: dict[str, int]
@@ -107,14 +103,16 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     asked, available = config, int(_memory(machine) * USABLE_SHARE)
     whole = replace(config, method="lora")
     expanded = config.method == "qlora" and sum(
-        memory_of(whole, shape, precision_of(whole, machine), batches, machine).values()) < EXPANDED_SHARE * available
+        memory_of(whole, shape, precision_of(whole, machine), batches, machine,
+                  shape.layers if config.gradient_checkpointing else 0).values()) < EXPANDED_SHARE * available
     if expanded:
         config = whole
     precision = precision_of(config, machine)
+    recomputed = _recomputed(config, shape, precision, batches, machine, RECOMPUTED_SHARE * available)
     kept = block_bytes_per_token(config, shape, _width(precision, machine), machine, 0)
-    work = training_work(config, shape, batches, mean_square(config, train), kept)
+    work = training_work(config, shape, batches, kept, recomputed)
     looks, speed = looks_of(config, batches), measured or guessed_speed(machine)
-    look = looking_work(config, shape, held, kept) if held else Work(0, 0, 0, 0)
+    look = looking_work(config, shape, held, kept, batches.budget) if held else Work(0, 0, 0)
     spoken = SPOKEN_TOKENS * shape.layers
     # At its end base and adapter answer held-out rows once each; where time is lent, only if some is left over.
     answers = looks + (2 if held and machine.kind != "zerogpu" else 0)
@@ -123,9 +121,9 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     longest = (seconds["training"] / batches.steps) + (seconds["evaluation"] + seconds["speaking"]) / looks
     turns = turns_of(sum(seconds.values()), speed.load, longest, visit or Visit()) \
         if machine.kind == "zerogpu" else None
-    return Plan(precision_of(asked, machine), config.attn_implementation, config.gradient_checkpointing, batches,
-                shape.lora_weights(config.r, adapted(config)), memory_of(config, shape, precision, batches, machine),
-                available, seconds, measured is not None, work, answers * spoken, turns, expanded)
+    return Plan(precision_of(asked, machine), config.attn_implementation, recomputed, batches,
+                shape.lora_weights(config.r, adapted(config)),
+                memory_of(config, shape, precision, batches, machine, recomputed), available, seconds, measured is not None, work, answers * spoken, turns, expanded)
 
 
 def precision_of(config: RunConfig, machine: Machine) -> str:
@@ -227,29 +225,40 @@ def _shorter(config: RunConfig) -> list[dict[str, Any]]:
 CHANGES: tuple[Change, ...] = (_checkpointing, _smaller_batch, _quantised, _shorter)
 
 
-def memory_of(config: RunConfig, shape: Shape, precision: str, batches: Batches, machine: Machine) -> dict[str, int]:
-    """Bytes by term at the worst moment of a step: the backward pass of the largest batch.
+def _recomputed(config: RunConfig, shape: Shape, precision: str, batches: Batches, machine: Machine,
+                allowed: float) -> int:
+    """With gradient checkpointing, the fewest blocks that have to compute their forward pass again, else none."""
+    if not config.gradient_checkpointing:
+        return 0
+    return next((count for count in range(shape.layers)
+                 if sum(memory_of(config, shape, precision, batches, machine, count).values()) <= allowed),
+                shape.layers)
 
-    With gradient checkpointing a block is computed again only after the head's buffers are gone: on a card the larger
-    of the two counts, while a CPU's heap was measured to hold both.
+
+def memory_of(config: RunConfig, shape: Shape, precision: str, batches: Batches, machine: Machine,
+              recomputed: int) -> dict[str, int]:
+    """Bytes by term at the worst moment of a step: the backward pass of the largest pack.
+
+    It begins with the head's buffers beside what all blocks keep; once they are gone, a block's own gradients come,
+    and what it computes again where it forgot it. On a card the larger of the two counts, while a CPU's heap was
+    measured to hold both.
     """
-    width, tokens = _width(precision, machine), batches.longest_batch
+    width, tokens = _width(precision, machine), batches.largest
     linear = shape.linear_weights() * (NF4_BYTES if precision == "nf4" else width)
     adapter_width = adapter_bytes(precision)
     trainable = shape.lora_weights(config.r, adapted(config))
     block = tokens * block_bytes_per_token(config, shape, width, machine, batches.longest_row)
-    head, kept = head_bytes(shape, tokens, width, machine), shape.layers * block
-    if config.gradient_checkpointing:
-        again = block + tokens * gradient_bytes_per_token(shape, width)
-        both = machine.kind == "cpu"
-        head, again = (head if both or head > again else 0, again if both or again >= head else 0)
-        kept = shape.layers * tokens * shape.hidden * width + again
+    kept = (shape.layers - recomputed) * block + recomputed * tokens * shape.hidden * width
+    head = head_bytes(shape, tokens, width)
+    again = tokens * gradient_bytes_per_token(shape, width) + (block if recomputed else 0)
+    if machine.kind != "cpu":
+        head, again = (head if head > again else 0, again if again >= head else 0)
     terms = {
         "base": linear + shape.table_weights() * width,
         "adapter": trainable * adapter_width,
         "gradients": trainable * adapter_width,
         "optimizer": trainable * adapter_width * MOMENTS,
-        "activations": kept * HEAP[machine.kind],
+        "activations": (kept + again) * HEAP[machine.kind],
         "logits": head * HEAP[machine.kind],
         "overhead": process_bytes(precision, machine),
     }
@@ -269,45 +278,41 @@ def adapter_bytes(precision: str) -> int:
 def block_bytes_per_token(config: RunConfig, shape: Shape, width: int, machine: Machine, length: int) -> float:
     """Bytes that one block keeps of the forward pass for each token of rows so long.
 
-    Counted tensor by tensor over a block of the native Phi-3 with a frozen base, where a linear layer's own input need
-    not be kept (only its LoRA's), after the way of Korthikanti et al., "Reducing Activation Recomputation in Large
-    Transformer Models", 2022, section 4; to the byte what autograd's saved tensors are in fp32 on a CPU.
+    Counted tensor by tensor over `phi3/learner.py` (after the way of Korthikanti et al., "Reducing Activation
+    Recomputation in Large Transformer Models", 2022, section 4); what autograd saves is held to it by a test.
     """
-    norms = 2 * 4 * (shape.hidden + 1)                 # RMSNorm computes in float32, and keeps its root
-    # Queries and keys after their rotation, what comes out, and the whole of qkv, of which the values are a view; for
-    # each head the sum of its scores, in float32.
-    attention = width * (3 * shape.queries + 3 * shape.keys) + 4 * shape.heads
-    gates = width * 3 * shape.intermediate             # gate, up, and the gate's SiLU
-    # PEFT hands A the layer's input in float32; dropout keeps its result and a mask: booleans on a card, on a CPU the
-    # scaled noise itself.
-    mask = (4 if machine.kind == "cpu" else 1) if config.lora_dropout else 0
-    lora = sum((4 + mask) * shape.widths()[name][0] + 4 * config.r for name in adapted(config))
+    norms = 2 * (width * shape.hidden + 4)             # each norm's input, and the scale that it found
+    # Queries and keys after their rotation, the whole of qkv, of which the values are a view, and for each head the sum
+    # of its scores in float32. What comes out is what o_proj sees; on a CPU each group of rows has its own besides.
+    out = machine.kind == "cpu" or "o_proj" not in adapted(config)
+    attention = width * ((2 + out) * shape.queries + 3 * shape.keys) + 4 * shape.heads
+    gates = width * 2 * shape.intermediate
+    # What LoRA's A sees, unless something else keeps it, a boolean of each where there is dropout, and A's product.
+    # loralib's own layers keep what dropout made of it instead, and on a CPU the scaled noise besides.
+    loralib = width * (2 if machine.kind == "cpu" else 1) if config.method == "loralib" else 0
+    mask = (loralib or 1) if config.lora_dropout else 0
+    lora = sum((width + mask) * shape.widths()[name][0] + width * config.r for name in adapted(config))
     return norms + attention + gates + lora + score_bytes(config, shape, width, length)
 
 
 def score_bytes(config: RunConfig, shape: Shape, width: int, length: int) -> float:
-    """Bytes a token that attention keeps for each position: SDPA a mask as numbers, made anew in every layer, where a
-    batch is padded; eager attention every head's scores, in float32 and as they were multiplied.
+    """Bytes a token that attention keeps for each position: eager attention every head's scores, in float32 and as they
+    were multiplied; the others none.
     """
-    each = {"sdpa": width, "eager": shape.heads * (4 + width), "flash_attention_2": 0}[config.attn_implementation]
-    return each * length
+    return shape.heads * (4 + width) * length if config.attn_implementation == "eager" else 0
 
 
 def gradient_bytes_per_token(shape: Shape, width: int) -> float:
-    """What the backward pass of one block holds at once besides: the MLP's gradients, and their halves joined."""
+    """What the backward pass of one block holds at once besides: the MLP's gradients, and their halves."""
     return width * 5 * shape.intermediate
 
 
-def head_bytes(shape: Shape, tokens: int, width: int, machine: Machine) -> float:
-    """The head's tiles of logits, the last norm's input and result, and their gradients in float32."""
-    rows = min(tokens, HEAD_TOKENS)
-    words = min(shape.vocabulary, HEAD_WORDS)
-    if machine.kind == "cpu":
-        written = (words * width + 2 * PAGE) // PAGE * PAGE
-        tiles = rows * (min(written, HEAD_WORDS * width) + TILE_COPIES * 4 * words)
-    else:
-        tiles = rows * HEAD_WORDS * width
-    return tiles + tokens * shape.hidden * (4 + width + 2 * 4)
+def head_bytes(shape: Shape, tokens: int, width: int) -> float:
+    """A tile of logits, with their exponentials and, where they are narrower, as they were multiplied; the last norm's
+    input and result, what of it is trained, and its gradient.
+    """
+    tile = min(tokens * shape.vocabulary, LOGITS_AT_ONCE) * (8 + (2 * width if width < 4 else 0))
+    return tile + tokens * shape.hidden * 4 * width
 
 
 def in_words(plan: Plan) -> list[str]:
@@ -315,13 +320,13 @@ def in_words(plan: Plan) -> list[str]:
     batches = plan.batches
     how = "measured" if plan.is_measured else "guessed"
     fits = "fits" if plan.fits else "does not fit"
-    checkpointing = ", with gradient checkpointing" if plan.gradient_checkpointing else ""
+    checkpointing = f", gradient checkpointing in {plan.recomputed} blocks" if plan.recomputed else ""
     made_whole = " made whole once" if plan.expanded else ""
     return [
         f"{plan.precision} base{made_whole}, {plan.attention} attention{checkpointing}; {plan.trainable:,} weights are "
         "trained.",
         f"{batches.steps:,} steps of {batches.examples_per_step} conversations, {batches.epochs:.2g} epochs: "
-        f"{batches.tokens:,} tokens, {batches.padded:,} with padding.",
+        f"{batches.tokens:,} tokens, without padding.",
         f"Memory: {plan.peak / GIBIBYTE:.2f} GiB at most, and it {fits} into {plan.available / GIBIBYTE:.1f} GiB.",
         *(f"  {name:12} {value / GIBIBYTE:7.2f} GiB" for name, value in plan.memory.items()),
         f"Time: about {plan.total_seconds:.0f} s ({how}).",

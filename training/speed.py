@@ -32,7 +32,7 @@ class Outcome:
 
     base: str
     method: str
-    work: tuple[float, float, float, float]
+    work: tuple[float, float, float]
     training: float
     spoken: int
     speaking: float
@@ -65,8 +65,8 @@ def keep(home: Path, machine: Machine, outcome: Outcome) -> None:
     arriving.replace(path)
 
 
-def prices(outcomes: Sequence[Outcome], guess: Sequence[float]) -> tuple[float, float, float, float]:
-    """The four prices of work (see `Speed`) that explain best what these runs took, oldest first.
+def prices(outcomes: Sequence[Outcome], guess: Sequence[float]) -> tuple[float, float, float]:
+    """The three prices of work (see `Speed`) that explain best what these runs took, oldest first.
 
     First the guess is scaled by the middle of what the runs took against it; then each price may leave that scale, by
     the share d for which sum(weight · (predicted / taken - 1)²) + STIFFNESS · |d|² is least.
@@ -80,9 +80,8 @@ def prices(outcomes: Sequence[Outcome], guess: Sequence[float]) -> tuple[float, 
                + (STIFFNESS if i == j else 0.0) for j in places] for i in places]
     missing = [sum(weight * row[i] * (1 - sum(row)) for weight, row in zip(weights, rows, strict=True)) for i in places]
     shares = _solved(matrix, missing)
-    start, operation, byte, half = (price * max(LEAST, 1 + share)
-                                         for price, share in zip(scaled, shares, strict=True))
-    return start, operation, byte, half
+    start, operation, byte = (price * max(LEAST, 1 + share) for price, share in zip(scaled, shares, strict=True))
+    return start, operation, byte
 
 
 def outcome_of(config: RunConfig, work: Work, training: float, spoken: int, speaking: float, load: float) -> Outcome:
@@ -124,8 +123,9 @@ def _outcome(plain: Any) -> Outcome | None:
     except (KeyError, TypeError, ValueError):
         return None
     numbers = (*work, *seconds.values(), one.spoken)
-    is_sound = all(math.isfinite(number) and number >= 0 for number in numbers) and min(work[:3], default=0) > 0
-    return one if len(work) == 4 and is_sound and one.training > 0 else None
+    is_sound = all(math.isfinite(number) and number >= 0 for number in numbers) and min(work, default=0) > 0
+    # A run of an earlier version had four parts, and another step.
+    return one if len(work) == 3 and is_sound and one.training > 0 else None
 
 
 def _name(machine: Machine) -> str:

@@ -6,29 +6,26 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from trl import SFTTrainer
+from typing import Any
 
 from adapters.check import check
 from adapters.library import Library
 from phi3.machine import this_machine
 from phi3.models import Base, expanded, load_base, quantised, with_attention
-from phi3.template import Message
+from phi3.template import Message, encode_conversation
 from training import checkpoint, speed
 from training.config import RunConfig
 from training.data import Conversation
+from training.evaluate import general_rows
 from training.failure import Failure, against_plan, explained
-from training.methods import Method, method_of
+from training.methods import method_of
 from training.outcome import peak_bytes, provenance, seconds_so_far
+from training.packing import packs_of
 from training.plan import Plan, make_plan
 from training.run import START, Event, Run
 from training.tokens import tokens_of
+from training.trainer import Trainer
 from training.writer import CHECKPOINTS, Lease, Writer
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN_PROMPTS = 3
 
@@ -66,7 +63,7 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     plan = _planned(run, plan_of)
     if plan.expanded:
         base = expanded(base)
-    trainer = _trainer(run, base)
+    trainer = _trainer(run, base, plan)
     found, skipped = checkpoint.newest(run.folder / CHECKPOINTS)
     _announce(run, base, trainer, plan, found, skipped)
     writer = Writer(run, base, _prompts(held or train), trainer, lease)
@@ -114,7 +111,7 @@ def _planned(run: Run, plan_of: Callable[[RunConfig], Plan]) -> Plan:
     return plan
 
 
-def _announce(run: Run, base: Base, trainer: SFTTrainer, plan: Plan, found: checkpoint.Checkpoint | None,
+def _announce(run: Run, base: Base, trainer: Trainer, plan: Plan, found: checkpoint.Checkpoint | None,
               skipped: Sequence[str]) -> None:
     """`started` for a run's first trainer, `resumed` for every later one."""
     import torch
@@ -136,8 +133,11 @@ def _precision(config: RunConfig) -> Any:
     return "bf16" if config.bf16 and torch.cuda.is_available() else "fp32"
 
 
-def _trainer(run: Run, base: Base) -> SFTTrainer:
-    """TRL's trainer over a shell of the base, on rows that were tokenised by the app's own template code."""
+def _trainer(run: Run, base: Base, plan: Plan) -> Trainer:
+    """The trainer over a shell of the base, on rows that were tokenised by the app's own template code.
+
+    A batch of its loader is a whole optimizer step; the plan says how it is divided and which blocks recompute.
+    """
     import torch
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
@@ -149,35 +149,20 @@ def _trainer(run: Run, base: Base) -> SFTTrainer:
     # The labels mark the answers already (`encode_conversation`), so TRL has nothing left to prepare.
     ours = {"assistant_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True},
             "use_cpu": not on_card, "bf16": asked["bf16"] and on_card,
-            "eval_strategy": asked["eval_strategy"] if held else "no",
-            "per_device_eval_batch_size": asked["per_device_train_batch_size"], "disable_tqdm": True,
-            "dataloader_pin_memory": on_card, "logging_first_step": True}
+            "per_device_train_batch_size": plan.batches.examples_per_step, "gradient_accumulation_steps": 1,
+            "gradient_checkpointing": False, "eval_strategy": asked["eval_strategy"] if held else "no",
+            "disable_tqdm": True, "dataloader_pin_memory": False, "logging_first_step": True,
+            "logging_nan_inf_filter": False, "remove_unused_columns": False}
     arguments = SFTConfig(output_dir=str(run.folder / CHECKPOINTS), **{**asked, **ours})
     rows = [Dataset.from_list(part) if part else None for part in (train, held)]
-    trainer = _Resumable(method_of(run.config, base), args=arguments, train_dataset=rows[0], eval_dataset=rows[1],
-                         processing_class=base.tokenizer)
+    general = [encode_conversation(base.tokenizer, row) for row in general_rows(base.facts.id)]
+    judged_by = (packs_of(pairs, plan.batches.budget) for pairs in (
+        [(row["input_ids"], row["labels"]) for row in held],
+        [(one.input_ids, one.labels()) for one in general] if held else []))
+    trainer = Trainer(method_of(run.config, base), plan.recomputed, plan.batches.budget, *judged_by, args=arguments,
+                      train_dataset=rows[0], eval_dataset=rows[1], processing_class=base.tokenizer)
     trainer.remove_callback(PrinterCallback)  # the events say what it would print
     return trainer
-
-
-class _Resumable(SFTTrainer):
-    """TRL's trainer; what it keeps of the model, and how it takes that up again, is the method's."""
-
-    def __init__(self, method: Method, **given: Any) -> None:
-        self.method = method
-        super().__init__(model=method.model(), peft_config=method.peft_config, **given)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self.method.load(self.model, Path(resume_from_checkpoint))
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if self.method.keeps_itself:
-            self.method.keep(self.model, Path(output_dir or self.args.output_dir))
-        else:
-            super()._save(output_dir, state_dict)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """None at each checkpoint: the run's folder says more, and its owner decides what becomes public."""
 
 
 def _prompts(rows: Sequence[Conversation]) -> list[list[Message]]:
@@ -189,7 +174,7 @@ def _prompts(rows: Sequence[Conversation]) -> list[list[Message]]:
     return list(found.values())[:SHOWN_PROMPTS]
 
 
-def _speak(trainer: SFTTrainer, writer: Writer, step: int) -> None:
+def _speak(trainer: Trainer, writer: Writer, step: int) -> None:
     """Held-out loss and answers of the model as it is, before training has begun."""
     if trainer.eval_dataset is not None:
         trainer.evaluate()  # the writer notes it
@@ -197,7 +182,7 @@ def _speak(trainer: SFTTrainer, writer: Writer, step: int) -> None:
         writer.sample(step, trainer.model)
 
 
-def _finish(run: Run, base: Base, trainer: SFTTrainer, writer: Writer, plan: Plan) -> Event:
+def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) -> Event:
     """Last evaluation, the adapter in PEFT's format, its place in the library, and the last event."""
     step = trainer.state.global_step
     if trainer.eval_dataset is not None and writer.held_out_losses[-1][0] != step:

@@ -64,35 +64,34 @@ class Shape:
 
 @dataclass(frozen=True)
 class Batches:
-    """How the rows become steps. Tokens are counted over the whole run; `padded` is what is really computed."""
+    """How the rows become steps: each step's rows lie end to end in packs. Tokens and passes are of the whole run."""
 
     examples_per_step: int
     steps: int
-    forwards: int          # forward passes over all steps
+    forwards: int          # packs over all steps
     epochs: float
     tokens: int
-    padded: int
+    budget: int            # tokens of a pack at most
     longest_row: int       # tokens
-    longest_batch: int     # tokens of the largest forward pass, padding included
+    largest: int           # tokens of the largest pack that is to be expected
+    squares: float         # the mean length of a token's row, each token counted: what attention's work grows with
 
 
 @dataclass(frozen=True)
 class Work:
-    """What passes through the machine; each of the four has its own price.
+    """What passes through the machine; each of the three has its own price.
 
     `passes`: of one layer, forward or backward, whatever it holds; `operations`: of matrix multiplications, in 1e9;
-    `written`: bytes of what the layers and the head write, in 1e9; `halves`: operations of a QLoRA adapter, in 1e9,
-    since TRL trains it in bfloat16, which many a CPU multiplies slowly.
+    `written`: bytes of what the layers and the head write, in 1e9.
     """
 
     passes: float
     operations: float
     written: float
-    halves: float
 
-    def parts(self) -> tuple[float, float, float, float]:
-        """The four, in the order of `Speed.prices`."""
-        return self.passes, self.operations, self.written, self.halves
+    def parts(self) -> tuple[float, float, float]:
+        """The three, in the order of `Speed.prices`."""
+        return self.passes, self.operations, self.written
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class Speed:
     that is spoken, for each layer of the base.
     """
 
-    prices: tuple[float, float, float, float]
+    prices: tuple[float, float, float]
     load: float
     word: float
 
@@ -110,109 +109,94 @@ class Speed:
         return sum(price * part for price, part in zip(self.prices, work.parts(), strict=True))
 
 
-# Seconds on a machine that trained nothing yet: for a pass of a layer, 1e9 operations, 1e9 bytes, 1e9 operations in
-# bfloat16; to load; for a spoken token and layer. On a CPU, all but the first are for one thread. A card's come from
-# the share of its matrix rate that the plain recipe reaches (about a quarter), which all else is part of.
+# Seconds on a machine that trained nothing yet: for a pass of a layer, 1e9 operations, 1e9 bytes; to load; for a spoken
+# token and layer. On a CPU, all but the first are for one thread. A card's come from the share of its matrix rate that
+# the step is to reach (about a half), which all else is part of.
 GUESSED = {
-    "cpu": Speed((2e-3, 0.02, 0.5, 0.6), 10.0, 1e-3),
-    "cuda": Speed((1.8e-3, 1 / 90e3, 0.0, 0.0), 25.0, 1.3e-3),
-    "zerogpu": Speed((1.8e-3, 1 / 60e3, 0.0, 0.0), 6.0, 1.3e-3),
+    "cpu": Speed((1e-3, 0.02, 0.3), 8.0, 1e-3),
+    "cuda": Speed((4e-4, 1 / 180e3, 0.0), 25.0, 1.3e-3),
+    "zerogpu": Speed((4e-4, 1 / 120e3, 0.0), 6.0, 1.3e-3),
 }
-# What writes to memory for each number that a block keeps, in a pass; and a head's passes over its logits, on a CPU,
-# where TRL has no fused kernel for them (`_forward_tile`, `_backward_tile` of TRL 1.16's chunked_logprob.py).
+# What writes to memory for each number that a block keeps, in a pass; and the head's passes over its logits.
 WRITES_PER_KEPT = 2
-HEAD_WRITES = {"forward": 7, "backward": 12}
+HEAD_WRITES = 4
 
 
 def guessed_speed(machine: Machine) -> Speed:
     """The speed of such a machine."""
     guess = GUESSED[machine.kind]
     threads = machine.threads if machine.kind == "cpu" else 1
-    start, operation, byte, half = guess.prices
-    return Speed((start, operation / threads, byte / threads, half / threads), guess.load, guess.word)
+    start, operation, byte = guess.prices
+    return Speed((start, operation / threads, byte / threads), guess.load, guess.word)
 
 
-def training_work(config: RunConfig, shape: Shape, batches: Batches, square: float, kept: float) -> Work:
-    """All steps: forward, backward, and forward again where checkpointing forgets what it computed.
+def training_work(config: RunConfig, shape: Shape, batches: Batches, kept: float, recomputed: int) -> Work:
+    """All steps: forward, backward, and forward again in the blocks that forget what they computed.
 
-    `square`: the mean padded length, weighted by tokens; `kept`: bytes that one block keeps for a token.
+    `kept`: bytes that one block keeps for a token; `recomputed`: how many of the blocks forget it.
     """
-    passes = 3 if config.gradient_checkpointing else 2
-    head = HEAD_WRITES["forward"] + HEAD_WRITES["backward"]
-    return Work(batches.forwards * (shape.layers + 1) * passes,
-                batches.padded * (flops_per_token(shape, config) + attention_flops(shape, config, square)) / 1e9,
-                (batches.padded * _written(shape, kept, passes, head)
-                 + batches.forwards * passes * _unpacked(config, shape)) / 1e9,
-                batches.padded * 6 * _halves(config, shape) / 1e9)
+    passes = 2 + recomputed / shape.layers
+    each = flops_per_token(shape, config, recomputed) + attention_flops(shape, batches.squares, recomputed)
+    return Work(batches.forwards * (shape.layers + 1) * passes, batches.tokens * each / 1e9,
+                (batches.tokens * _written(shape, kept, passes)
+                 + batches.forwards * passes * _made_whole(config, shape)) / 1e9)
 
 
-def looking_work(config: RunConfig, shape: Shape, held: Sequence[int], kept: float) -> Work:
-    """One evaluation: the forward pass over the held-out rows, in the order and batches of the file."""
-    size = config.per_device_train_batch_size
-    forwards = math.ceil(len(held) / size)
-    padded = expected_longest(held, size) * len(held) if held else 0.0
+def looking_work(config: RunConfig, shape: Shape, held: Sequence[int], kept: float, budget: int) -> Work:
+    """One evaluation: the forward pass over the held-out rows, in packs of at most so many tokens."""
+    tokens, forwards = sum(held), math.ceil(sum(held) / budget)
     weights = shape.linear_weights() + shape.vocabulary * shape.hidden
-    return Work(forwards * (shape.layers + 1), padded * 2 * weights / 1e9,
-                (padded * _written(shape, kept, 1, HEAD_WRITES["forward"]) + forwards * _unpacked(config, shape)) / 1e9,
-                padded * 2 * _halves(config, shape) / 1e9)
+    each = 2 * weights + 4 * _squares(held) * shape.queries * shape.layers
+    return Work(forwards * (shape.layers + 1), tokens * each / 1e9,
+                (tokens * _written(shape, kept, 1) + forwards * _made_whole(config, shape)) / 1e9)
 
 
-def flops_per_token(shape: Shape, config: RunConfig) -> float:
+def flops_per_token(shape: Shape, config: RunConfig, recomputed: int) -> float:
     """Operations of a step per token: 2 per weight forward and 2 backward, since a frozen weight needs no gradient of
-    its own; 2 more where checkpointing computes the forward pass again; 6 per LoRA weight (Kaplan et al., "Scaling
-    Laws for Neural Language Models", 2020, section 2.1, without the frozen weights' gradients).
+    its own; 2 more in each block that computes its forward pass again; 6 per LoRA weight (Kaplan et al., "Scaling Laws
+    for Neural Language Models", 2020, section 2.1, without the frozen weights' gradients). The head is counted as if
+    every token were trained.
     """
-    weights = shape.linear_weights() + shape.vocabulary * shape.hidden
-    passes = 3 if config.gradient_checkpointing else 2
-    return 2 * passes * weights + 6 * shape.lora_weights(config.r, adapted(config))
+    again = recomputed / shape.layers
+    return (2 * (2 + again) * shape.linear_weights() + 4 * shape.vocabulary * shape.hidden
+            + 6 * shape.lora_weights(config.r, adapted(config)))
 
 
-def attention_flops(shape: Shape, config: RunConfig, length: float) -> float:
+def attention_flops(shape: Shape, length: float, recomputed: int) -> float:
     """Scores and their sum over the values, per token of a row so long: 4 per position and query number, and 2.5 times
     that backward, where they are computed again (Dao et al., "FlashAttention", 2022, section 3.1).
     """
-    times = 4.5 if config.gradient_checkpointing else 3.5
-    return times * 4 * length * shape.queries * shape.layers
+    return (3.5 + recomputed / shape.layers) * 4 * length * shape.queries * shape.layers
 
 
 def batches_of(config: RunConfig, train: Sequence[int]) -> Batches:
-    """Steps as `Trainer` counts them: the last, smaller batch of an epoch is a step too."""
-    size, accumulated = config.per_device_train_batch_size, config.gradient_accumulation_steps
-    forwards = math.ceil(len(train) / size)
-    per_epoch = max(1, math.ceil(forwards / accumulated))
-    steps = config.max_steps if config.max_steps > 0 else max(1, math.ceil(config.num_train_epochs * per_epoch))
-    epochs = steps / per_epoch
-    padded = expected_longest(train, size) * len(train)
-    # Few steps may never meet the longest row.
-    seen = min(len(train), steps * accumulated * size)
-    longest = math.ceil(expected_longest(train, seen))
-    return Batches(size * accumulated, steps, math.ceil(epochs * forwards), epochs, round(sum(train) * epochs),
-                   round(padded * epochs), longest, min(size, len(train)) * longest)
+    """Steps as `Trainer` counts them: the last, smaller batch of an epoch is a step too.
 
-
-def mean_square(config: RunConfig, train: Sequence[int]) -> float:
-    """The mean padded length of a token's batch, each token counted: what attention's work grows with."""
-    size = config.per_device_train_batch_size
-    return expected_longest([length * length for length in train], size) / expected_longest(train, size)
-
-
-def expected_longest(lengths: Sequence[int], size: int) -> float:
-    """The mean longest of `size` rows drawn without replacement: to that length a random batch is padded.
-
-    The k-th smallest of n is the longest of a draw with probability C(k-1, size-1) / C(n, size).
+    A pack may hold what the largest padded forward pass would: as many rows as one has, of the longest's length.
     """
-    ordered, count = sorted(lengths), len(lengths)
-    size = min(size, count)
-    chance, mean = 1.0, 0.0
-    # From the longest down: the chance that none of the longer ones was drawn, times that this one was.
-    for drawn, length in enumerate(reversed(ordered)):
-        left = count - drawn
-        here = chance * size / left
-        mean += here * length
-        chance -= here
-        if chance <= 1e-12:
-            break
-    return mean
+    size, examples = config.per_device_train_batch_size, config.per_device_train_batch_size \
+        * config.gradient_accumulation_steps
+    per_epoch = math.ceil(len(train) / examples)
+    steps = config.max_steps if config.max_steps > 0 else max(1, math.ceil(config.num_train_epochs * per_epoch))
+    epochs, at_once = steps / per_epoch, min(examples, len(train))
+    longest, mean = max(train), sum(train) / len(train)
+    budget = min(size, len(train)) * longest
+    packs = 1 if config.gradient_accumulation_steps == 1 else max(1, math.ceil(at_once * mean / budget))
+    largest = round(min(budget, expected_most(train, at_once, steps)))
+    return Batches(examples, steps, steps * packs, epochs, round(sum(train) * epochs), budget, longest, largest,
+                   _squares(train))
+
+
+def expected_most(lengths: Sequence[int], size: int, steps: int) -> float:
+    """Tokens of the largest of so many batches of `size` rows: their sums are nearly normal, and of n normal numbers
+    the largest lies about √(2 ln n) deviations above the mean (Cramér, "Mathematical Methods of Statistics", 1946,
+    section 28.6). No batch is larger than the longest rows together, or smaller than the mean.
+    """
+    count = len(lengths)
+    mean = sum(lengths) / count
+    spread = math.sqrt(sum((length - mean) ** 2 for length in lengths) / count * size * (1 - size / count))
+    most = size * mean + spread * math.sqrt(2 * math.log(max(steps, 1)))
+    return min(most, sum(sorted(lengths)[-size:]))
 
 
 def adapted(config: RunConfig) -> Sequence[str]:
@@ -221,14 +205,14 @@ def adapted(config: RunConfig) -> Sequence[str]:
     return LINEAR_LAYERS if layers == "all-linear" else layers
 
 
-def _written(shape: Shape, kept: float, passes: int, head: int) -> float:
-    return shape.layers * kept * passes * WRITES_PER_KEPT + shape.vocabulary * 4 * head
+def _squares(lengths: Sequence[int]) -> float:
+    return sum(length * length for length in lengths) / max(1, sum(lengths))
 
 
-def _unpacked(config: RunConfig, shape: Shape) -> float:
+def _written(shape: Shape, kept: float, passes: float) -> float:
+    return shape.layers * kept * passes * WRITES_PER_KEPT + shape.vocabulary * 4 * HEAD_WRITES
+
+
+def _made_whole(config: RunConfig, shape: Shape) -> float:
     """Bytes of the 4-bit weights made whole, in every pass."""
     return 4 * shape.linear_weights() if config.method == "qlora" else 0.0
-
-
-def _halves(config: RunConfig, shape: Shape) -> float:
-    return shape.lora_weights(config.r, adapted(config)) if config.method == "qlora" else 0.0

@@ -20,7 +20,8 @@ from training.work import SPOKEN_TOKENS
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
-    from trl import SFTTrainer
+
+    from training.trainer import Trainer
 
 CHECKPOINTS = "checkpoints"
 # A checkpoint by the clock as well, however long a step takes; fewer are written where writing one takes long.
@@ -44,7 +45,7 @@ class Lease:
 class Writer(TrainerCallback):
     """Turns what the trainer does into events and sealed checkpoints, and a request to stop into a stop."""
 
-    def __init__(self, run: Run, base: Base, prompts: list[list[Message]], trainer: SFTTrainer, lease: Lease) -> None:
+    def __init__(self, run: Run, base: Base, prompts: list[list[Message]], trainer: Trainer, lease: Lease) -> None:
         self.run, self.base, self.prompts, self.trainer, self.lease = run, base, prompts, trainer, lease
         course = run.course()
         self.held_out_losses = [(one.step, one.values["loss"]) for one in course if one.type == "evaluated"]
@@ -106,7 +107,10 @@ class Writer(TrainerCallback):
         if loss is not None:
             self._paused += metrics.get("eval_runtime", 0.0)
             self.held_out_losses.append((state.global_step, loss))
-            self.run.append("evaluated", state.global_step, loss=round(loss, 5))
+            general = metrics.get("eval_general_loss")
+            self.run.append("evaluated", state.global_step, loss=round(loss, 5),
+                            accuracy=round(metrics["eval_mean_token_accuracy"], 4),
+                            general_loss=None if general is None else round(general, 5))
         self.sample(state.global_step, self.trainer.model)
         self._longest_look = max(self._longest_look, self._paused - paused_before)
 

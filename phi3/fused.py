@@ -1,0 +1,209 @@
+"""A block's parts for training, forward and backward, in the fewest passes over memory; the base's weights are frozen.
+
+Each is an autograd function with its gradient written out, because a frozen base asks for less than autograd keeps and
+computes: no gradient of a weight but LoRA's, and nothing kept that can be had again by one cheap pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.autograd import Function
+from torch.nn import functional
+
+from phi3.machine import LOGITS_AT_ONCE
+
+
+class LoraLinear(Function):
+    """A frozen linear layer and the LoRA beside it: x Wᵀ + s · drop(x) Aᵀ Bᵀ (Hu et al., "LoRA", 2021, section 4.1).
+
+    `x` is (tokens, in), A (rank, in) and B (out, rank) in whatever type they are trained in: it is they that are cast,
+    and not x. `weight` gives W (out, in); what is held in 4 bits is made whole anew in the backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, weight: Callable[[], torch.Tensor],
+                scaling: float, dropout: float) -> torch.Tensor:
+        kept = _kept(x, dropout) if dropout else None
+        down = _seen(x, kept) @ a.to(x.dtype).t()
+        out = x @ weight().t()
+        ctx.save_for_backward(x, kept, down, a, b)
+        ctx.weight, ctx.scaling = weight, scaling / (1 - dropout)  # what is kept counts the more
+        return out.addmm_(down, b.to(x.dtype).t(), alpha=ctx.scaling)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, kept, down, a, b = ctx.saved_tensors
+        upper = (grad @ b.to(grad.dtype)).mul_(ctx.scaling)
+        grad_b = (grad.t() @ down).mul_(ctx.scaling)
+        grad_a = upper.t() @ _seen(x, kept)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad @ ctx.weight()
+            if kept is None:
+                grad_x.addmm_(upper, a.to(grad.dtype))
+            else:
+                grad_x += _seen(upper @ a.to(grad.dtype), kept)
+        return grad_x, grad_a.to(a.dtype), grad_b.to(b.dtype), None, None, None
+
+
+class Normed(Function):
+    """Root mean square norm (Zhang and Sennrich, 2019) of (tokens, width) with a frozen weight, computed in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        wide = x.float()
+        length = torch.linalg.vector_norm(wide, 2, -1, True)
+        scale = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, scale, weight)
+        return (wide * scale).to(x.dtype).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, scale, weight = ctx.saved_tensors
+        wide, grad = x.float(), grad.float() * weight.float()
+        # Of y = x s with s = (mean x² + ε)^-1/2: dx = s (g - x s² mean(g x)).
+        along = torch.linalg.vecdot(grad, wide).unsqueeze(-1).mul_(scale).mul_(scale).div_(-x.shape[-1])
+        return torch.addcmul(grad, wide, along).mul_(scale).to(x.dtype), None, None
+
+
+class Turned(Function):
+    """Queries and keys (tokens, heads, head size) turned by their place (Su et al., "RoFormer", 2021).
+
+    `cos` and `sin` are (tokens, 1, head size), `sin` with the sign that the partner of each number has (`Turns`).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, half: int) -> torch.Tensor:
+        ctx.save_for_backward(cos, sin)
+        ctx.half = half
+        return _turned(x, cos, sin, half, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return _turned(grad, cos, sin, ctx.half, -1.0), None, None, None
+
+
+class Gated(Function):
+    """SwiGLU (Shazeer, 2020) of gate and up, which lie side by side in (tokens, 2 · width): silu(gate) · up."""
+
+    @staticmethod
+    def forward(ctx: Any, both: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(both)
+        gate, up = both.chunk(2, -1)
+        return functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        both, = ctx.saved_tensors
+        gate, up = both.chunk(2, -1)
+        result = torch.empty_like(both)
+        of_gate, of_up = result.chunk(2, -1)
+        torch.ops.aten.silu_backward.grad_input(grad * up, gate, grad_input=of_gate)
+        torch.mul(grad, functional.silu(gate), out=of_up)
+        return result
+
+
+class Spread(Function):
+    """Rows of different lengths that lie end to end (tokens, …), each filled up to the longest: (slots, …).
+
+    `tokens` says which token stands in each slot, and what fills up is any token of the row: later ones are seen by
+    none of the row's own, so no gradient comes back from there. `slots` says where each token stands.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, tokens: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(slots)
+        return x.index_select(0, tokens)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        slots, = ctx.saved_tensors
+        return grad.index_select(0, slots), None, None
+
+
+class Gathered(Function):
+    """The other way round: the tokens alone, end to end, out of (slots, …)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(slots)
+        ctx.count = x.shape[0]
+        return x.index_select(0, slots)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        slots, = ctx.saved_tensors
+        return grad.new_zeros(ctx.count, *grad.shape[1:]).index_copy_(0, slots, grad), None
+
+
+class HeadLoss(Function):
+    """Negative log-likelihood of `targets` (tokens,) after `hidden` (tokens, width): summed, a float32 scalar.
+
+    The head (vocabulary, width) is frozen, so the gradient of the hidden states is all that the backward pass needs. It
+    is worked out here, while a tile of logits is at hand, and no logit is kept or computed twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        loss, grads = hidden.new_zeros((), dtype=torch.float32), torch.empty_like(hidden)
+        for some, wanted, place in _tiles(hidden, head, targets):
+            logits = (some @ head.t()).float()
+            summed = torch.logsumexp(logits, -1, keepdim=True)
+            loss += (summed - logits.gather(-1, wanted)).sum()
+            slope = logits.sub_(summed).exp_()
+            slope.scatter_add_(-1, wanted, slope.new_full((), -1.0).expand_as(wanted))
+            torch.mm(slope.to(hidden.dtype), head, out=grads[place])
+        ctx.save_for_backward(grads)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        grads, = ctx.saved_tensors
+        return grads * grad.to(grads.dtype), None, None
+
+
+def head_judged(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same loss without a gradient, and how many targets were the likeliest word: scalars, float32 and int64."""
+    loss, right = hidden.new_zeros((), dtype=torch.float32), targets.new_zeros(())
+    for some, wanted, _ in _tiles(hidden, head, targets):
+        logits = (some @ head.t()).float()
+        right += (logits.argmax(-1, keepdim=True) == wanted).sum()
+        loss += (torch.logsumexp(logits, -1, keepdim=True) - logits.gather(-1, wanted)).sum()
+    return loss, right
+
+
+def _tiles(hidden: torch.Tensor, head: torch.Tensor,
+           targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor, slice]]:
+    """So many tokens at once, with their targets (tokens, 1) and place, that their logits stay within bounds."""
+    at_once = max(1, LOGITS_AT_ONCE // head.shape[0])
+    for start in range(0, hidden.shape[0], at_once):
+        place = slice(start, start + at_once)
+        yield hidden[place], targets[place, None], place
+
+
+def _kept(x: torch.Tensor, dropout: float) -> torch.Tensor:
+    """Which numbers dropout leaves: booleans of the shape of `x`, each true with probability 1 - `dropout`.
+
+    On a CPU four 16-bit numbers are cut from each random one, which takes a sixth of the time of torch's own dropout;
+    the probability is right to 1 / 65,536.
+    """
+    if x.device.type != "cpu":
+        return torch.rand_like(x, dtype=torch.float32) >= dropout
+    drawn = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-2 ** 63, None)
+    return drawn.view(torch.int16)[:x.numel()].view(x.shape) >= round(dropout * 2 ** 16) - 2 ** 15
+
+
+def _seen(x: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    return x if kept is None else torch.where(kept, x, 0.0)
+
+
+def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, half: int, sign: float) -> torch.Tensor:
+    """x cos + partner sin, where the partner of a number stands half a rotated head away; backward, `sign` is -1."""
+    out = x * cos
+    out[..., :half].addcmul_(x[..., half:2 * half], sin[..., :half], value=sign)
+    out[..., half:2 * half].addcmul_(x[..., :half], sin[..., half:2 * half], value=sign)
+    return out

@@ -1,0 +1,161 @@
+"""Phi-3's forward pass for training: packed rows in, loss out, through whatever stands in for its linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from phi3.decoder import Turns
+from phi3.fused import Gated, HeadLoss, LoraLinear, Normed, Turned, head_judged
+from phi3.packed import Attention, Packed
+
+Layer = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Learner:
+    """Training's own way through the modules of a Phi3ForCausalLM, as `Decoder` is that of answers.
+
+    It computes what the model's `forward` and cross-entropy do, on rows that lie end to end. The head sees trained
+    tokens only; a layer with plain LoRA is computed with the base's in one function, and any other stand-in for a
+    linear layer is called as it is. `recomputed` of the blocks forget what they computed until the backward pass.
+    """
+
+    def __init__(self, model: Any, recomputed: int = 0) -> None:
+        """`model` is a Phi3ForCausalLM, or PEFT's wrapper of one."""
+        from peft import PeftModel
+
+        self.causal = model.get_base_model() if isinstance(model, PeftModel) else model
+        config = self.causal.config
+        core = self.causal.model
+        self._core, self._recomputed = core, recomputed
+        self._heads, self._kept = config.num_attention_heads, config.num_key_value_heads
+        self._window = config.sliding_window or config.max_position_embeddings
+        self._turns = Turns(core.rotary_emb, core.layers[0].self_attn.head_dim)
+        self._way = config._attn_implementation
+        self._blocks = [_Block(layer) for layer in core.layers]
+
+    def install(self) -> None:
+        """Let the model's own `forward` take packed rows, as `packed`, so that what is wrapped around it sees them."""
+        usual = self.causal.forward
+
+        def forward(*given: Any, packed: Packed | None = None, **named: Any) -> Any:
+            if packed is None:
+                return usual(*given, **named)
+            # Autocast would cast weights that have their type already, in every call.
+            with torch.autocast(self.causal.device.type, enabled=False):
+                return self.loss(packed)
+
+        self.causal.forward = forward
+
+    def loss(self, packed: Packed) -> torch.Tensor:
+        """Negative log-likelihood of the trained tokens, summed: a float32 scalar."""
+        return HeadLoss.apply(*self._trained(packed))
+
+    @torch.no_grad()
+    def judged(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same without a gradient, and how many of the tokens were the likeliest word."""
+        return head_judged(*self._trained(packed))
+
+    def hidden(self, packed: Packed) -> torch.Tensor:
+        """What the head sees of each token: (tokens, width)."""
+        hidden = self._core.embed_tokens(packed.ids)
+        attention = Attention(packed.lengths, self._window, hidden.device, self._way)
+        offsets = [self._turns.offset(length) for length in packed.lengths]
+        places = packed.places
+        if any(offsets):
+            each = torch.tensor(offsets).repeat_interleave(torch.tensor(packed.lengths))
+            places = places + each.to(places.device, non_blocking=True)
+        cos, sin = self._turns.at(places, packed.lengths[0], hidden)
+        half = self._turns.rotated // 2
+        is_learning = torch.is_grad_enabled()
+        for number, block in enumerate(self._blocks):
+            given = (hidden, cos, sin, half, attention, self._heads, self._kept)
+            if is_learning and number < self._recomputed:
+                hidden = checkpoint(block, *given, use_reentrant=False)
+            else:
+                hidden = block(*given)
+        return _norm(hidden, self._core.norm)
+
+    def _trained(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the head sees of the trained tokens, the head, and the words that are to follow."""
+        hidden, places = self.hidden(packed), packed.trained
+        return hidden.index_select(0, places), self.causal.lm_head.weight, packed.targets.index_select(0, places)
+
+
+class _Block:
+    """One layer of the model; its linear layers as functions of (tokens, in)."""
+
+    def __init__(self, layer: Any) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.layer, self.scaling = layer, attention.scaling
+        self.attention_dropout = attention.attention_dropout
+        self.qkv, self.out = linear(attention.qkv_proj), linear(attention.o_proj)
+        self.gate_up, self.down = linear(mlp.gate_up_proj), linear(mlp.down_proj)
+        self.activation, self.is_silu = mlp.activation_fn, mlp.config.hidden_act == "silu"
+
+    def __call__(self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, half: int, attention: Attention,
+                 heads: int, kept: int) -> torch.Tensor:
+        layer = self.layer
+        parts = self.qkv(_norm(hidden, layer.input_layernorm)).unflatten(-1, (heads + 2 * kept, -1))
+        turning, values = parts.split((heads + kept, kept), dim=-2)
+        queries, keys = Turned.apply(turning, cos, sin, half).split((heads, kept), dim=-2)
+        dropout = self.attention_dropout if layer.training else 0.0
+        attended = self.out(attention(queries, keys, values, self.scaling, dropout))
+        hidden = hidden + _dropped(attended, layer.resid_attn_dropout)
+        both = self.gate_up(_norm(hidden, layer.post_attention_layernorm))
+        return hidden + _dropped(self.down(self._gated(both)), layer.resid_mlp_dropout)
+
+    def _gated(self, both: torch.Tensor) -> torch.Tensor:
+        if self.is_silu:
+            return Gated.apply(both)
+        gate, up = both.chunk(2, -1)
+        return up * self.activation(gate)
+
+
+def linear(module: torch.nn.Module) -> Layer:
+    """The fastest way to what this layer computes: with plain LoRA around it `LoraLinear`, else the module itself."""
+    from peft.tuners.lora import LoraLayer
+
+    if not isinstance(module, LoraLayer):
+        return module
+    active = module.active_adapters
+    base = module.get_base_layer()
+    weight = _weight_of(base)
+    is_plain = len(active) == 1 and not (module.merged or module.disable_adapters or module.use_dora.get(active[0])
+                                         or module.lora_bias.get(active[0]) or module.lora_variant.get(active[0]))
+    if not is_plain or weight is None or base.bias is not None:
+        return module
+    name = active[0]
+    a, b, drop = module.lora_A[name].weight, module.lora_B[name].weight, module.lora_dropout[name]
+
+    def computed(x: torch.Tensor) -> torch.Tensor:
+        dropout = drop.p if isinstance(drop, torch.nn.Dropout) and drop.training else 0.0
+        return LoraLinear.apply(x, a, b, weight, module.scaling[name], dropout)
+
+    return computed
+
+
+def _weight_of(layer: torch.nn.Module) -> Callable[[], torch.Tensor] | None:
+    """Gives the weights of a linear layer, whole, in the type that they are multiplied in; None for other layers."""
+    if type(layer) is torch.nn.Linear:
+        return lambda: layer.weight
+    if type(layer).__name__ != "Linear4bit":
+        return None
+    from bitsandbytes.functional import dequantize_4bit
+
+    return lambda: dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(layer.compute_dtype)
+
+
+def _norm(hidden: torch.Tensor, module: Any) -> torch.Tensor:
+    """On a card torch has one kernel for this, forward and backward; on a CPU it has none."""
+    if hidden.device.type == "cuda":
+        return functional.rms_norm(hidden, module.weight.shape, module.weight, module.variance_epsilon)
+    return Normed.apply(hidden, module.weight, module.variance_epsilon)
+
+
+def _dropped(hidden: torch.Tensor, module: torch.nn.Dropout) -> torch.Tensor:
+    return functional.dropout(hidden, module.p, True) if module.p and module.training else hidden

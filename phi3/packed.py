@@ -1,0 +1,162 @@
+"""Rows of a batch end to end, without padding: their places, and attention in which no row sees another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from phi3.fused import Gathered, Spread
+
+# Rows are attended over together while the shortest has this share of the longest: more calls cost less than the
+# padding of fewer.
+ALIKE = 0.8
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows end to end, longest first. `ids`, `places` (each token's place in its row) and `targets` (the word that is to
+    follow, -100 where none is trained) are (tokens,), int64; `trained` says where one is; `lengths` are the rows'.
+    """
+
+    ids: torch.Tensor
+    places: torch.Tensor
+    targets: torch.Tensor
+    trained: torch.Tensor
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Packed:
+        """From `input_ids` and `labels` of each row, as TRL names them: a label stands where its word stands."""
+        ordered = sorted(rows, key=lambda row: -len(row[0]))
+        lengths = tuple(len(ids) for ids, _ in ordered)
+        ids = torch.tensor([one for row, _ in ordered for one in row])
+        targets = torch.tensor([one for _, labels in ordered for one in (*labels[1:], -100)])
+        places = torch.cat([torch.arange(length) for length in lengths])
+        # Found here, where nothing waits for a card to count them.
+        return cls(ids, places, targets, (targets != -100).nonzero().flatten(), lengths)
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Packed:
+        """The same on another device."""
+        held = (self.ids, self.places, self.targets, self.trained)
+        return Packed(*(one.to(device, non_blocking=non_blocking) for one in held), self.lengths)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows that follow each other and are attended over at once. Tokens and slots are None where all are as long."""
+
+    start: int
+    end: int
+    rows: int
+    longest: int
+    tokens: torch.Tensor | None
+    slots: torch.Tensor | None
+
+
+class Attention:
+    """Causal attention over packed rows, each seeing itself alone and at most `window` tokens back, exactly.
+
+    On a card with torch's variable-length kernel that is one call for all rows. Elsewhere rows of like length are
+    filled up on their right, where causal attention needs no mask to hide what fills up; a mask is made only for rows
+    that are longer than the window.
+    """
+
+    def __init__(self, lengths: Sequence[int], window: int, device: torch.device, way: str = "sdpa") -> None:
+        self._window, self._way = window, way
+        self._is_varlen = way == "flash_attention_2" or (way == "sdpa" and has_varlen(device))
+        if self._is_varlen:
+            ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+            self._ends, self._longest = ends.to(device, non_blocking=True), max(lengths)
+        else:
+            self._groups = [_group(start, some, device) for start, some in _alike(lengths)]
+
+    def __call__(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float,
+                 dropout: float = 0.0) -> torch.Tensor:
+        """Queries (tokens, heads, head size), keys and values (tokens, kept heads, head size) → (tokens, heads · head
+        size).
+        """
+        if self._is_varlen and not dropout:
+            return self._by_varlen(queries, keys, values, scaling).flatten(1)
+        parts = [self._of_group(group, queries, keys, values, scaling, dropout) for group in self._groups]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _by_varlen(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
+                   scaling: float) -> torch.Tensor:
+        back = self._window - 1 if self._window < self._longest else -1
+        if self._way == "flash_attention_2":
+            from flash_attn import flash_attn_varlen_func
+
+            return flash_attn_varlen_func(queries, keys, values, self._ends, self._ends, self._longest, self._longest,
+                                          softmax_scale=scaling, causal=True, window_size=(back, 0))
+        from torch.nn.attention.varlen import varlen_attn
+
+        return varlen_attn(queries, keys, values, self._ends, self._ends, self._longest, self._longest, scale=scaling,
+                           window_size=(back, 0), enable_gqa=queries.shape[1] != keys.shape[1])
+
+    def _of_group(self, group: _Group, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
+                  scaling: float, dropout: float) -> torch.Tensor:
+        parts = [part[group.start:group.end] for part in (queries, keys, values)]
+        if group.tokens is not None:
+            parts = [Spread.apply(part, group.tokens, group.slots) for part in parts]
+        query, key, value = (part.unflatten(0, (group.rows, group.longest)).transpose(1, 2) for part in parts)
+        mixed = self._attended(query, key, value, scaling, dropout).transpose(1, 2).flatten(0, 1).flatten(1)
+        return mixed if group.slots is None else Gathered.apply(mixed, group.slots)
+
+    def _attended(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float,
+                  dropout: float) -> torch.Tensor:
+        longest = query.shape[2]
+        is_grouped = query.shape[1] != key.shape[1]
+        if self._way == "eager":
+            key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], 1) for part in (key, value))
+            scores = (query @ key.transpose(2, 3)).float().mul(scaling)
+            shares = scores.masked_fill(~_seen(longest, self._window, query.device), -torch.inf).softmax(-1)
+            return functional.dropout(shares.to(query.dtype), dropout, bool(dropout)) @ value
+        mask = None if longest <= self._window else _seen(longest, self._window, query.device)
+        return functional.scaled_dot_product_attention(query, key, value, mask, dropout, mask is None, scale=scaling,
+                                                       enable_gqa=is_grouped)
+
+
+def has_varlen(device: torch.device) -> bool:
+    """Whether torch's variable-length attention, with a window, runs on this device (CUDA, since torch 2.11)."""
+    import inspect
+
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return {"window_size", "scale", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
+
+
+def _seen(longest: int, window: int, device: torch.device) -> torch.Tensor:
+    places = torch.arange(longest, device=device)
+    back = places[:, None] - places
+    return (back >= 0) & (back < window)
+
+
+def _alike(lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Rows in groups of like length: where each group's first token lies, and its rows' lengths (longest first)."""
+    groups: list[tuple[int, list[int]]] = []
+    start = 0
+    for length in lengths:
+        if not groups or length < ALIKE * groups[-1][1][0]:
+            groups.append((start, []))
+        groups[-1][1].append(length)
+        start += length
+    return groups
+
+
+def _group(start: int, lengths: Sequence[int], device: torch.device) -> _Group:
+    rows, longest, total = len(lengths), lengths[0], sum(lengths)
+    if total == rows * longest:
+        return _Group(start, start + total, rows, longest, None, None)
+    each = torch.tensor(lengths)
+    firsts = each.cumsum(0) - each
+    slot = torch.arange(longest)
+    tokens = (firsts[:, None] + torch.minimum(slot, each[:, None] - 1)).flatten()
+    slots = (slot < each[:, None]).flatten().nonzero().flatten()
+    return _Group(start, start + total, rows, longest, *(one.to(device, non_blocking=True) for one in (tokens, slots)))

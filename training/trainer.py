@@ -1,0 +1,95 @@
+"""TRL's trainer with the studio's step in it: packed rows, `Learner`'s forward pass, nothing that waits for a card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import SFTTrainer
+
+from phi3.learner import Learner
+from phi3.packed import Packed
+from training.methods import Method
+from training.packing import Collator
+
+
+class Trainer(SFTTrainer):
+    """A batch of its loader is a whole optimizer step, computed in as many packs as `budget` tokens each ask for.
+
+    `held` and `general` are the rows that it is judged by at each evaluation. What it keeps of the model, and how it
+    takes that up again, is the method's.
+    """
+
+    def __init__(self, method: Method, recomputed: int, budget: int, held: Sequence[Packed] = (),
+                 general: Sequence[Packed] = (), **given: Any) -> None:
+        self.method, self.held, self.general = method, held, general
+        super().__init__(model=method.model(), peft_config=method.peft_config, data_collator=Collator(budget), **given)
+        self.learner = Learner(self.model, recomputed)
+        self.learner.install()
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward over all packs of the step; its loss for each trained token, on the device."""
+        model.train()
+        device, packs = self.args.device, inputs["packs"]
+        words = torch.as_tensor(num_items_in_batch, device=device).clamp(min=1)
+        total = torch.zeros((), device=device)
+        for number, pack in enumerate(packs, 1):
+            with self._alone(model, number == len(packs)):
+                # Several processes' gradients are averaged, and `words` counts those of all of them.
+                loss = model(packed=pack.to(device)) / words * self.accelerator.num_processes
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        self._total_train_tokens += sum(len(pack.ids) for pack in packs)
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        return total
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None,
+                 metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Loss for each trained token of the held-out rows, the share of them that were the likeliest word, and the
+        loss on general rows; logged, and told to the callbacks.
+        """
+        began = time.monotonic()
+        loss, share = self.judged(self.held)
+        found = {"loss": loss, "mean_token_accuracy": share}
+        if self.general:
+            found["general_loss"], _ = self.judged(self.general)
+        found["runtime"] = time.monotonic() - began
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.model.eval()
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def judged(self, packs: Sequence[Packed]) -> tuple[float, float]:
+        """Mean negative log-likelihood of the trained tokens, and the share of them that were the likeliest word."""
+        self.model.eval()
+        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        with torch.autocast(self.args.device.type, enabled=False):
+            for pack in packs:
+                total += torch.stack([one.double() for one in self.learner.judged(pack.to(self.args.device))])
+        loss, right = (total / sum(len(pack.trained) for pack in packs)).tolist()
+        return loss, right
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """None are counted: the plan knows better, and Trainer's count asks for a padded batch."""
+        return 0
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None at each checkpoint: the run's folder says more, and its owner decides what becomes public."""
+
+    def _alone(self, model: Any, is_last: bool) -> AbstractContextManager[None]:
+        """Where several processes train together, they exchange gradients after the last pack of a step alone."""
+        return model.no_sync() if not is_last and hasattr(model, "no_sync") else nullcontext()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self.method.load(self.model, Path(resume_from_checkpoint))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if self.method.keeps_itself:
+            self.method.keep(self.model, Path(output_dir or self.args.output_dir))
+        else:
+            super()._save(output_dir, state_dict)
