@@ -17,7 +17,7 @@ ALIKE = 0.8
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows end to end, longest first. `ids`, `places` (each token's place in its row) and `targets` (the word that is to
+    """Rows end to end, longest first. `ids`, `places` (each token's in its row) and `targets` (the word that is to
     follow, -100 where none is trained) are (tokens,), int64; `trained` says where one is; `lengths` are the rows'.
     """
 

@@ -67,7 +67,7 @@ def _behind(plan: Plan) -> str:
     work = [("Precision of the base", held), ("Attention", plan.attention),
             ("Gradient checkpointing", f"in {plan.recomputed} blocks" if plan.recomputed else "not needed"),
             ("Conversations in a step", f"{batches.examples_per_step:,}"),
-            ("Times each is seen", f"{batches.epochs:.3g}"), ("Tokens in all, none of them padding", f"{batches.tokens:,}"),
+            ("Times each is seen", f"{batches.epochs:.3g}"), ("Tokens in all, no padding", f"{batches.tokens:,}"),
             ("Numbers learned", f"{plan.trainable:,}")]
     memory = [(theme.PLAN_MEMORY[name], _size(value)) for name, value in plan.memory.items()]
     time = [(theme.PLAN_TIME[name], duration(value)) for name, value in plan.seconds.items()]

@@ -123,7 +123,8 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
         if machine.kind == "zerogpu" else None
     return Plan(precision_of(asked, machine), config.attn_implementation, recomputed, batches,
                 shape.lora_weights(config.r, adapted(config)),
-                memory_of(config, shape, precision, batches, machine, recomputed), available, seconds, measured is not None, work, answers * spoken, turns, expanded)
+                memory_of(config, shape, precision, batches, machine, recomputed), available, seconds,
+                measured is not None, work, answers * spoken, turns, expanded)
 
 
 def precision_of(config: RunConfig, machine: Machine) -> str:

@@ -20,11 +20,10 @@ from training.evaluate import general_rows
 from training.failure import Failure, against_plan, explained
 from training.methods import method_of
 from training.outcome import peak_bytes, provenance, seconds_so_far
-from training.packing import packs_of
 from training.plan import Plan, make_plan
 from training.run import START, Event, Run
 from training.tokens import tokens_of
-from training.trainer import Trainer
+from training.trainer import Trainer, trainer_of
 from training.writer import CHECKPOINTS, Lease, Writer
 
 SHOWN_PROMPTS = 3
@@ -134,33 +133,14 @@ def _precision(config: RunConfig) -> Any:
 
 
 def _trainer(run: Run, base: Base, plan: Plan) -> Trainer:
-    """The trainer over a shell of the base, on rows that were tokenised by the app's own template code.
-
-    A batch of its loader is a whole optimizer step; the plan says how it is divided and which blocks recompute.
-    """
-    import torch
-    from datasets import Dataset
+    """The trainer over a shell of the base, on rows that were tokenised by the app's own template code."""
     from transformers.trainer_callback import PrinterCallback
-    from trl import SFTConfig
 
-    asked = run.config.training_config()
     train, held = tokens_of(run, base.tokenizer)
-    on_card = torch.cuda.is_available()
-    # The labels mark the answers already (`encode_conversation`), so TRL has nothing left to prepare.
-    ours = {"assistant_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True},
-            "use_cpu": not on_card, "bf16": asked["bf16"] and on_card,
-            "per_device_train_batch_size": plan.batches.examples_per_step, "gradient_accumulation_steps": 1,
-            "gradient_checkpointing": False, "eval_strategy": asked["eval_strategy"] if held else "no",
-            "disable_tqdm": True, "dataloader_pin_memory": False, "logging_first_step": True,
-            "logging_nan_inf_filter": False, "remove_unused_columns": False}
-    arguments = SFTConfig(output_dir=str(run.folder / CHECKPOINTS), **{**asked, **ours})
-    rows = [Dataset.from_list(part) if part else None for part in (train, held)]
-    general = [encode_conversation(base.tokenizer, row) for row in general_rows(base.facts.id)]
-    judged_by = (packs_of(pairs, plan.batches.budget) for pairs in (
-        [(row["input_ids"], row["labels"]) for row in held],
-        [(one.input_ids, one.labels()) for one in general] if held else []))
-    trainer = Trainer(method_of(run.config, base), plan.recomputed, plan.batches.budget, *judged_by, args=arguments,
-                      train_dataset=rows[0], eval_dataset=rows[1], processing_class=base.tokenizer)
+    general = [encode_conversation(base.tokenizer, row) for row in general_rows(base.facts.id)] if held else []
+    trainer = trainer_of(run.config, method_of(run.config, base), plan, train, held,
+                         [{"input_ids": one.input_ids, "labels": one.labels()} for one in general],
+                         run.folder / CHECKPOINTS, base.tokenizer)
     trainer.remove_callback(PrinterCallback)  # the events say what it would print
     return trainer
 

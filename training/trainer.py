@@ -13,8 +13,37 @@ from trl import SFTTrainer
 
 from phi3.learner import Learner
 from phi3.packed import Packed
+from training.config import RunConfig
 from training.methods import Method
-from training.packing import Collator
+from training.packing import Collator, packs_of
+from training.plan import Plan
+from training.tokens import Rows
+
+
+def trainer_of(config: RunConfig, method: Method, plan: Plan, train: Rows, held: Rows, general: Rows, folder: Path,
+               tokenizer: Any) -> Trainer:
+    """A trainer for these rows, which keeps its checkpoints in the folder.
+
+    A batch of its loader is a whole optimizer step; the plan says how it is divided and which blocks recompute.
+    """
+    from datasets import Dataset
+    from trl import SFTConfig
+
+    asked = config.training_config()
+    on_card = torch.cuda.is_available()
+    # The labels mark the answers already (`encode_conversation`), so TRL has nothing left to prepare.
+    ours = {"assistant_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True},
+            "use_cpu": not on_card, "bf16": asked["bf16"] and on_card,
+            "per_device_train_batch_size": plan.batches.examples_per_step, "gradient_accumulation_steps": 1,
+            "gradient_checkpointing": False, "eval_strategy": asked["eval_strategy"] if held else "no",
+            "disable_tqdm": True, "dataloader_pin_memory": False, "logging_first_step": True,
+            "logging_nan_inf_filter": False, "remove_unused_columns": False}
+    rows = [Dataset.from_list(part) if part else None for part in (train, held)]
+    budget = plan.batches.budget
+    judged_by = (packs_of([(row["input_ids"], row["labels"]) for row in part], budget) for part in (held, general))
+    arguments = SFTConfig(output_dir=str(folder), **{**asked, **ours})
+    return Trainer(method, plan.recomputed, budget, *judged_by, args=arguments, train_dataset=rows[0],
+                   eval_dataset=rows[1], processing_class=tokenizer)
 
 
 class Trainer(SFTTrainer):

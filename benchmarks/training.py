@@ -1,0 +1,324 @@
+"""How fast is a step beside TRL's, and is it the same step? `python -m benchmarks.training`.
+
+Three ways to train the same rows, interleaved in one run: TRL with its own defaults, as the public recipe has it; TRL
+tuned as well as it can be (no checkpointing; the better of packing and grouping by length); this app's trainer. On a
+CPU all compute in float32, for TRL's bf16 would only make it slower there. Tokens are real ones, without padding.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.report import circumstances, table, write
+
+GOALS = {"plain": 4.0, "tuned": 1.6}
+MEDIAN, SPREAD, LONGEST = 350, 0.8, 2047
+EXAMPLES = 8
+LEARNING_STEPS, SEEDS = 60, 5
+Row = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One arm: medians over the repeats of real tokens per second and milliseconds a step; GiB at most on a card."""
+
+    method: str
+    arm: str
+    tokens_per_second: float
+    milliseconds: float
+    peak_gib: float
+
+
+class Clock:
+    """Wraps a collator, and counts what passes; as a callback it times the steps after the first."""
+
+    def __init__(self, collator: Callable[[Any], Any]) -> None:
+        self.collator, self.tokens, self.ends = collator, [], []
+
+    def __call__(self, rows: Sequence[Row]) -> Any:
+        self.tokens.append(sum(len(row["input_ids"]) for row in rows))
+        return self.collator(rows)
+
+    def rate(self) -> tuple[float, float]:
+        """(tokens per second, seconds a step)."""
+        steps = len(self.ends) - 1
+        seconds = self.ends[-1] - self.ends[0]
+        return sum(self.tokens[1:1 + steps]) / seconds, seconds / steps
+
+
+def main() -> int:
+    """Measure, check, print, write the JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=["lora", "qlora"], choices=("lora", "qlora"))
+    parser.add_argument("--steps", type=int, default=8, help="timed steps of each arm in each repeat (default 8)")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--gpu", action="store_true", help="full-size random Phi-3-mini, on a card")
+    parser.add_argument("--no-losses", action="store_true", help="leave out the held-out losses of five seeds")
+    parser.add_argument("--out", type=Path, help="folder for the JSON")
+    asked = parser.parse_args()
+    _quietly()
+    with tempfile.TemporaryDirectory() as folder:
+        return _measured(asked, Path(folder))
+
+
+def _measured(asked: argparse.Namespace, folder: Path) -> int:
+    if asked.gpu:
+        from benchmarks.gpu import PHI3_MINI, make_base
+
+        source, sets = str(make_base(folder / "phi-3-random", PHI3_MINI)), {"real lengths": None, "all 2047": LONGEST}
+    else:
+        source, sets = "phi3/tiny", {"real lengths": None}
+    print(json.dumps(circumstances()))
+    found: dict[str, Any] = {}
+    for name, length in sets.items():
+        timed = [one for method in asked.methods
+                 for one in speeds(source, method, rows_of(length), folder, asked.steps, asked.repeats)]
+        print(f"{name}\n{table(list(asdict(timed[0])), [list(asdict(one).values()) for one in timed])}")
+        found[name] = [asdict(one) for one in timed]
+        for line in ratios(timed):
+            print(line)
+    found["cosine"] = {method: round(gradients(source, method), 7) for method in asked.methods}
+    print(f"cosine of all gradients to plain float32 PEFT's (goal 0.9999): {found['cosine']}")
+    if not asked.no_losses and not asked.gpu:
+        found["losses"] = losses(folder)
+        print("held-out loss of five seeds: " + "; ".join(
+            f"{arm} {statistics.mean(some):.4f} ({min(some):.4f} to {max(some):.4f})"
+            for arm, some in found["losses"].items()))
+    write("training-gpu" if asked.gpu else "training", found, asked.out)
+    return 0
+
+
+def ratios(timed: Sequence[Timed]) -> Iterator[str]:
+    """Beside each goal what was reached."""
+    for method in dict.fromkeys(one.method for one in timed):
+        rates = {one.arm: one.tokens_per_second for one in timed if one.method == method}
+        tuned = max(rate for arm, rate in rates.items() if arm.startswith("tuned"))
+        for name, other in (("plain", rates["plain"]), ("tuned", tuned)):
+            times = rates["studio"] / other
+            yield (f"{method}: {times:.2f} times {name} TRL (goal {GOALS[name]}): "
+                   f"{'reached' if times >= GOALS[name] else 'missed'}")
+
+
+def rows_of(length: int | None = None, count: int = 400) -> list[Row]:
+    """Conversations of log-normal length, or all as long; random words, of which the first quarter isn't trained."""
+    rng = Random(0)
+    rows = []
+    for _ in range(count):
+        size = length or max(16, min(LONGEST, round(MEDIAN * rng.lognormvariate(0, SPREAD))))
+        ids = [rng.randrange(10, 1900) for _ in range(size)]
+        rows.append({"input_ids": ids, "labels": [*[-100] * (size // 4), *ids[size // 4:]]})
+    return rows
+
+
+def speeds(source: str, method: str, rows: list[Row], folder: Path, steps: int, repeats: int) -> list[Timed]:
+    """Every arm in turn, again and again."""
+    import torch
+
+    arms = {"plain": _trl, "tuned, packed": _packed, "tuned, by length": _by_length, "studio": _studio}
+    found: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in arms}
+    on_card = torch.cuda.is_available()
+    base = _base(source, method)
+    for _ in range(repeats):
+        for arm, make in arms.items():
+            if on_card:
+                torch.cuda.reset_peak_memory_stats()
+            trainer = make(base, method, rows, folder / "trainer", steps + 1)
+            rate, seconds = _timed(trainer)
+            found[arm].append((rate, seconds, torch.cuda.max_memory_allocated() / 2**30 if on_card else 0.0))
+            del trainer
+            if on_card:
+                torch.cuda.empty_cache()
+            print(f"{method}, {arm}: {rate:.0f} tokens/s", file=sys.stderr, flush=True)
+    medians = {arm: [statistics.median(part) for part in zip(*some, strict=True)] for arm, some in found.items()}
+    return [Timed(method, arm, round(rate), round(1000 * seconds, 1), round(peak, 2))
+            for arm, (rate, seconds, peak) in medians.items()]
+
+
+def gradients(source: str, method: str) -> float:
+    """Cosine between the gradients of one batch, of all LoRA weights together: the studio's, and plain PEFT's in
+    float32 on the same weights (those that NF4 stands for, with QLoRA).
+    """
+    import torch
+    from torch.nn import functional
+
+    from phi3.models import shell_of
+    from phi3.packed import Packed
+
+    base = _base(source, method)
+    config = replace(_config(method, 1), lora_dropout=0.0)
+    rows = rows_of(count=4)
+    trainer = _studio(base, method, rows, Path(tempfile.gettempdir()), 1, config)
+    model = trainer.model
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.02)
+    packed = Packed.of([(row["input_ids"], row["labels"]) for row in rows]).to(base.model.device)
+    (trainer.learner.loss(packed) / len(packed.trained)).backward()
+    ours = {name: weight.grad.float().flatten().clone() for name, weight in model.named_parameters()
+            if weight.grad is not None}
+    # The same weights in float32, in PEFT's own layers and transformers' own forward.
+    reference = _peft(replace(trainer.base_trained, model=shell_of(trainer.base_trained).float()), config)
+    reference.load_state_dict({name: value for name, value in model.state_dict().items() if "lora_" in name},
+                              strict=False)
+    longest = max(packed.lengths)
+    padded = {name: torch.tensor([[*row[name], *[empty] * (longest - len(row[name]))] for row in rows],
+                                 device=base.model.device)
+              for name, empty in (("input_ids", 0), ("labels", -100))}
+    mask = torch.tensor([[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows],
+                        device=base.model.device)
+    logits = reference(input_ids=padded["input_ids"], attention_mask=mask).logits[:, :-1]
+    functional.cross_entropy(logits.flatten(0, 1), padded["labels"][:, 1:].flatten()).backward()
+    theirs = {name: weight.grad.flatten() for name, weight in reference.named_parameters() if weight.grad is not None}
+    assert ours.keys() == theirs.keys()
+    both = [torch.cat([grads[name] for name in theirs]) for grads in (ours, theirs)]
+    return float(functional.cosine_similarity(*(one.double() for one in both), dim=0))
+
+
+def losses(folder: Path) -> dict[str, list[float]]:
+    """Held-out loss on the pirate example after the same short run, by TRL's trainer and by the studio's, seed by seed;
+    both judged by the studio's evaluation.
+    """
+    from phi3.template import encode_conversation
+    from training.data import read_data, split
+
+    base = _base("phi3/tiny", "lora")
+    parts = split(read_data("pirate"), 0.1, 42)
+    train, held = ([{"input_ids": list(one.input_ids), "labels": list(one.labels())} for one in
+                    (encode_conversation(base.tokenizer, row.messages) for row in part)] for part in parts)
+    found: dict[str, list[float]] = {"plain": [], "studio": []}
+    for seed in range(SEEDS):
+        for arm, make in (("plain", _trl), ("studio", _studio)):
+            config = replace(_config("lora", LEARNING_STEPS), learning_rate=3e-3, seed=seed)
+            trainer = make(base, "lora", train, folder / "losses", LEARNING_STEPS, config)
+            trainer.train()
+            found[arm].append(_judged(base, trainer, held))
+            print(f"seed {seed}, {arm}: {found[arm][-1]:.4f}", file=sys.stderr, flush=True)
+    return found
+
+
+def _judged(base: Any, trainer: Any, held: list[Row]) -> float:
+    from phi3.learner import Learner
+    from training.packing import packs_of
+
+    trainer.model.eval()
+    packs = packs_of([(row["input_ids"], row["labels"]) for row in held], 4096)
+    learner = Learner(trainer.model)
+    return sum(float(learner.judged(pack)[0]) for pack in packs) / sum(len(pack.trained) for pack in packs)
+
+
+def _base(source: str, method: str) -> Any:
+    from phi3.models import load_base
+
+    return load_base(source, "nf4" if method == "qlora" else None)
+
+
+def _config(method: str, steps: int) -> Any:
+    import torch
+
+    from training.config import RunConfig
+
+    return RunConfig(method=method, max_steps=steps, max_length=2048, per_device_train_batch_size=EXAMPLES,
+                     bf16=torch.cuda.is_available(), held_out=0.0, save_steps=10_000_000)
+
+
+def _peft(base: Any, config: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(base.model, LoraConfig(**config.peft_config()))
+
+
+def _studio(base: Any, method: str, rows: list[Row], folder: Path, steps: int, config: Any = None) -> Any:
+    """As `training/train.py` builds it."""
+    from phi3.machine import this_machine
+    from phi3.models import expanded
+    from training.methods import method_of
+    from training.plan import make_plan
+    from training.trainer import trainer_of
+
+    config = config or _config(method, steps)
+    plan = make_plan(config, base.facts.config, [len(row["input_ids"]) for row in rows], [], this_machine())
+    whole = expanded(base) if plan.expanded else base
+    trainer = trainer_of(config, method_of(config, whole), plan, rows, [], [], folder, base.tokenizer)
+    trainer.base_trained = whole
+    return trainer
+
+
+def _trl(base: Any, method: str, rows: list[Row], folder: Path, steps: int, config: Any = None,
+         **more: Any) -> Any:
+    """TRL's own trainer and defaults, with the recipe's two dictionaries; in float32 on a CPU."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    from phi3.models import shell_of
+
+    config = config or _config(method, steps)
+    on_card = torch.cuda.is_available()
+    shared = {name: getattr(config, name) for name in ("learning_rate", "lr_scheduler_type", "warmup_steps", "seed",
+                                                       "max_length", "per_device_train_batch_size")}
+    arguments = SFTConfig(output_dir=str(folder), max_steps=steps, data_seed=config.seed, report_to="none",
+                          save_strategy="no", use_cpu=not on_card, bf16=on_card, disable_tqdm=True,
+                          dataloader_pin_memory=False, **{**shared, **more})
+    return SFTTrainer(model=shell_of(base), args=arguments, train_dataset=Dataset.from_list(rows),
+                      peft_config=LoraConfig(**config.peft_config()), processing_class=base.tokenizer)
+
+
+def _packed(base: Any, method: str, rows: list[Row], folder: Path, steps: int) -> Any:
+    """Best-fit packing to TRL's length, in as many packs a step as hold about as many examples."""
+    mean = sum(len(row["input_ids"]) for row in rows) / len(rows)
+    packs = max(1, round(EXAMPLES * mean / 2048))
+    return _trl(base, method, rows, folder, steps, packing=True, gradient_checkpointing=False,
+                per_device_train_batch_size=packs)
+
+
+def _by_length(base: Any, method: str, rows: list[Row], folder: Path, steps: int) -> Any:
+    """Batches of rows that are about as long as each other."""
+    with_length = [{**row, "length": len(row["input_ids"])} for row in rows]
+    return _trl(base, method, with_length, folder, steps, gradient_checkpointing=False,
+                train_sampling_strategy="group_by_length")
+
+
+def _timed(trainer: Any) -> tuple[float, float]:
+    """(tokens per second, seconds a step), without the first step."""
+    import torch
+    from transformers import TrainerCallback
+    from transformers.trainer_callback import PrinterCallback
+
+    clock = trainer.data_collator = Clock(trainer.data_collator)
+
+    class Ends(TrainerCallback):
+        def on_step_end(self, *given: Any, **named: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            clock.ends.append(time.perf_counter())
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Ends())
+    trainer.train()
+    return clock.rate()
+
+
+def _quietly() -> None:
+    """Only the figures are of interest here, not what the libraries say of their versions."""
+    import logging
+
+    from transformers.utils import logging as transformers_logging
+
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
