@@ -27,25 +27,26 @@ class LoraLinear(Function):
     def forward(ctx: Any, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, weight: Callable[[], torch.Tensor],
                 scaling: float, dropout: float) -> torch.Tensor:
         kept = _kept(x, dropout) if dropout else None
-        down = _seen(x, kept) @ a.to(x.dtype).t()
+        seen = _left(x, kept)
+        down = seen @ a.to(x.dtype).t()
         out = x @ weight().t()
-        ctx.save_for_backward(x, kept, down, a, b)
+        ctx.save_for_backward(seen, kept, down, a, b)
         ctx.weight, ctx.scaling = weight, scaling / (1 - dropout)  # what is kept counts the more
         return out.addmm_(down, b.to(x.dtype).t(), alpha=ctx.scaling)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, kept, down, a, b = ctx.saved_tensors
+        seen, kept, down, a, b = ctx.saved_tensors
         upper = (grad @ b.to(grad.dtype)).mul_(ctx.scaling)
         grad_b = (grad.t() @ down).mul_(ctx.scaling)
-        grad_a = upper.t() @ _seen(x, kept)
+        grad_a = upper.t() @ seen
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = grad @ ctx.weight()
             if kept is None:
                 grad_x.addmm_(upper, a.to(grad.dtype))
             else:
-                grad_x += _seen(upper @ a.to(grad.dtype), kept)
+                grad_x += _left(upper @ a.to(grad.dtype), kept)
         return grad_x, grad_a.to(a.dtype), grad_b.to(b.dtype), None, None, None
 
 
@@ -152,10 +153,12 @@ class HeadLoss(Function):
         loss, grads = hidden.new_zeros((), dtype=torch.float32), torch.empty_like(hidden)
         for some, wanted, place in _tiles(hidden, head, targets):
             logits = (some @ head.t()).float()
-            summed = torch.logsumexp(logits, -1, keepdim=True)
-            loss += (summed - logits.gather(-1, wanted)).sum()
-            slope = logits.sub_(summed).exp_()
-            slope.scatter_add_(-1, wanted, slope.new_full((), -1.0).expand_as(wanted))
+            logits -= logits.amax(-1, keepdim=True)
+            loss -= logits.gather(-1, wanted).sum()
+            slope = logits.exp_()
+            summed = slope.sum(-1, keepdim=True)
+            loss += summed.log().sum()
+            slope.div_(summed).scatter_add_(-1, wanted, slope.new_full((), -1.0).expand_as(wanted))
             torch.mm(slope.to(hidden.dtype), head, out=grads[place])
         ctx.save_for_backward(grads)
         return loss
@@ -186,19 +189,21 @@ def _tiles(hidden: torch.Tensor, head: torch.Tensor,
 
 
 def _kept(x: torch.Tensor, dropout: float) -> torch.Tensor:
-    """Which numbers dropout leaves: booleans of the shape of `x`, each true with probability 1 - `dropout`.
+    """Which numbers dropout leaves: 1 with probability 1 - `dropout`, else 0, in a byte each, in the shape of `x`.
 
     On a CPU four 16-bit numbers are cut from each random one, which takes a sixth of the time of torch's own dropout;
     the probability is right to 1 / 65,536.
     """
     if x.device.type != "cpu":
-        return torch.rand_like(x, dtype=torch.float32) >= dropout
+        return (torch.rand_like(x, dtype=torch.float32) >= dropout).view(torch.uint8)
     drawn = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-2 ** 63, None)
-    return drawn.view(torch.int16)[:x.numel()].view(x.shape) >= round(dropout * 2 ** 16) - 2 ** 15
+    kept = torch.empty(x.shape, dtype=torch.uint8)
+    return torch.ge(drawn.view(torch.int16)[:x.numel()].view(x.shape), round(dropout * 2 ** 16) - 2 ** 15, out=kept)
 
 
-def _seen(x: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-    return x if kept is None else torch.where(kept, x, 0.0)
+def _left(x: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+    """What dropout leaves of x. A byte is multiplied in a quarter of the time that a boolean takes on a CPU."""
+    return x if kept is None else x * kept
 
 
 def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, half: int, sign: float) -> torch.Tensor:

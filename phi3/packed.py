@@ -48,8 +48,7 @@ class Packed:
 class _Group:
     """Rows that follow each other and are attended over at once. Tokens and slots are None where all are as long."""
 
-    start: int
-    end: int
+    size: int
     rows: int
     longest: int
     tokens: torch.Tensor | None
@@ -71,7 +70,7 @@ class Attention:
             ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
             self._ends, self._longest = ends.to(device, non_blocking=True), max(lengths)
         else:
-            self._groups = [_group(start, some, device) for start, some in _alike(lengths)]
+            self._groups = [_group(some, device) for some in _alike(lengths)]
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float,
                  dropout: float = 0.0) -> torch.Tensor:
@@ -80,7 +79,10 @@ class Attention:
         """
         if self._is_varlen and not dropout:
             return self._by_varlen(queries, keys, values, scaling).flatten(1)
-        parts = [self._of_group(group, queries, keys, values, scaling, dropout) for group in self._groups]
+        sizes = [group.size for group in self._groups]
+        # Divided at once, so that the gradients of the parts are joined at once, too.
+        divided = zip(self._groups, *(part.split(sizes) for part in (queries, keys, values)), strict=True)
+        parts = [self._of_group(group, some, scaling, dropout) for group, *some in divided]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _by_varlen(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
@@ -96,9 +98,7 @@ class Attention:
         return varlen_attn(queries, keys, values, self._ends, self._ends, self._longest, self._longest, scale=scaling,
                            window_size=(back, 0), enable_gqa=queries.shape[1] != keys.shape[1])
 
-    def _of_group(self, group: _Group, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
-                  scaling: float, dropout: float) -> torch.Tensor:
-        parts = [part[group.start:group.end] for part in (queries, keys, values)]
+    def _of_group(self, group: _Group, parts: Sequence[torch.Tensor], scaling: float, dropout: float) -> torch.Tensor:
         if group.tokens is not None:
             parts = [Spread.apply(part, group.tokens, group.slots) for part in parts]
         query, key, value = (part.unflatten(0, (group.rows, group.longest)).transpose(1, 2) for part in parts)
@@ -112,11 +112,20 @@ class Attention:
         if self._way == "eager":
             key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], 1) for part in (key, value))
             scores = (query @ key.transpose(2, 3)).float().mul(scaling)
-            shares = scores.masked_fill(~_seen(longest, self._window, query.device), -torch.inf).softmax(-1)
+            seen = _seen(self._window, query.device, 0, longest, 0)
+            shares = scores.masked_fill(~seen, -torch.inf).softmax(-1)
             return functional.dropout(shares.to(query.dtype), dropout, bool(dropout)) @ value
-        mask = None if longest <= self._window else _seen(longest, self._window, query.device)
-        return functional.scaled_dot_product_attention(query, key, value, mask, dropout, mask is None, scale=scaling,
-                                                       enable_gqa=is_grouped)
+        given = {"dropout_p": dropout, "scale": scaling, "enable_gqa": is_grouped}
+        first = min(longest, self._window)
+        parts = [functional.scaled_dot_product_attention(query[:, :, :first], key[:, :, :first], value[:, :, :first],
+                                                         is_causal=True, **given)]
+        # What lies further on sees its window alone, so it is attended over a window at a time.
+        for start in range(first, longest, self._window):
+            end, back = min(start + self._window, longest), start - self._window
+            mask = _seen(self._window, query.device, start, end, back)
+            parts.append(functional.scaled_dot_product_attention(query[:, :, start:end], key[:, :, back:end],
+                                                                 value[:, :, back:end], mask, **given))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
 def has_varlen(device: torch.device) -> bool:
@@ -132,31 +141,29 @@ def has_varlen(device: torch.device) -> bool:
     return {"window_size", "scale", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
 
 
-def _seen(longest: int, window: int, device: torch.device) -> torch.Tensor:
-    places = torch.arange(longest, device=device)
-    back = places[:, None] - places
+def _seen(window: int, device: torch.device, start: int, end: int, first: int) -> torch.Tensor:
+    """Which of the tokens from `first` to `end` those from `start` to `end` see: (queries, keys), booleans."""
+    back = torch.arange(start, end, device=device)[:, None] - torch.arange(first, end, device=device)
     return (back >= 0) & (back < window)
 
 
-def _alike(lengths: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """Rows in groups of like length: where each group's first token lies, and its rows' lengths (longest first)."""
-    groups: list[tuple[int, list[int]]] = []
-    start = 0
+def _alike(lengths: Sequence[int]) -> list[list[int]]:
+    """The lengths of rows, longest first, in groups of like length."""
+    groups: list[list[int]] = []
     for length in lengths:
-        if not groups or length < ALIKE * groups[-1][1][0]:
-            groups.append((start, []))
-        groups[-1][1].append(length)
-        start += length
+        if not groups or length < ALIKE * groups[-1][0]:
+            groups.append([])
+        groups[-1].append(length)
     return groups
 
 
-def _group(start: int, lengths: Sequence[int], device: torch.device) -> _Group:
+def _group(lengths: Sequence[int], device: torch.device) -> _Group:
     rows, longest, total = len(lengths), lengths[0], sum(lengths)
     if total == rows * longest:
-        return _Group(start, start + total, rows, longest, None, None)
+        return _Group(total, rows, longest, None, None)
     each = torch.tensor(lengths)
     firsts = each.cumsum(0) - each
     slot = torch.arange(longest)
     tokens = (firsts[:, None] + torch.minimum(slot, each[:, None] - 1)).flatten()
     slots = (slot < each[:, None]).flatten().nonzero().flatten()
-    return _Group(start, start + total, rows, longest, *(one.to(device, non_blocking=True) for one in (tokens, slots)))
+    return _Group(total, rows, longest, *(one.to(device, non_blocking=True) for one in (tokens, slots)))

@@ -288,7 +288,7 @@ def block_bytes_per_token(config: RunConfig, shape: Shape, width: int, machine: 
     out = machine.kind == "cpu" or "o_proj" not in adapted(config)
     attention = width * ((2 + out) * shape.queries + 3 * shape.keys) + 4 * shape.heads
     gates = width * 2 * shape.intermediate
-    # What LoRA's A sees, unless something else keeps it, a boolean of each where there is dropout, and A's product.
+    # What LoRA's A sees, a byte for each number where there is dropout, and A's product.
     # loralib's own layers keep what dropout made of it instead, and on a CPU the scaled noise besides.
     loralib = width * (2 if machine.kind == "cpu" else 1) if config.method == "loralib" else 0
     mask = (loralib or 1) if config.lora_dropout else 0
@@ -309,10 +309,10 @@ def gradient_bytes_per_token(shape: Shape, width: int) -> float:
 
 
 def head_bytes(shape: Shape, tokens: int, width: int) -> float:
-    """A tile of logits, with their exponentials and, where they are narrower, as they were multiplied; the last norm's
-    input and result, what of it is trained, and its gradient.
+    """A tile of logits in float32 and, where they are narrower, as they were multiplied and as their gradient is; the
+    last norm's input and result, what of it is trained, and its gradient.
     """
-    tile = min(tokens * shape.vocabulary, LOGITS_AT_ONCE) * (8 + (2 * width if width < 4 else 0))
+    tile = min(tokens * shape.vocabulary, LOGITS_AT_ONCE) * (4 + (2 * width if width < 4 else 0))
     return tile + tokens * shape.hidden * 4 * width
 
 
