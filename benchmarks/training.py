@@ -39,27 +39,28 @@ class Timed:
 
 
 class Clock:
-    """Wraps a collator, and counts what passes; as a callback it times the steps after the first."""
+    """Wraps a collator and counts the tokens that pass; `began` and `ended` are set around the steps."""
 
     def __init__(self, collator: Callable[[Any], Any]) -> None:
-        self.collator, self.tokens, self.ends = collator, [], []
+        self.collator, self.tokens, self.steps = collator, 0, 0
+        self.began = self.ended = 0.0
 
     def __call__(self, rows: Sequence[Row]) -> Any:
-        self.tokens.append(sum(len(row["input_ids"]) for row in rows))
+        self.tokens += sum(len(row["input_ids"]) for row in rows)
         return self.collator(rows)
 
     def rate(self) -> tuple[float, float]:
         """(tokens per second, seconds a step)."""
-        steps = len(self.ends) - 1
-        seconds = self.ends[-1] - self.ends[0]
-        return sum(self.tokens[1:1 + steps]) / seconds, seconds / steps
+        seconds = self.ended - self.began
+        return self.tokens / seconds, seconds / self.steps
 
 
 def main() -> int:
     """Measure, check, print, write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--methods", nargs="+", default=["lora", "qlora"], choices=("lora", "qlora"))
-    parser.add_argument("--steps", type=int, default=8, help="timed steps of each arm in each repeat (default 8)")
+    parser.add_argument("--steps", type=int, default=8, help="of eight conversations, the same for each arm and "
+                        "repeat (default 8)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--gpu", action="store_true", help="full-size random Phi-3-mini, on a card")
     parser.add_argument("--no-losses", action="store_true", help="leave out the held-out losses of five seeds")
@@ -81,7 +82,7 @@ def _measured(asked: argparse.Namespace, folder: Path) -> int:
     found: dict[str, Any] = {}
     for name, length in sets.items():
         timed = [one for method in asked.methods
-                 for one in speeds(source, method, rows_of(length), folder, asked.steps, asked.repeats)]
+                 for one in speeds(source, method, rows_of(length, EXAMPLES * asked.steps), folder, asked.repeats)]
         print(f"{name}\n{table(list(asdict(timed[0])), [list(asdict(one).values()) for one in timed])}")
         found[name] = [asdict(one) for one in timed]
         for line in ratios(timed):
@@ -119,8 +120,8 @@ def rows_of(length: int | None = None, count: int = 400) -> list[Row]:
     return rows
 
 
-def speeds(source: str, method: str, rows: list[Row], folder: Path, steps: int, repeats: int) -> list[Timed]:
-    """Every arm in turn, again and again."""
+def speeds(source: str, method: str, rows: list[Row], folder: Path, repeats: int) -> list[Timed]:
+    """Every arm in turn, again and again, over the same rows, each once."""
     import torch
 
     arms = {"plain": _trl, "tuned, packed": _packed, "tuned, by length": _by_length, "studio": _studio}
@@ -131,7 +132,7 @@ def speeds(source: str, method: str, rows: list[Row], folder: Path, steps: int, 
         for arm, make in arms.items():
             if on_card:
                 torch.cuda.reset_peak_memory_stats()
-            trainer = make(base, method, rows, folder / "trainer", steps + 1)
+            trainer = make(base, method, rows, folder / "trainer")
             rate, seconds = _timed(trainer)
             found[arm].append((rate, seconds, torch.cuda.max_memory_allocated() / 2**30 if on_card else 0.0))
             del trainer
@@ -154,9 +155,9 @@ def gradients(source: str, method: str) -> float:
     from phi3.packed import Packed
 
     base = _base(source, method)
-    config = replace(_config(method, 1), lora_dropout=0.0)
+    config = replace(_config(method), lora_dropout=0.0)
     rows = rows_of(count=4)
-    trainer = _studio(base, method, rows, Path(tempfile.gettempdir()), 1, config)
+    trainer = _studio(base, method, rows, Path(tempfile.gettempdir()), config)
     model = trainer.model
     for name, weight in model.named_parameters():
         if "lora_B" in name:
@@ -198,7 +199,7 @@ def losses(folder: Path) -> dict[str, list[float]]:
     for seed in range(SEEDS):
         for arm, make in (("plain", _trl), ("studio", _studio)):
             config = replace(_config("lora", LEARNING_STEPS), learning_rate=3e-3, seed=seed)
-            trainer = make(base, "lora", train, folder / "losses", LEARNING_STEPS, config)
+            trainer = make(base, "lora", train, folder / "losses", config)
             trainer.train()
             found[arm].append(_judged(base, trainer, held))
             print(f"seed {seed}, {arm}: {found[arm][-1]:.4f}", file=sys.stderr, flush=True)
@@ -221,13 +222,13 @@ def _base(source: str, method: str) -> Any:
     return load_base(source, "nf4" if method == "qlora" else None)
 
 
-def _config(method: str, steps: int) -> Any:
+def _config(method: str, steps: int = -1) -> Any:
     import torch
 
     from training.config import RunConfig
 
-    return RunConfig(method=method, max_steps=steps, max_length=2048, per_device_train_batch_size=EXAMPLES,
-                     bf16=torch.cuda.is_available(), held_out=0.0, save_steps=10_000_000)
+    return RunConfig(method=method, max_steps=steps, num_train_epochs=1.0, max_length=2048, held_out=0.0,
+                     per_device_train_batch_size=EXAMPLES, bf16=torch.cuda.is_available(), save_steps=10_000_000)
 
 
 def _peft(base: Any, config: Any) -> Any:
@@ -236,7 +237,7 @@ def _peft(base: Any, config: Any) -> Any:
     return get_peft_model(base.model, LoraConfig(**config.peft_config()))
 
 
-def _studio(base: Any, method: str, rows: list[Row], folder: Path, steps: int, config: Any = None) -> Any:
+def _studio(base: Any, method: str, rows: list[Row], folder: Path, config: Any = None) -> Any:
     """As `training/train.py` builds it."""
     from phi3.machine import this_machine
     from phi3.models import expanded
@@ -244,7 +245,7 @@ def _studio(base: Any, method: str, rows: list[Row], folder: Path, steps: int, c
     from training.plan import make_plan
     from training.trainer import trainer_of
 
-    config = config or _config(method, steps)
+    config = config or _config(method)
     plan = make_plan(config, base.facts.config, [len(row["input_ids"]) for row in rows], [], this_machine())
     whole = expanded(base) if plan.expanded else base
     trainer = trainer_of(config, method_of(config, whole), plan, rows, [], [], folder, base.tokenizer)
@@ -252,7 +253,7 @@ def _studio(base: Any, method: str, rows: list[Row], folder: Path, steps: int, c
     return trainer
 
 
-def _trl(base: Any, method: str, rows: list[Row], folder: Path, steps: int, config: Any = None,
+def _trl(base: Any, method: str, rows: list[Row], folder: Path, config: Any = None,
          **more: Any) -> Any:
     """TRL's own trainer and defaults, with the recipe's two dictionaries; in float32 on a CPU."""
     import torch
@@ -262,34 +263,34 @@ def _trl(base: Any, method: str, rows: list[Row], folder: Path, steps: int, conf
 
     from phi3.models import shell_of
 
-    config = config or _config(method, steps)
+    config = config or _config(method)
     on_card = torch.cuda.is_available()
     shared = {name: getattr(config, name) for name in ("learning_rate", "lr_scheduler_type", "warmup_steps", "seed",
                                                        "max_length", "per_device_train_batch_size")}
-    arguments = SFTConfig(output_dir=str(folder), max_steps=steps, data_seed=config.seed, report_to="none",
-                          save_strategy="no", use_cpu=not on_card, bf16=on_card, disable_tqdm=True,
-                          dataloader_pin_memory=False, **{**shared, **more})
+    arguments = SFTConfig(output_dir=str(folder), max_steps=config.max_steps, num_train_epochs=1.0,
+                          data_seed=config.seed, report_to="none", save_strategy="no", use_cpu=not on_card,
+                          bf16=on_card, disable_tqdm=True, dataloader_pin_memory=False, **{**shared, **more})
     return SFTTrainer(model=shell_of(base), args=arguments, train_dataset=Dataset.from_list(rows),
                       peft_config=LoraConfig(**config.peft_config()), processing_class=base.tokenizer)
 
 
-def _packed(base: Any, method: str, rows: list[Row], folder: Path, steps: int) -> Any:
+def _packed(base: Any, method: str, rows: list[Row], folder: Path) -> Any:
     """Best-fit packing to TRL's length, in as many packs a step as hold about as many examples."""
     mean = sum(len(row["input_ids"]) for row in rows) / len(rows)
     packs = max(1, round(EXAMPLES * mean / 2048))
-    return _trl(base, method, rows, folder, steps, packing=True, gradient_checkpointing=False,
+    return _trl(base, method, rows, folder, packing=True, gradient_checkpointing=False,
                 per_device_train_batch_size=packs)
 
 
-def _by_length(base: Any, method: str, rows: list[Row], folder: Path, steps: int) -> Any:
+def _by_length(base: Any, method: str, rows: list[Row], folder: Path) -> Any:
     """Batches of rows that are about as long as each other."""
     with_length = [{**row, "length": len(row["input_ids"])} for row in rows]
-    return _trl(base, method, with_length, folder, steps, gradient_checkpointing=False,
+    return _trl(base, method, with_length, folder, gradient_checkpointing=False,
                 train_sampling_strategy="group_by_length")
 
 
 def _timed(trainer: Any) -> tuple[float, float]:
-    """(tokens per second, seconds a step), without the first step."""
+    """(tokens per second, seconds a step) of the whole training."""
     import torch
     from transformers import TrainerCallback
     from transformers.trainer_callback import PrinterCallback
@@ -297,10 +298,13 @@ def _timed(trainer: Any) -> tuple[float, float]:
     clock = trainer.data_collator = Clock(trainer.data_collator)
 
     class Ends(TrainerCallback):
+        def on_train_begin(self, *given: Any, **named: Any) -> None:
+            clock.began = time.perf_counter()
+
         def on_step_end(self, *given: Any, **named: Any) -> None:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            clock.ends.append(time.perf_counter())
+            clock.ended, clock.steps = time.perf_counter(), clock.steps + 1
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Ends())

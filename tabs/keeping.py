@@ -17,6 +17,7 @@ from tabs.visitor import PARCELS, visitor_of
 from training.config import RunConfig, recommended
 from training.conversations import gathered
 from training.data import ChatData
+from training.lowest import adapter_of
 from training.parcel import pack
 from training.run import Run
 
@@ -26,6 +27,7 @@ def connect(runs: Openings) -> None:
     _connect_taking(runs)
     _connect_sharing(runs)
     _connect_going_elsewhere(runs)
+    _connect_going_back(runs)
 
 
 def _connect_taking(runs: Openings) -> None:
@@ -75,6 +77,18 @@ def _connect_going_elsewhere(runs: Openings) -> None:
         return runs.begun(*begin_run(visitor, config, rows))
 
     panel.elsewhere.click(plainly(train_here), [panel.run_id, runs.keys], runs.outputs(), **QUIETLY)
+
+
+def _connect_going_back(runs: Openings) -> None:
+    """Where a run overfits: its checkpoint of lowest held-out loss as an adapter of its own."""
+    panel, studio = runs.panel, runs.studio
+
+    def use_step(run_id: str, keys: Any, request: gr.Request) -> Changes:
+        made = adapter_of(visitor_of(studio, request, keys).run(run_id))
+        gr.Info(theme.STEP_USED.format(name=made.name))
+        return {panel.better: gr.update(visible=False)}
+
+    panel.better.click(plainly(use_step), [panel.run_id, runs.keys], [panel.better], **AT_ONCE)
 
 
 def on_the_embedded(run: Run) -> tuple[RunConfig, ChatData]:

@@ -14,6 +14,7 @@ from tabs.progress import Progress, progress_of
 from tabs.studio import Studio
 from tabs.visitor import Visitor
 from training.evaluate import read_evaluation
+from training.lowest import better_checkpoint
 from training.run import Event, Run
 from training.script import script_of
 
@@ -72,6 +73,7 @@ class RunPanel:
     new: gr.Button
     ending: gr.HTML
     elsewhere: gr.Button
+    better: gr.Button
     compare: gr.Button
     said: gr.HTML
     losses: gr.HTML
@@ -117,6 +119,7 @@ class RunPanel:
             self.bar: run_view.bar(picture, standing.before),
             self.ending: gr.update(value=f'<p class="outcome {state}">{run_view.outcome(picture)}</p>', visible=over),
             **self._choices(picture, standing),
+            self.better: _better(run if over and standing.is_own and picture.adapter else None),
             self.said: run_view.said(picture),
             self.losses: run_view.losses(picture),
             self.loss_table: run_view.loss_table(picture),
@@ -150,6 +153,12 @@ class RunPanel:
         }
 
 
+def _better(run: Run | None) -> Any:
+    """The button that makes an adapter of an earlier checkpoint, where this run has one that is better than its end."""
+    found = better_checkpoint(run) if run else None
+    return gr.update(visible=bool(found), value=theme.USE_STEP.format(step=found.step) if found else "")
+
+
 def is_between_turns(events: Sequence[Event]) -> bool:
     """Whether the run waits for nothing but the next turn of a GPU."""
     return bool(events) and events[-1].type == "lease_ended" and events[-1].values["reason"] in ("time", "aborted")
@@ -170,6 +179,7 @@ def build() -> RunPanel:
         with gr.Row(elem_classes="run-ending"):
             ending = theme.markup(visible=False, elem_classes="grow")
             elsewhere = gr.Button(theme.ELSEWHERE, visible=False, elem_id="train-elsewhere", elem_classes="fit")
+            better = gr.Button(visible=False, elem_id="use-step", elem_classes="fit")
             compare = gr.Button(theme.COMPARE, variant="primary", size="lg", visible=False, elem_id="compare",
                                 elem_classes="fit")
         with gr.Row(elem_classes="split"):
@@ -191,7 +201,7 @@ def build() -> RunPanel:
                     publish = gr.Column(visible=False)
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, evaluation, speed, about, code = _numbers()
-    return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, elsewhere, compare, said,
+    return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, elsewhere, better, compare, said,
                     losses, loss_table, evaluation, speed, about, code, keep, kept, take, parcel, share, link, delete,
                     sure, publish, gr.Timer(0.5, active=False), gr.State(""), gr.State(None), gr.State(""),
                     gr.State(""))

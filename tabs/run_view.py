@@ -88,8 +88,10 @@ def outcome(run: Progress) -> str:
         return ""
     stopped = f"was stopped after step {run.step:,}, and what it learned is kept"
     verb = "is ready" if run.state == "finished" else stopped
+    went_back = theme.WENT_BACK.format(step=ending["went_back_to"]) if "went_back_to" in ending else ""
     judged = f' <span class="judged">{escaped(ending["verdict"])}</span>' if "verdict" in ending else ""
-    return f"<strong>{escaped(run.adapter)}</strong> {verb}. {_verdict(run)}{judged}{_checked(ending.get('check'))}"
+    said = f"{went_back}{_verdict(run)}{judged}{_checked(ending.get('check'))}"
+    return f"<strong>{escaped(run.adapter)}</strong> {verb}. {said}"
 
 
 def _checked(check: Mapping[str, Any] | None) -> str:

@@ -73,10 +73,11 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, skipped
 
 
-def prune(folder: Path, keep: int = KEPT) -> None:
-    """Remove all but the newest few."""
+def prune(folder: Path, spare: int | None = None, keep: int = KEPT) -> None:
+    """Remove all but the newest few, and the one of the step that is to be spared."""
     for checkpoint in sorted(_all(folder), key=lambda one: -one.step)[keep:]:
-        shutil.rmtree(checkpoint.folder, ignore_errors=True)
+        if checkpoint.step != spare:
+            shutil.rmtree(checkpoint.folder, ignore_errors=True)
 
 
 def remove_unsealed(folder: Path) -> None:

@@ -82,6 +82,9 @@ class RunConfig:
     logging_steps: int = _setting(1, "Log every (steps)", "How often the loss is drawn.", "training", 1, 1_000_000)
     eval_steps: int = _setting(25, "Evaluate every (steps)", "How often held-out loss is measured and the model "
                                "says something.", "training", 1, 10_000_000)
+    early_stopping: int = _setting(0, "Stop early after (evaluations)", "Ends the run when held-out loss hasn't fallen "
+                                   "for so many evaluations, and goes back to where it was lowest. 0: never.",
+                                   "training", 0, 1000)
     save_steps: int = _setting(100, "Checkpoint every (steps)", "How often the adapter so far is saved.", "training",
                                1, 10_000_000)
     seed: int = _setting(42, "Seed", "The same seed gives the same run.", "training", 0, 2**32 - 1)

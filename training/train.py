@@ -24,6 +24,7 @@ from training.plan import Plan, make_plan
 from training.run import START, Event, Run
 from training.tokens import tokens_of
 from training.trainer import Trainer, trainer_of
+from training.verdict import lowest_of
 from training.writer import CHECKPOINTS, Lease, Writer
 
 SHOWN_PROMPTS = 3
@@ -73,7 +74,8 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
                 trainer.method.begin_from(trainer.model, run.folder / START)
             _speak(trainer, writer, step=0)
         trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
-    if writer.out_of_time and trainer.state.global_step < trainer.state.max_steps:
+    is_over = writer.stopped_early or trainer.state.global_step >= trainer.state.max_steps
+    if writer.out_of_time and not is_over:
         return run.append("lease_ended", trainer.state.global_step, reason="time")
     return _finish(run, base, trainer, writer, plan)
 
@@ -164,23 +166,27 @@ def _speak(trainer: Trainer, writer: Writer, step: int) -> None:
 
 def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) -> Event:
     """Last evaluation, the adapter in PEFT's format, its place in the library, and the last event."""
-    step = trainer.state.global_step
+    step, went_back = trainer.state.global_step, {}
     if trainer.eval_dataset is not None and writer.held_out_losses[-1][0] != step:
         trainer.evaluate()
     writer.sample(step, trainer.model)
+    losses = writer.held_out_losses
+    lowest = lowest_of(losses) if writer.stopped_early else None
+    if lowest:
+        trainer.method.load(trainer.model, run.folder / CHECKPOINTS / f"step-{lowest[0]}")
+        went_back = {"went_back_to": lowest[0]}
     trainer.method.write_adapter(trainer.model, run.folder / "adapter")
     evaluation = writer.evaluate()
     judged = {"verdict": evaluation.verdict} if evaluation else {}
-    losses = writer.held_out_losses
     outcome = {"steps": step, "seconds": round(seconds_so_far(run, writer), 1),
                "base_loss": round(losses[0][1], 5) if losses else None,
-               "loss": round(losses[-1][1], 5) if losses else None,
+               "loss": round((lowest or losses[-1])[1], 5) if losses else None, **went_back,
                "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak,
                "peak_bytes": peak_bytes(), **judged}
     library = Library(run.home, {run.owner})
     adapter = library.put(run.config.name, run.folder / "adapter", provenance(run, base, outcome), run.owner)
     kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"
-    if kind == "finished" and not writer.seconds_before:
+    if kind == "finished" and not (writer.seconds_before or writer.stopped_early):
         speed.keep(run.home, this_machine(), writer.outcome(plan, outcome["seconds"]))
     verdict = check(adapter.folder, base.facts, base)
     return run.append(kind, step, adapter=adapter.name, folder=str(adapter.folder), **outcome,

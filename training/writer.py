@@ -16,6 +16,7 @@ from training.evaluate import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, Evaluation
 from training.plan import Plan
 from training.quota import TRAINER_MARGIN_SECONDS
 from training.run import Run
+from training.verdict import lowest_of, since_lowest
 from training.work import SPOKEN_TOKENS
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Writer(TrainerCallback):
         course = run.course()
         self.held_out_losses = [(one.step, one.values["loss"]) for one in course if one.type == "evaluated"]
         self.seconds_before = max((one.values["seconds"] for one in course if one.type == "step"), default=0.0)
-        self.asked_to_stop = self.out_of_time = False
+        self.asked_to_stop = self.out_of_time = self.stopped_early = False
         self.trained = self.spoke = 0.0  # seconds of this trainer's steps, and of answers
         self.began: float | None = None  # seconds of the first step, in which much is done once and never again
         self._paused = 0.0  # seconds spent on evaluation and speaking, which are no part of a step
@@ -111,6 +112,11 @@ class Writer(TrainerCallback):
             self.run.append("evaluated", state.global_step, loss=round(loss, 5),
                             accuracy=round(metrics["eval_mean_token_accuracy"], 4),
                             general_loss=None if general is None else round(general, 5))
+            if lowest_of(self.held_out_losses) == (state.global_step, loss):
+                control.should_save = True  # if it is never as low again, this is the one to go back to
+            patience = self.run.config.early_stopping
+            if patience and since_lowest(self.held_out_losses) >= patience:
+                self.stopped_early = control.should_training_stop = True
         self.sample(state.global_step, self.trainer.model)
         self._longest_look = max(self._longest_look, self._paused - paused_before)
 
@@ -119,7 +125,8 @@ class Writer(TrainerCallback):
         folder = self.run.folder / CHECKPOINTS
         began = time.monotonic()
         sealed = checkpoint.seal(folder / f"checkpoint-{state.global_step}", state.global_step)
-        checkpoint.prune(folder)
+        lowest = lowest_of(self.held_out_losses)
+        checkpoint.prune(folder, spare=lowest[0] if lowest else None)
         self._saved_at = time.monotonic()
         # Written before this is called, in about the time that the hashes take.
         self._longest_save = max(self._longest_save, 2 * (self._saved_at - began))
@@ -163,7 +170,11 @@ class Writer(TrainerCallback):
             return None
         began = time.monotonic()
         try:
-            found = evaluate_trained(self.trainer.model, self.base, held, losses_of(self.run.course()),
+            course = self.run.course()
+            if self.stopped_early:  # the adapter is that of the lowest loss, and knows nothing of what came after
+                last, _ = lowest_of(self.held_out_losses)
+                course = [event for event in course if event.step <= last]
+            found = evaluate_trained(self.trainer.model, self.base, held, losses_of(course),
                                      PROMPTS_WHERE_LENT if is_lent else PROMPTS_AT_THE_END)
         except torch.OutOfMemoryError:
             return None

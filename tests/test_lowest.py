@@ -1,0 +1,80 @@
+"""Where a run overfits: it stops early and goes back, or its checkpoint of lowest loss becomes an adapter."""
+
+import json
+
+import pytest
+
+from adapters.check import check
+from adapters.library import Library
+from phi3.models import base_facts, load_base
+from training.config import RunConfig
+from training.data import read_data
+from training.lowest import adapter_of, better_checkpoint
+from training.runs import Runs
+from training.train import run_lease
+from training.verdict import lowest_of, since_lowest
+from training.writer import CHECKPOINTS
+
+# Few rows, learned by heart at a high rate: held-out loss falls, then rises.
+BY_HEART = {"learning_rate": 3e-2, "r": 16, "lora_dropout": 0.0, "per_device_train_batch_size": 8, "eval_steps": 3,
+            "max_steps": 60, "held_out": 0.4, "warmup_steps": 0, "lr_scheduler_type": "constant", "logging_steps": 1}
+
+
+@pytest.fixture
+def few(tmp_path):
+    """Twenty rows whose answers follow from nothing."""
+    words = [f"{first}{rest}" for first in "bdfg" for rest in ("ash", "ell", "ink", "oat", "urn")]
+    path = tmp_path / "few.jsonl"
+    path.write_text("\n".join(json.dumps({"messages": [
+        {"role": "user", "content": word}, {"role": "assistant", "content": words[(7 * place + 3) % 20] * 3},
+    ]}) for place, word in enumerate(words)), encoding="utf-8")
+    return path
+
+
+def run_of(home, base, data, **settings):
+    config = RunConfig.from_settings({**BY_HEART, "name": "few", "base": str(base), **settings})
+    return Runs(home).create(config, read_data(data))
+
+
+def test_the_lowest_is_the_earliest_of_equals_and_never_the_base():
+    assert lowest_of([(0, 1.0)]) is None and since_lowest([(0, 1.0)]) == 0
+    assert lowest_of([(0, 1.0), (5, 3.0), (10, 2.0), (15, 2.0), (20, 4.0)]) == (10, 2.0)
+    assert since_lowest([(0, 1.0), (5, 3.0), (10, 2.0), (15, 2.0), (20, 4.0)]) == 2
+
+
+@pytest.mark.parametrize("method", ["lora", "loralib"])
+def test_the_checkpoint_before_it_overfitted_becomes_an_adapter(home, small_base, few, method):
+    run = run_of(home, small_base, few, method=method)
+    end = run_lease(run)
+    found = better_checkpoint(run)
+    assert found and found.step < end.step == 60 and f"overfits since step {found.step}" in end.values["verdict"]
+    assert (run.folder / CHECKPOINTS / f"step-{found.step}").is_dir()
+    made = adapter_of(run)
+    assert made.name == f"few-step-{found.step}" and made.provenance["outcome"]["loss"] == round(found.lowest, 5)
+    base = load_base(str(small_base), "fp32", "cpu")
+    assert check(made.folder, base_facts(str(small_base)), base).ok
+    own = Library(home).get("few").folder / "adapter_model.safetensors"
+    assert own.read_bytes() != (made.folder / "adapter_model.safetensors").read_bytes()
+
+
+def test_it_stops_early_and_goes_back(home, small_base, few):
+    run = run_of(home, small_base, few, early_stopping=3)
+    end = run_lease(run)
+    assert end.type == "finished" and end.step < 60
+    losses = [(event.step, event.values["loss"]) for event in run.course() if event.type == "evaluated"]
+    lowest = lowest_of(losses)
+    assert end.values["went_back_to"] == lowest[0] == end.step - 9 and end.values["loss"] == lowest[1]
+    assert "overfits" not in end.values["verdict"] and run.state() == "finished"
+    checkpoint = run.folder / CHECKPOINTS / f"step-{lowest[0]}" / "adapter_model.safetensors"
+    from safetensors.torch import load_file
+
+    kept, made = load_file(checkpoint), load_file(Library(home).get("few").folder / "adapter_model.safetensors")
+    assert kept.keys() == made.keys() and all(kept[name].equal(made[name]) for name in kept)
+
+
+def test_a_run_that_did_not_overfit_has_nothing_to_go_back_to(home, small_base, chats):
+    run = run_of(home, small_base, chats, max_steps=4, eval_steps=2)
+    run_lease(run)
+    assert better_checkpoint(run) is None
+    with pytest.raises(ValueError, match="no checkpoint from before it overfitted"):
+        adapter_of(run)

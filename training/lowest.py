@@ -1,0 +1,57 @@
+"""The checkpoint at which held-out loss was lowest: kept while a run goes on, and an adapter of its own where asked."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from adapters.layers import shape_of
+from adapters.library import Adapter, Library
+from phi3.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_facts
+from training.checkpoint import Checkpoint
+from training.evaluate import losses_of
+from training.run import Run
+from training.verdict import Overfit, overfit
+from training.writer import CHECKPOINTS
+
+
+def better_checkpoint(run: Run) -> Overfit | None:
+    """Since when the run overfits, where the checkpoint of that step is still whole; None elsewhere."""
+    found = overfit(losses_of(run.course()))
+    return found if found and not _checkpoint(run, found.step).damage() else None
+
+
+def adapter_of(run: Run) -> Adapter:
+    """That checkpoint as an adapter beside the run's own, NAME-step-N; ValueError where there is none."""
+    found = better_checkpoint(run)
+    if found is None:
+        raise ValueError("This run has no checkpoint from before it overfitted. Use the adapter that it made.")
+    library = Library(run.home, {run.owner})
+    own = library.get(run.config.name)
+    outcome = {name: value for name, value in own.provenance["outcome"].items() if name != "verdict"}
+    about = {**own.provenance, "outcome": {**outcome, "steps": found.step, "loss": round(found.lowest, 5)}}
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "adapter"
+        _write(run, _checkpoint(run, found.step).folder, own, made)
+        return library.put(f"{run.config.name}-step-{found.step}", made, about, run.owner)
+
+
+def _checkpoint(run: Run, step: int) -> Checkpoint:
+    return Checkpoint(run.folder / CHECKPOINTS / f"step-{step}", step)
+
+
+def _write(run: Run, checkpoint: Path, own: Adapter, folder: Path) -> None:
+    """The adapter in PEFT's format: what describes it is the finished one's, and the weights are the checkpoint's."""
+    if run.config.method == "loralib":
+        from adapters.formats import fused, write_peft
+        from adapters.loralib_files import lora_of, read_checkpoint
+
+        facts = base_facts(run.config.base)
+        shape = shape_of(facts.config)
+        lora = lora_of(read_checkpoint(checkpoint / "loralib", shape), facts.id, facts.revision)
+        write_peft(fused(lora, shape), folder, shape)
+        return
+    folder.mkdir()
+    shutil.copyfile(own.folder / ADAPTER_CONFIG, folder / ADAPTER_CONFIG)
+    shutil.copyfile(checkpoint / ADAPTER_WEIGHTS, folder / ADAPTER_WEIGHTS)
