@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from phi3.machine import studio_home, this_machine
 from phi3.terminal import be_quiet, status_of
 from training import data_terminal, evaluate_terminal, runs_terminal
-from training.config import SETTINGS, RunConfig, Setting, recommended
+from training.config import SETTINGS, RunConfig, Setting
 from training.data_terminal import WHAT, add_data_options, source
 from training.runs import Runs
 from training.runs_terminal import train_here
