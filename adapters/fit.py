@@ -52,8 +52,8 @@ def layers_of(entries: Mapping[str, Entry], settings: LoraSettings, facts: BaseF
         _right_shape(f"{path} A", pair["A"], (rank, inputs), settings, facts)
         _right_shape(f"{path} B", pair["B"], (outputs, rank), settings, facts)
         if settings.is_dora and pair[MAGNITUDE].shape != (outputs,):
-            raise ValueError(f"{path} has magnitudes of {str(list(pair[MAGNITUDE].shape))[:60]}, and they would have to "
-                             f"be [{outputs}]. Save or fetch the adapter again.")
+            raise ValueError(f"{path} has magnitudes of {str(list(pair[MAGNITUDE].shape))[:60]}, and they would have "
+                             f"to be [{outputs}]. Save or fetch the adapter again.")
         layers[path] = AdaptedLayer(pair["A"], pair["B"], rank, scaling, pair.get(MAGNITUDE))
     for path in layers:
         whole = WHOLE.get(last_name(path))
@@ -144,8 +144,8 @@ def _pairs(entries: Mapping[str, Entry], settings: LoraSettings, facts: BaseFact
             raise ValueError(f"{path} has only one of its two matrices, A and B. Save or fetch the adapter again.")
         if (MAGNITUDE in pair) != settings.is_dora:
             said, held = ("is", "none") if settings.is_dora else ("isn't", "some")
-            raise ValueError(f"Its config says that it {said} a DoRA adapter, and beside {path} it holds {held} of DoRA's "
-                             "magnitudes. Config and weights are of two adapters; save or fetch both again.")
+            raise ValueError(f"Its config says that it {said} a DoRA adapter, and beside {path} it holds {held} of "
+                             "DoRA's magnitudes. Config and weights are of two adapters; save or fetch both again.")
         if settings.is_dora and path == EMBEDDING:
             raise ValueError(f"It is a DoRA adapter that changes {path}; here DoRA is used beside linear layers only. "
                              "Merge it into its base with PEFT's merge_and_unload.")

@@ -1,4 +1,4 @@
-"""DoRA: it trains, ends as an adapter that stock PEFT loads, is checked, converted and merged, and the chat serves it."""
+"""DoRA: it trains, ends as an adapter that stock PEFT loads, is checked, converted, merged, and served by the chat."""
 
 import re
 

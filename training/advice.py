@@ -1,4 +1,4 @@
-"""Warnings of settings that are known to be bad for this base, this data or this machine, each with what to do; pure."""
+"""Settings that are known to be bad for this base, data or machine, as sentences that say what to do; pure."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from training.config import RunConfig
 from training.presets import Task, rank_for, rate_for, sides_of
 from training.work import Batches, Shape, adapted, batches_of
 
-# How far from its rule a learning rate may be: trained beyond the first, runs diverge; below the second, nothing is
-# learned in the steps that small data gives ("LoRA Without Regret", Schulman et al., 2025, finds the loss over a range
-# of about ten flat enough to be bowl-shaped around the best).
-RATE_TOO_HIGH, RATE_TOO_LOW = 5, 1 / 20
+# How far from its rule a learning rate may be; ours. Below the second it teaches something in many steps.
+RATE_TOO_HIGH, RATE_TOO_LOW, MANY_STEPS = 5, 1 / 20, 2000
 # A rank that holds this many times what the data tells is memory and time for nothing.
 RANK_TOO_LARGE = 4
 USUAL_RANK = 16
 # What B·A is multiplied with is 2 as a rule (alpha 32 at rank 16); so far from it, the learning rate's rule is void.
 SCALING_TOO_LOW, USUAL_SCALING, SCALING_TOO_HIGH = 1 / 8, 2, 6
 DROPOUT_TOO_HIGH = 0.5
-# LIMA (Zhou et al., 2023) gave 1,000 conversations 15 epochs, past the point where its held-out loss rose.
+# What LIMA (Zhou et al., 2023) gave to 1,000 conversations, while its loss on others rose already.
 EPOCHS_TOO_MANY = 15
 WARMUP_SHARE_TOO_HIGH = 0.5
 MLP_LAYERS = {"gate_up_proj", "down_proj"}
@@ -53,7 +51,7 @@ def _about_rate(case: _Case) -> Iterator[str]:
     about = f"learning_rate is {rate:g}, and the rule for this base gives {rule:g}"
     if rate > RATE_TOO_HIGH * rule:
         yield f"{about}: at so high a rate training diverges. Lower it to about {rule:g}."
-    elif rate < RATE_TOO_LOW * rule:
+    elif rate < RATE_TOO_LOW * rule and (not case.batches or case.batches.steps < MANY_STEPS):
         yield (f"{about}: so low a rate is made for large datasets and teaches little from a small one. Raise it to "
                f"about {rule:g}.")
 
@@ -119,9 +117,8 @@ def _about_batch(case: _Case) -> Iterator[str]:
         return
     name = "per_device_train_batch_size" if case.config.per_device_train_batch_size > case.train else \
         "gradient_accumulation_steps"
-    yield (f"{name} is {getattr(case.config, name)}, which asks for {case.batches.examples_per_step:,} conversations in a "
-           f"step, and there are {case.train:,} to train on: every epoch is a single step. Make it smaller, so that an "
-           "epoch has several.")
+    yield (f"{name} is {getattr(case.config, name)}: a step asks for {case.batches.examples_per_step:,} conversations, "
+           f"and there are {case.train:,} to train on, so that every epoch is a single step. Make it smaller.")
 
 
 def _about_precision(case: _Case) -> Iterator[str]:
@@ -132,15 +129,15 @@ def _about_precision(case: _Case) -> Iterator[str]:
 def _about_length(case: _Case) -> Iterator[str]:
     context = case.task.base["max_position_embeddings"]
     if case.config.max_length > context:
-        yield (f"max_length is {case.config.max_length:,}, and the base reads {context:,} tokens: what lies beyond is at "
-               f"positions that it never learned. Lower it to {context}.")
+        yield (f"max_length is {case.config.max_length:,}, and the base reads {context:,} tokens: what lies beyond is "
+               f"at positions that it never learned. Lower it to {context}.")
 
 
 def _about_looks(case: _Case) -> Iterator[str]:
     steps = case.batches.steps if case.batches else 0
     if steps >= STEPS_TO_LOOK and case.config.eval_steps > steps:
-        yield (f"eval_steps is {case.config.eval_steps:,}, and the run ends after {steps:,}: the model is looked at only "
-               f"before and after it. {max(1, steps // 4)} shows how it gets on.")
+        yield (f"eval_steps is {case.config.eval_steps:,}, and the run ends after {steps:,}: the model is looked at "
+               f"only before and after it. {max(1, steps // 4)} shows how it gets on.")
 
 
 def _about_held_out(case: _Case) -> Iterator[str]:

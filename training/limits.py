@@ -112,7 +112,8 @@ class Limits:
 ONES_OWN = Limits(free_mebibytes=200)
 # A Space that many share.
 SHARED = Limits(runs_kept=12, runs_at_once=1, waiting=40, rows=20_000, upload_mebibytes=50, steps=3_000,
-                tokens_at_once=65_536, days_kept=7, adapters_fetched=20, adapter_mebibytes=1_024, kept_mebibytes=2_048, may_report=False,
+                tokens_at_once=65_536, days_kept=7, adapters_fetched=20, adapter_mebibytes=1_024, kept_mebibytes=2_048,
+                may_report=False,
                 bounds=Bounds(file_bytes=50 * MEBIBYTE, unpacked_bytes=400 * MEBIBYTE, files=100, rows=200_000,
                               columns=500, cell=1_000_000))
 

@@ -53,7 +53,7 @@ LARGE_DATA, LARGE_BATCH = 2000, 16
 STEPS_AN_EPOCH = 16
 # What one forward pass may be asked to hold; more conversations in a step are more passes.
 TOKENS_AT_ONCE = 32_768
-QUICK_SECONDS, FEWEST_STEPS = 50, 10
+QUICK_SECONDS, FEWEST_STEPS, QUICK_LIMIT = 50, 10, 512
 LEAST_HELD_OUT, MOST_HELD_OUT_SHARE = 4, 0.2
 SHORTEST_LIMIT = 1024
 
@@ -88,11 +88,11 @@ class _Size:
     rank: int
     most_held_out: int
     looks: int
-    longest: int | None = None
+    is_quick: bool = False
 
 
 _SIZES = {
-    "quick": _Size(1, 10, 20, 40, 8, 32, 2, 512),
+    "quick": _Size(1, 10, 20, 40, 8, 32, 2, True),
     "balanced": _Size(3, 10, 90, 2000, 16, 256, 4),
     "thorough": _Size(5, 15, 150, 3000, 32, 512, 8),
 }
@@ -111,8 +111,11 @@ def preset_of(name: str, task: Task, fixed: Mapping[str, Any] | None = None) -> 
         values |= RECIPE | fixed
         values |= _cadence(values, _SIZES["balanced"], task)
     else:
-        values |= _sized(_SIZES[name], task, values | fixed, fixed)
+        size = _SIZES[name]
+        values |= _sized(size, task, values | fixed, fixed)
         values |= _fitting(values | fixed, fixed, task)
+        values |= _quickened(values | fixed, fixed, task) if size.is_quick else {}
+        values |= _cadence(values | fixed, size, task)
     values |= fixed
     return Preset({one: value for one, value in values.items() if one not in fixed}, _why(name, values, task))
 
@@ -174,21 +177,18 @@ def _usual(task: Task) -> dict[str, Any]:
 def _sized(size: _Size, task: Task, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that follows from how much data there is, and from what is fixed already."""
     found: dict[str, Any] = {"r": size.rank, "num_train_epochs": float(size.epochs),
-                             "max_steps": -1 if size.longest is None else size.most_steps}
+                             "max_steps": size.most_steps if size.is_quick else -1}
     if not task.lengths:
         return found
     found["held_out"] = _held_out(len(task.lengths), size)
     found["max_length"] = _longest(task, size)
     config = _config(values, found, fixed)
     train, _ = sides_of(task.lengths, config)
-    found["r"] = rank_for(sum(train), config, Shape.of(task.base), size.rank)
-    found |= _batch(len(train), config.max_length, fixed)
-    found |= _epochs(size, batches_of(_config(values, found, {**fixed, "max_steps": -1, "num_train_epochs": 1}),
-                                      train).steps, fixed)
-    # A run that is asked for by its epochs is as long as they are.
-    if size.longest is not None and not {"max_steps", "num_train_epochs"} & fixed.keys():
-        found["max_steps"] = _quick_steps(_config(values, found, fixed), task)
-    return found | _cadence(values | found | fixed, size, task)
+    if not size.is_quick:
+        found["r"] = rank_for(sum(train), config, Shape.of(task.base), size.rank)
+    found |= _batch(len(train), config.max_length, size, fixed)
+    an_epoch = _config(values, found, fixed, {"max_steps": -1, "num_train_epochs": 1.0})
+    return found | {"num_train_epochs": _epochs(size, batches_of(an_epoch, train).steps), "max_steps": -1}
 
 
 def _held_out(count: int, size: _Size) -> float:
@@ -199,15 +199,15 @@ def _held_out(count: int, size: _Size) -> float:
 def _longest(task: Task, size: _Size) -> int:
     """As long as the longest conversation, in steps of 64, within the preset's and the base's limits."""
     wanted = max(SHORTEST_LIMIT, 64 * math.ceil(max(task.lengths) / 64))
-    return min(wanted, task.base["max_position_embeddings"], size.longest or wanted)
+    return min(wanted, task.base["max_position_embeddings"], QUICK_LIMIT if size.is_quick else wanted)
 
 
-def _batch(count: int, longest: int, fixed: Mapping[str, Any]) -> dict[str, int]:
+def _batch(count: int, longest: int, size: _Size, fixed: Mapping[str, Any]) -> dict[str, int]:
     """Conversations in a step, divided into forward passes that hold no more tokens than one may."""
     if "per_device_train_batch_size" in fixed or "gradient_accumulation_steps" in fixed:
         return {}
     usual = SETTINGS["per_device_train_batch_size"].default
-    together = LARGE_BATCH if count >= LARGE_DATA else usual
+    together = LARGE_BATCH if count >= LARGE_DATA and not size.is_quick else usual
     while together > 2 and count / together < STEPS_AN_EPOCH:
         together //= 2
     at_once = together
@@ -216,24 +216,27 @@ def _batch(count: int, longest: int, fixed: Mapping[str, Any]) -> dict[str, int]
     return {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": together // at_once}
 
 
-def _epochs(size: _Size, steps: int, fixed: Mapping[str, Any]) -> dict[str, Any]:
+def _epochs(size: _Size, steps: int) -> float:
     """Epochs of so many steps: as many as usual, more where those are few, fewer where they are many."""
     epochs = size.epochs
     if epochs * steps < size.least_steps:
         epochs = min(size.most_epochs, math.ceil(size.least_steps / steps))
     elif epochs * steps > size.most_steps:
         epochs = max(1, size.most_steps // steps)
-    return {"num_train_epochs": float(epochs), "max_steps": -1}
+    return float(epochs)
 
 
-def _quick_steps(config: RunConfig, task: Task) -> int:
-    """At most so many steps that it is over in less than a minute by the plan; -1 where its epochs are so few anyway.
+def _quickened(values: Mapping[str, Any], fixed: Mapping[str, Any], task: Task) -> dict[str, int]:
+    """At most so many steps that the run is over in less than a minute by the plan; none where its epochs are so few
+    anyway, or where it was asked for by its epochs.
     """
-    asked = steps_of(config, task)
+    asked = steps_of(RunConfig(**values), task)
     steps = min(asked, _SIZES["quick"].most_steps)
-    while steps > FEWEST_STEPS and _plan(_with(config, max_steps=steps), task).total_seconds > QUICK_SECONDS:
+    if not asked or {"max_steps", "num_train_epochs"} & fixed.keys():
+        return {}
+    while steps > FEWEST_STEPS and _plan(_config(values, {"max_steps": steps}), task).total_seconds > QUICK_SECONDS:
         steps = max(FEWEST_STEPS, steps * 3 // 4)
-    return steps if steps < asked else -1
+    return {"max_steps": steps} if steps < asked else {}
 
 
 def _cadence(values: Mapping[str, Any], size: _Size, task: Task) -> dict[str, int]:
@@ -271,10 +274,6 @@ def _config(*layers: Mapping[str, Any]) -> RunConfig:
     return RunConfig(**{name: value for layer in layers for name, value in layer.items()})
 
 
-def _with(config: RunConfig, **changes: Any) -> RunConfig:
-    return RunConfig(**{**config.settings(), **changes})
-
-
 def _why(name: str, values: Mapping[str, Any], task: Task) -> str:
     """What the preset set, and what that follows from."""
     rate = f"{values['learning_rate']:g}"
@@ -288,11 +287,16 @@ def _why(name: str, values: Mapping[str, Any], task: Task) -> str:
     if not train:
         return f"{by_width[0].upper()}{by_width[1:]}; the rest follows from your data."
     batches = batches_of(config, train)
-    times = f"seen {batches.epochs:.3g} times" if batches.epochs != 1 else "seen once"
     cut = sum(length > config.max_length for length in task.lengths)
     whole = f"{cut:,} are cut at {config.max_length:,} tokens" if cut else "all are read whole"
-    return (f"{len(train):,} conversations {times}, {batches.examples_per_step} in a step: {batches.steps:,} steps; "
+    return (f"{_seen(len(train), batches.epochs)}, {batches.examples_per_step} in a step: {batches.steps:,} steps; "
             f"{whole}. {_about_rank(config, task, sum(train))}; {by_width}.")
+
+
+def _seen(count: int, epochs: float) -> str:
+    if epochs < 1:
+        return f"{round(count * epochs):,} of {count:,} conversations, seen once"
+    return f"{count:,} conversations, seen {'once' if epochs == 1 else f'{epochs:.3g} times'}"
 
 
 def _about_rank(config: RunConfig, task: Task, tokens: int) -> str:
