@@ -55,8 +55,7 @@ class RunConfig:
 
     num_train_epochs: float = _setting(3.0, "Epochs", "How often each conversation is seen.", "main", 0.01, 1000)
     learning_rate: float = _setting(2e-4, "Learning rate", "How far each step moves the adapter. Unset, it follows "
-                                    "from the base's width; 5e-6, as in the recipe, teaches a small dataset "
-                                    "little.", "main", 1e-7, 0.1)
+                                    "from the base's width.", "main", 1e-7, 0.1)
     r: int = _setting(16, "Rank (r)", "How much the adapter can hold.", "main", 1, 512)
     max_length: int = _setting(1024, "Longest conversation (tokens)", "What is longer is cut at its end.", "main",
                                16, 131072)

@@ -1,4 +1,4 @@
-"""Trackers that a run reports to besides its own events, as transformers knows them: is the package there?"""
+"""Trackers that a run reports to besides its own events: those that transformers knows, if they are installed."""
 
 from __future__ import annotations
 
