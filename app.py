@@ -34,8 +34,8 @@ from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import WITHOUT_STORAGE
 from training import lease
-from training.config import recommended
 from training.limits import sweep
+from training.presets import recommended
 from training.runs import Runs
 
 USUAL_PORT = 7860

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from adapters.files import Entry, printable
-from adapters.layers import WHOLE, last_name, shape_of, sibling
-from adapters.peft_config import LoraSettings, place_of
+from adapters.layers import EMBEDDING, WHOLE, last_name, shape_of, sibling
+from adapters.peft_config import MAGNITUDE, LoraSettings, place_of
 from phi3.models import EMBEDDED, BaseFacts
 
 # Revisions that say no more than "the newest".
@@ -19,17 +19,20 @@ _HASH = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class AdaptedLayer:
-    """One layer that an adapter changes: its two matrices as the file declares them, its rank and its scaling."""
+    """One layer that an adapter changes: its two matrices as the file declares them, its rank and its scaling, and the
+    magnitudes of a DoRA adapter.
+    """
 
     a: Entry
     b: Entry
     rank: int
     scaling: float
+    magnitude: Entry | None = None
 
     @property
     def parameters(self) -> int:
-        """Numbers in A and B."""
-        return self.a.count + self.b.count
+        """Numbers in A, B and the magnitudes."""
+        return self.a.count + self.b.count + (self.magnitude.count if self.magnitude else 0)
 
 
 def unmatched(entries: Mapping[str, Entry], facts: BaseFacts) -> list[str]:
@@ -41,14 +44,17 @@ def unmatched(entries: Mapping[str, Entry], facts: BaseFacts) -> list[str]:
 def layers_of(entries: Mapping[str, Entry], settings: LoraSettings, facts: BaseFacts) -> dict[str, AdaptedLayer]:
     """The layers that an adapter changes, by their full paths; ValueError where one of them doesn't fit the base."""
     _no_strangers(entries, settings, facts)
-    pairs = _pairs(entries, facts)
+    pairs = _pairs(entries, settings, facts)
     shape = shape_of(facts.config)
     layers = {}
     for (path, pair), (rank, scaling) in zip(pairs.items(), settings.ranks_and_scalings(list(pairs)), strict=True):
         outputs, inputs = shape.size_of(path)
         _right_shape(f"{path} A", pair["A"], (rank, inputs), settings, facts)
         _right_shape(f"{path} B", pair["B"], (outputs, rank), settings, facts)
-        layers[path] = AdaptedLayer(pair["A"], pair["B"], rank, scaling)
+        if settings.is_dora and pair[MAGNITUDE].shape != (outputs,):
+            raise ValueError(f"{path} has magnitudes of {str(list(pair[MAGNITUDE].shape))[:60]}, and they would have "
+                             f"to be [{outputs}]. Save or fetch the adapter again.")
+        layers[path] = AdaptedLayer(pair["A"], pair["B"], rank, scaling, pair.get(MAGNITUDE))
     for path in layers:
         whole = WHOLE.get(last_name(path))
         if whole and sibling(path, whole) in layers:
@@ -94,7 +100,7 @@ def table(layers: Mapping[str, AdaptedLayer], settings: LoraSettings,
     for path, layer in layers.items():
         by_name[last_name(path)].append(layer)
     form = "split" if by_name.keys() & WHOLE.keys() else "fused"
-    rows = [("made for", settings.base or "not said"), ("form", form)]
+    rows = [("made for", settings.base or "not said"), ("form", f"{form}, DoRA" if settings.is_dora else form)]
     for name, alike in sorted(by_name.items()):
         rows.append((name, f"{len(alike)} layers, rank {_range({layer.rank for layer in alike})}, "
                            f"scaling {_range({layer.scaling for layer in alike})}, "
@@ -124,8 +130,8 @@ def _no_strangers(entries: Mapping[str, Entry], settings: LoraSettings, facts: B
                              f"that of {facts.id}, and only LoRA weights are used here.")
 
 
-def _pairs(entries: Mapping[str, Entry], facts: BaseFacts) -> dict[str, dict[str, Entry]]:
-    """A and B of each layer, both there and each there once."""
+def _pairs(entries: Mapping[str, Entry], settings: LoraSettings, facts: BaseFacts) -> dict[str, dict[str, Entry]]:
+    """A and B of each layer, both there and each there once, and with them the magnitudes where it is DoRA's."""
     strange, pairs = set(unmatched(entries, facts)), defaultdict(dict)
     for key, entry in entries.items():
         if key not in strange:
@@ -134,8 +140,15 @@ def _pairs(entries: Mapping[str, Entry], facts: BaseFacts) -> dict[str, dict[str
                 raise ValueError(f"It holds {short(key)} twice, under two names. Save it again with PEFT.")
             pairs[path][side] = entry
     for path, pair in pairs.items():
-        if len(pair) < 2:
+        if not {"A", "B"} <= pair.keys():
             raise ValueError(f"{path} has only one of its two matrices, A and B. Save or fetch the adapter again.")
+        if (MAGNITUDE in pair) != settings.is_dora:
+            said, held = ("is", "none") if settings.is_dora else ("isn't", "some")
+            raise ValueError(f"Its config says that it {said} a DoRA adapter, and beside {path} it holds {held} of "
+                             "DoRA's magnitudes. Config and weights are of two adapters; save or fetch both again.")
+        if settings.is_dora and path == EMBEDDING:
+            raise ValueError(f"It is a DoRA adapter that changes {path}; here DoRA is used beside linear layers only. "
+                             "Merge it into its base with PEFT's merge_and_unload.")
     return pairs
 
 

@@ -14,24 +14,31 @@ import torch
 from adapters.files import CONFIG, WEIGHTS, arriving, opened, read_header, read_object
 from adapters.layers import EMBEDDING, FUSED, WHOLE, Phi3Shape, last_name, sibling
 from adapters.library import PROVENANCE
-from adapters.peft_config import LoraSettings, key_of, place_of, settings_from
+from adapters.peft_config import MAGNITUDE, LoraSettings, key_of, place_of, settings_from
 
 
 @dataclass(frozen=True)
 class Pair:
     """What LoRA adds to one layer: scaling · B·A, with A (rank, inputs) and B (outputs, rank).
 
-    Beside an embedding A is (rank, vocabulary) and B (width, rank), and what is added is the transposed product.
+    Beside an embedding A is (rank, vocabulary) and B (width, rank), and what is added is the transposed product. A DoRA
+    adapter has a `magnitude` (outputs,) besides: the norm to which each row of the sum of weight and product is scaled.
     """
 
     a: torch.Tensor
     b: torch.Tensor
     scaling: float
+    magnitude: torch.Tensor | None = None
 
     @property
     def rank(self) -> int:
         """Rows of A."""
         return self.a.shape[0]
+
+    def weights(self, path: str) -> dict[str, torch.Tensor]:
+        """Its tensors by their names in PEFT's format, beside the layer of this path."""
+        sides = {"A": self.a, "B": self.b, MAGNITUDE: self.magnitude}
+        return {key_of(path, side): value for side, value in sides.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,8 @@ def read_peft(folder: Path, shape: Phi3Shape) -> Lora:
     places = {place_of(key): key for key in read_header(folder / WEIGHTS) if place_of(key)}
     paths = list(dict.fromkeys(path for path, _ in places if shape.size_of(path)))
     with opened(folder / WEIGHTS) as weights:
-        pairs = {path: Pair(weights.get_tensor(places[path, "A"]), weights.get_tensor(places[path, "B"]), scaling)
+        pairs = {path: Pair(weights.get_tensor(places[path, "A"]), weights.get_tensor(places[path, "B"]), scaling,
+                            weights.get_tensor(places[path, MAGNITUDE]) if settings.is_dora else None)
                  for path, (_, scaling) in zip(paths, settings.ranks_and_scalings(paths), strict=True)}
     return Lora(pairs, settings)
 
@@ -58,8 +66,8 @@ def write_peft(lora: Lora, folder: Path, shape: Phi3Shape, provenance: Mapping[s
     from safetensors.torch import save_file
 
     with arriving(folder) as unfinished:
-        weights = {key_of(path, side): value.contiguous() for path, pair in lora.pairs.items()
-                   for side, value in (("A", pair.a), ("B", pair.b))}
+        weights = {key: value.contiguous() for path, pair in lora.pairs.items()
+                   for key, value in pair.weights(path).items()}
         save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
         peft_config(lora, shape).save_pretrained(str(unfinished))
         if provenance:
@@ -76,7 +84,7 @@ def peft_config(lora: Lora, shape: Phi3Shape) -> Any:
     return LoraConfig(
         task_type="CAUSAL_LM", inference_mode=True, base_model_name_or_path=lora.settings.base,
         revision=lora.settings.revision, r=rank, lora_alpha=alpha, lora_dropout=lora.settings.dropout,
-        use_rslora=lora.settings.rank_stabilised, target_modules=_targets(lora, shape),
+        use_rslora=lora.settings.rank_stabilised, use_dora=lora.settings.is_dora, target_modules=_targets(lora, shape),
         rank_pattern=_patterns({path: own for path, (own, _) in found.items()}, rank),
         alpha_pattern=_patterns({path: own for path, (_, own) in found.items()}, alpha))
 
@@ -116,13 +124,19 @@ def parts_of(pair: Pair, rows: Mapping[str, slice]) -> dict[str, Pair]:
     """A fused projection's pair as one for each part: rows of B, and the rows of A that they use.
 
     Where each row of A serves one part only, as in what was made from parts, each gets its own and those without any
-    are left out; else all get the whole of A.
+    are left out; else all get the whole of A. A part with magnitudes of its own is never left out.
     """
     blocks = blocks_of(pair, rows)
-    if blocks is None:
-        return {part: Pair(pair.a.clone(), pair.b[own].clone(), pair.scaling) for part, own in rows.items()}
-    return {part: Pair(pair.a[used].clone(), pair.b[rows[part]][:, used].clone(), pair.scaling)
-            for part, used in blocks.items()}
+    if blocks is None or (pair.magnitude is not None and len(blocks) < len(rows)):
+        return {part: Pair(pair.a.clone(), pair.b[own].clone(), pair.scaling, _rows_of(pair.magnitude, own))
+                for part, own in rows.items()}
+    return {part: Pair(pair.a[used].clone(), pair.b[rows[part]][:, used].clone(), pair.scaling,
+                       _rows_of(pair.magnitude, rows[part])) for part, used in blocks.items()}
+
+
+def _rows_of(magnitude: torch.Tensor | None, own: slice) -> torch.Tensor | None:
+    """DoRA scales each row of a weight by itself, so the magnitudes of a fused projection divide as its rows do."""
+    return None if magnitude is None else magnitude[own].clone()
 
 
 def blocks_of(pair: Pair, rows: Mapping[str, slice]) -> dict[str, torch.Tensor] | None:
@@ -138,8 +152,7 @@ def attached(model: Any, lora: Lora, shape: Phi3Shape) -> Any:
     from peft import PeftModelForCausalLM, set_peft_model_state_dict
 
     wrapped = PeftModelForCausalLM(model, peft_config(lora, shape), autocast_adapter_dtype=False)
-    weights = {key_of(path, side): value for path, pair in lora.pairs.items()
-               for side, value in (("A", pair.a), ("B", pair.b))}
+    weights = {key: value for path, pair in lora.pairs.items() for key, value in pair.weights(path).items()}
     set_peft_model_state_dict(wrapped, weights)
     return wrapped.eval()
 
@@ -148,7 +161,11 @@ def merged_weight(weight: torch.Tensor, pair: Pair, path: str) -> torch.Tensor:
     """A layer's weight with the pair in it, as fp32 on the weight's device."""
     a, b = (one.to(weight.device, torch.float32) for one in (pair.a, pair.b))
     left, right = (a.T, b.T) if path == EMBEDDING else (b, a)
-    return torch.addmm(weight.float(), left, right, alpha=pair.scaling)
+    merged = torch.addmm(weight.float(), left, right, alpha=pair.scaling)
+    if pair.magnitude is None:
+        return merged
+    scale = pair.magnitude.to(weight.device, torch.float32) / merged.norm(dim=1)
+    return merged * scale[:, None]
 
 
 def _joined(parts: Mapping[str, Pair], rows: Mapping[str, slice]) -> Pair:
@@ -171,7 +188,13 @@ def _joined(parts: Mapping[str, Pair], rows: Mapping[str, slice]) -> Pair:
             b[own, start:start + pair.rank] = pair.b.to(dtype) * ratio if ratio != 1.0 else pair.b.to(dtype)
             start += 0 if shared else pair.rank
     a = pairs[0].a if shared else torch.cat([parts[part].a.to(dtype) for part in rows if part in parts])
-    return Pair(a, b, scaling)
+    if pairs[0].magnitude is None:
+        return Pair(a, b, scaling)
+    if len(parts) < len(rows):
+        raise ValueError(f"It is a DoRA adapter on {', '.join(parts)} without {', '.join(rows.keys() - parts.keys())}, "
+                         "and the whole projection needs the magnitudes of all. Merge it into its base with PEFT's "
+                         "merge_and_unload.")
+    return Pair(a, b, scaling, torch.cat([parts[part].magnitude for part in rows]))
 
 
 def _targets(lora: Lora, shape: Phi3Shape) -> list[str]:

@@ -94,8 +94,11 @@ def checkpoint_of(lora: Lora, shape: Phi3Shape) -> Checkpoint:
     """The checkpoint of loralib's layers that give the same logits as an adapter.
 
     A fused projection whose parts are equally wide and have ranks of their own, all alike, becomes a MergedLinear;
-    any other a Linear, which can hold everything that plain LoRA can.
+    any other a Linear, which can hold everything that plain LoRA can. ValueError for a DoRA adapter.
     """
+    if lora.settings.is_dora:
+        raise ValueError("It is a DoRA adapter, and loralib's layers have no magnitudes. Keep it in PEFT's format, or "
+                         "merge it into its base: python -m adapters merge.")
     weights, layers = {}, {}
     for path, pair in fused(lora, shape).pairs.items():
         merged = _merged(pair, path, shape) if last_name(path) in FUSED else None

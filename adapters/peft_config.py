@@ -20,7 +20,7 @@ MOST_TARGETS = 2_048
 PATTERN_SECONDS = 1.5
 
 # Keys that this file reads.
-READ = {"peft_type", "task_type", "base_model_name_or_path", "revision", "r", "lora_alpha", "use_rslora",
+READ = {"peft_type", "task_type", "base_model_name_or_path", "revision", "r", "lora_alpha", "use_rslora", "use_dora",
         "lora_dropout", "target_modules", "rank_pattern", "alpha_pattern", "init_lora_weights"}
 # Keys of PEFT 0.21 that say how training went or where the weights belong, which the weights' own names say as well.
 INERT = {"auto_mapping", "bias", "corda_config", "eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode",
@@ -28,7 +28,6 @@ INERT = {"auto_mapping", "bias", "corda_config", "eva_config", "exclude_modules"
          "qalora_group_size", "runtime_config"}
 # Keys of PEFT 0.21 that make an adapter more than two matrices beside a layer, with the words for what they do.
 BEYOND = {
-    "use_dora": "is a DoRA adapter, whose magnitudes can't be computed beside other adapters",
     "modules_to_save": "brings whole layers of its own",
     "trainable_token_indices": "brings rows of the embedding",
     "target_parameters": "changes parameters instead of layers",
@@ -39,11 +38,13 @@ BEYOND = {
     "kasa_config": "is a KaSA adapter", "alora_invocation_tokens": "is an activated LoRA (it waits for certain tokens)",
     "megatron_config": "is made for Megatron", "ensure_weight_tying": "ties its weights to other layers",
 }
+# What PEFT calls DoRA's third part beside A and B (Liu et al., "DoRA", 2024): the norm of each output's weights.
+MAGNITUDE = "magnitude_vector"
 # How PEFT may have begun the weights without touching the base's.
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 _PLAIN_PATTERN = re.compile(r"(?:[A-Za-z0-9_.-]|\\\.)+")
-_KEY = re.compile(r"(?:base_model\.model\.)?(?P<path>.+?)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.default)?"
-                  r"(?:\.weight)?")
+_KEY = re.compile(r"(?:base_model\.model\.)?(?P<path>.+?)\.lora_(?:(?:embedding_)?(?P<side>[AB])|"
+                  rf"(?P<magnitude>{MAGNITUDE}))(?:\.default)?(?:\.weight)?")
 # PEFT's own rule (peft.utils.other.get_pattern_key): the first key that matches the end of a layer's path.
 _RULE = r"(.*\.)?({})$"
 _MATCH_APART = (
@@ -68,6 +69,7 @@ class LoraSettings:
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     is_plain: bool = False  # PEFT may be given the config as it stands
+    is_dora: bool = False   # each layer has magnitudes besides
 
     def scaling(self, rank: int, alpha: float) -> float:
         """What B·A is multiplied with: alpha / r, or alpha / √r with rsLoRA (Kalajdzievski, 2023)."""
@@ -86,17 +88,19 @@ class LoraSettings:
 
 
 def place_of(key: str) -> tuple[str, str] | None:
-    """(layer's path, "A" or "B") of a tensor's name in PEFT's format, or None where it is no LoRA weight.
+    """(layer's path, "A", "B" or MAGNITUDE) of a tensor's name in PEFT's format, or None where it is no LoRA weight.
 
-    PEFT names them `base_model.model.<path>.lora_A.weight`, and `<path>.lora_embedding_A` beside an embedding; some
-    writers leave the adapter's name "default" in between.
+    PEFT names them `base_model.model.<path>.lora_A.weight`, `<path>.lora_embedding_A` beside an embedding, and
+    `<path>.lora_magnitude_vector`; some writers leave the adapter's name "default" in between.
     """
     found = _KEY.fullmatch(key)
-    return (found["path"], found["side"]) if found else None
+    return (found["path"], found["side"] or found["magnitude"]) if found else None
 
 
 def key_of(path: str, side: str) -> str:
     """The name of a LoRA weight in PEFT's format."""
+    if side == MAGNITUDE:
+        return f"base_model.model.{path}.lora_{MAGNITUDE}"
     return f"base_model.model.{path}.lora_embedding_{side}" if path == EMBEDDING \
         else f"base_model.model.{path}.lora_{side}.weight"
 
@@ -121,7 +125,7 @@ def settings_from(config: Mapping[str, Any]) -> LoraSettings:
         rank_stabilised=bool(config.get("use_rslora")), dropout=_dropout(config.get("lora_dropout", 0.0)),
         targets=_targets(config.get("target_modules")),
         rank_pattern=_pattern(config, "rank_pattern", _rank), alpha_pattern=_pattern(config, "alpha_pattern", _number),
-        notes=tuple(_notes(config)), is_plain=_is_plain(config))
+        notes=tuple(_notes(config)), is_plain=_is_plain(config), is_dora=bool(config.get("use_dora")))
 
 
 def _is_plain(config: Mapping[str, Any]) -> bool:

@@ -126,8 +126,9 @@ def _train(base: Path, chats: Path, method: str, steps: int) -> str:
     """A run through its folder; says seconds per step and the fall of the loss."""
     from phi3.machine import studio_home, this_machine
     from phi3.models import base_facts
-    from training.config import RunConfig, recommended
+    from training.config import RunConfig
     from training.data import read_data
+    from training.presets import recommended
     from training.runs import Runs
     from training.train import run_lease
 

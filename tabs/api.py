@@ -13,9 +13,10 @@ from tabs import form, openings
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import Visitor, token_of, visitor_of
-from training.config import RunConfig
+from training.advice import warnings_for
 from training.data import ChatData, example_names, lengths_of, make_report, read_data, read_text, split
 from training.plan import make_plan
+from training.report import whole_lengths
 from training.run import Run
 from training.speed import measured
 
@@ -45,24 +46,31 @@ class _Calls:
         return make_report(data, self.studio.tokenizer.result(), max_length).as_json()
 
     def plan(self, example: str = "", text: str = "", file: dict | None = None, settings: dict | None = None) -> dict:
-        """What a run on this data would do and need: steps, memory in bytes by term, seconds by part. `settings` are
-        those of the README's table.
+        """What a run on this data would do and need: its settings, warnings of those that are known to be bad, steps,
+        memory in bytes by term, seconds by part. `settings` are those of the README's table; what they don't say
+        follows from the data by a `preset` (quick, balanced, thorough, recipe), which they may name.
         """
-        config, data = self._config(settings), self._data(example, text, file)
+        data = self._data(example, text, file)
+        lengths = whole_lengths(data.conversations, self.studio.tokenizer.result())
+        config = form.suited_settings(self.studio, settings or {}, lengths)
         train, held = (lengths_of(part, self.studio.tokenizer.result(), config.max_length)
                        for part in split(data, config.held_out, config.seed))
         speed = measured(self.studio.home, self.studio.machine, config)
-        return make_plan(config, self.studio.facts.config, train, held, self.studio.machine, speed).as_json()
+        plan = make_plan(config, self.studio.facts.config, train, held, self.studio.machine, speed)
+        return {**plan.as_json(), "settings": config.settings(),
+                "warnings": warnings_for(config, form.task_of(self.studio, lengths))}
 
     def train(self, request: gr.Request, example: str = "", text: str = "", file: dict | None = None,
               settings: dict | None = None) -> dict:
         """Begin a run, or queue it where another is being trained. Returns its id at once, with the `key` that shows
-        that it is yours (empty on one's own machine) and how many runs come `before` it. Where a GPU is lent, call
-        /lease with both until it says that the run doesn't go on.
+        that it is yours (empty on one's own machine) and how many runs come `before` it. `settings` as in /plan. Where
+        a GPU is lent, call /lease with both until it says that the run doesn't go on.
         """
         visitor, data = visitor_of(self.studio, request), self._data(example, text, file)
         token = token_of(self.studio, request)
-        visitor, run = openings.begin_run(visitor, self._config(settings), data, token)
+        lengths = whole_lengths(data.conversations, self.studio.tokenizer.result())
+        config = form.suited_settings(self.studio, settings or {}, lengths)
+        visitor, run = openings.begin_run(visitor, config, data, token)
         openings.begin(self.studio, run)
         return {**self._standing(run), "key": dict(visitor.keys).get(run.id, "")}
 
@@ -102,9 +110,6 @@ class _Calls:
 
     def _standing(self, run: Run) -> dict[str, Any]:
         return {**run.summary(), "before": self.studio.queue.before(run)}
-
-    def _config(self, settings: Settings | None) -> RunConfig:
-        return form.asked({**(settings or {}), "base": self.studio.facts.id}, self.studio.suited)
 
     def _data(self, example: str, text: str, file: dict | None) -> ChatData:
         """ValueError where there is none, or where it is no example and nothing that was uploaded."""

@@ -51,7 +51,7 @@ class DataStep:
     row: gr.Number
     find: gr.Button
     turned: gr.State
-    lengths: gr.State      # tokens of each conversation, cut at the limit; None where there is none
+    lengths: gr.State      # tokens of each conversation, uncut; None where there is none
 
     def inputs(self) -> dict[str, Component]:
         """What says which data is chosen, by argument of `chosen_data`."""
@@ -220,7 +220,7 @@ def _shown(step: DataStep, studio: Studio, looked: tuple[ChatData, Counted, Data
         step.tools: gr.update(visible=True),
         step.others: gr.update(visible=len(data.conversations) > SHOWN_CONVERSATIONS),
         step.turned: 0,
-        step.lengths: counted.cut(max_length).tolist(),
+        step.lengths: counted.lengths.tolist(),
     }
 
 

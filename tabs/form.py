@@ -1,13 +1,15 @@
 """The settings of a run as components, made from training/config.py; no setting is named a second time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import gradio as gr
 from gradio.components import Component
 
 from tabs import theme
-from training.config import SETTINGS, RunConfig, Setting, presets
+from tabs.studio import Studio
+from training.config import SETTINGS, RunConfig, Setting, converted
+from training.presets import USUAL_PRESET, Preset, Task, preset_of
 
 Form = dict[str, Component]
 
@@ -23,14 +25,37 @@ def group(name: Literal["run", "main", "training", "lora"]) -> list[str]:
 
 
 def asked(settings: Mapping[str, Any], suited: Mapping[str, Any]) -> RunConfig:
-    """What the form holds as a RunConfig; an emptied field means what suits this base and machine."""
+    """What the form holds as a RunConfig; an emptied field means what suits the base, the machine and the data."""
     filled = {name: value for name, value in settings.items() if value is not None}
     return RunConfig.from_settings({**suited, **filled})
 
 
-def preset_values(preset: str, suited: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that the named preset puts into the form, by field."""
-    return presets(suited)[preset]
+def task_of(studio: Studio, lengths: Sequence[int] | None) -> Task:
+    """What settings follow from here: the app's base, its machine, and the tokens of each conversation, uncut."""
+    return Task(studio.facts.config, studio.machine, lengths or ())
+
+
+def changed_by_hand(settings: Mapping[str, Any], filled: Mapping[str, Any]) -> dict[str, Any]:
+    """What a visitor set otherwise than the form was filled, of the settings that it was filled with. ValueError where
+    it is no value.
+    """
+    return converted({name: settings[name] for name, value in filled.items()
+                      if name in settings and settings[name] is not None and settings[name] != value})
+
+
+def suited_settings(studio: Studio, settings: Mapping[str, Any], lengths: Sequence[int]) -> RunConfig:
+    """A program's settings, with those of the `preset` that it names among them, or of the usual one, for the rest."""
+    given = dict(settings)
+    preset = str(given.pop("preset", None) or USUAL_PRESET)
+    fixed = {**converted(given), "base": studio.facts.id}
+    RunConfig.from_settings(fixed)
+    return RunConfig.from_settings({**preset_of(preset, task_of(studio, lengths), fixed).values, **fixed})
+
+
+def about_preset(preset: Preset, by_hand: Mapping[str, Any]) -> str:
+    """What a preset set and why, and what of the form it left as a visitor had set it."""
+    kept = ", ".join(SETTINGS[name].label for name in by_hand)
+    return f"{preset.why} {theme.KEPT_BY_HAND.format(settings=kept)}" if kept else preset.why
 
 
 def _component(setting: Setting, value: Any) -> Component:

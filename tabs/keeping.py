@@ -14,11 +14,12 @@ from tabs.events import AT_ONCE, QUIETLY, Changes
 from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
 from tabs.visitor import PARCELS, visitor_of
-from training.config import RunConfig, recommended
+from training.config import RunConfig
 from training.conversations import gathered
 from training.data import ChatData
 from training.lowest import adapter_of
 from training.parcel import pack
+from training.presets import recommended
 from training.run import Run
 
 

@@ -1,6 +1,6 @@
 """A plan as HTML: what the run will take, in a line, and the numbers behind it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from phi3.machine import GIBIBYTE
@@ -20,6 +20,11 @@ def planned(plan: Plan | None, config: RunConfig | None = None, change: Mapping[
     way_out = changes_in_words(config, change) if config and change else ""
     lent = _lent(plan.turns) if plan.turns else ""
     return f'<p class="plan-line">{line(plan)}</p>{lent}{_warning(plan, way_out)}{_behind(plan)}'
+
+
+def warned(warnings: Sequence[str]) -> str:
+    """What is known to be bad about the settings, each in a paragraph."""
+    return "".join(f'<p class="warning">{escaped(one)}</p>' for one in warnings)
 
 
 def line(plan: Plan) -> str:

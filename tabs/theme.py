@@ -157,9 +157,8 @@ METHODS = {
     "loralib": "loralib\nThe layers that LoRA began with",
 }
 PRESET_LABEL = "Settings"
-PRESETS = {"recommended": "Recommended for this base", "recipe": "The published recipe's"}
-RECIPE_WORD = ("The recipe's own numbers are made for large datasets: at a learning rate of 5e-6 a small one teaches "
-               "little.")
+PRESETS = {"quick": "Quick look", "balanced": "Balanced", "thorough": "Thorough", "recipe": "As in the recipe"}
+KEPT_BY_HAND = "As you set it: {settings}."
 MAKE_IT_FIT = "Make it fit"
 MADE_TO_FIT = "Now it fits."
 PLAN_GUESSED = "a guess: nothing was trained here yet"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,10 @@ from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped
 from tabs.visitor import token_of, visitor_of
+from training.advice import warnings_for
 from training.config import RunConfig
 from training.plan import Plan, made_to_fit, make_plan, one_change
+from training.presets import USUAL_PRESET, preset_of, sides_of
 from training.quota import Visit
 from training.script import script_of
 from training.speed import measured
@@ -40,6 +41,8 @@ class _Setup:
     column: gr.Column
     data: data.DataStep
     preset: gr.Radio
+    why: gr.HTML
+    filled: gr.State       # what the form was filled with last, by setting: what differs from it was set by hand
     form: form.Form
     note: gr.HTML
     plan: gr.HTML
@@ -77,16 +80,18 @@ def _setup(studio: Studio) -> _Setup:
             with gr.Column(scale=7, min_width=320, elem_classes="card"):
                 step = data.build(studio)
             with gr.Column(scale=5, min_width=320, elem_classes="card"):
-                preset, fields, note, plan, fit, start, code = _settings(studio)
-    return _Setup(column, step, preset, fields, note, plan, fit, start, code)
+                return _Setup(column, step, *_settings(studio))
 
 
-def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.HTML, gr.Button, gr.Button, gr.HTML]:
+def _settings(studio: Studio) -> tuple[Any, ...]:
+    """The components of step 2, in the order of `_Setup`'s fields."""
     theme.markup(f'<h2 class="step-title"><span aria-hidden="true">2</span>{theme.STEPS[1]}</h2>')
-    suited = {**studio.suited, "base": studio.facts.id}
+    usual = preset_of(USUAL_PRESET, form.task_of(studio, None))
+    suited = {**studio.suited, **usual.values, "base": studio.facts.id}
     fields = form.drawn(["method"], suited)
-    preset = gr.Radio([(label, name) for name, label in theme.PRESETS.items()], value="recommended",
+    preset = gr.Radio([(label, name) for name, label in theme.PRESETS.items()], value=USUAL_PRESET,
                       label=theme.PRESET_LABEL, elem_id="preset")
+    why = theme.markup(_in_grey(usual.why), elem_id="preset-why")
     with gr.Row(elem_classes="numbers-row"):
         fields |= form.drawn(form.group("main"), suited)
     note = theme.markup(elem_id="settings-note", js_on_load=run_panel.ANNOUNCED)
@@ -96,25 +101,25 @@ def _settings(studio: Studio) -> tuple[gr.Radio, form.Form, gr.HTML, gr.HTML, gr
         fields |= form.drawn(["name"], suited)
         start = gr.Button(theme.START, variant="primary", size="lg", elem_id="start", elem_classes="fit")
     with gr.Accordion(theme.MORE_TRAINING, open=False, elem_classes="fold"):
-        fields |= form.drawn([*form.group("training"), "start_from", "base"], suited)
+        fields |= form.drawn([*_offered(studio), "start_from", "base"], suited)
     with gr.Accordion(theme.MORE_LORA, open=False, elem_classes="fold"):
         fields |= form.drawn(form.group("lora"), suited)
     with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
         theme.markup(f'<p class="muted">{theme.CODE_LEAD}</p>')
         code = theme.markup(elem_id="code", js_on_load=code_view.COPY)
-    return preset, fields, note, plan, fit, start, code
+    return preset, why, gr.State(dict(usual.values)), fields, note, plan, fit, start, code
+
+
+def _offered(studio: Studio) -> list[str]:
+    """The training settings that a visitor may change here."""
+    return [name for name in form.group("training") if name != "report_to" or studio.limits.may_report]
 
 
 def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
     """The code and the note follow the form; a preset fills it."""
-    def fill(preset: str) -> Changes:
-        values = form.preset_values(preset, studio.suited)
-        return {setup.form[name]: value for name, value in values.items()}
-
-    def read(preset: str, source: str, lengths: list[int] | None, **settings: Any) -> Changes:
-        word = f'<p class="warning">{theme.RECIPE_WORD}</p>' if preset == "recipe" else ""
+    def read(source: str, lengths: list[int] | None, filled: dict[str, Any], **settings: Any) -> Changes:
         try:
-            config = _asked(studio, settings)
+            config = _asked(studio, settings, filled)
         except ValueError as problem:
             return {setup.note: f'<p class="problem">{problem}</p>', setup.plan: "",
                     setup.fit: gr.update(visible=False)}
@@ -123,36 +128,60 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
 
         plan = plan_of(config) if lengths else None
         change = one_change(config, plan_of) if plan and not plan.fits else {}
-        return {setup.note: word, setup.code: code_view.script(script_of(config, _file_of(source))),
+        return {setup.note: plan_view.warned(warnings_for(config, form.task_of(studio, lengths))),
+                setup.code: code_view.script(script_of(config, _file_of(source))),
                 setup.plan: plan_view.planned(plan, config, change),
                 setup.fit: gr.update(visible=bool(plan and not plan.fits))}
 
-    def make_it_fit(lengths: list[int], **settings: Any) -> Changes:
-        config = _asked(studio, settings)
+    def make_it_fit(lengths: list[int], filled: dict[str, Any], **settings: Any) -> Changes:
+        config = _asked(studio, settings, filled)
         changes = made_to_fit(config, lambda changed: _plan_of(studio, changed, lengths))
         gr.Info(plan_view.changed(config, changes), duration=None)
         return {setup.form[name]: value for name, value in changes.items()}
 
-    setup.preset.change(plainly(fill), setup.preset, list(setup.form.values()), **QUIETLY)
     lengths = setup.data.lengths
-    changes = [part.change for part in (setup.preset, setup.data.source, lengths, *setup.form.values())]
+    changes = [part.change for part in (setup.data.source, lengths, setup.filled, *setup.form.values())]
+    inputs = {**setup.form, "lengths": lengths, "filled": setup.filled}
     gr.on([page.load, *changes], plainly(read), outputs=[setup.note, setup.plan, setup.fit, setup.code],
-          trigger_mode="always_last", **QUIETLY,
-          inputs_kwargs={**setup.form, "preset": setup.preset, "source": setup.data.source, "lengths": lengths})
-    setup.fit.click(plainly(make_it_fit), outputs=list(setup.form.values()),
-                    inputs_kwargs={**setup.form, "lengths": lengths}, **QUIETLY)
+          trigger_mode="always_last", **QUIETLY, inputs_kwargs={**inputs, "source": setup.data.source})
+    setup.fit.click(plainly(make_it_fit), outputs=list(setup.form.values()), inputs_kwargs=inputs, **QUIETLY)
+    _connect_presets(setup, studio)
+
+
+def _connect_presets(setup: _Setup, studio: Studio) -> None:
+    """A preset that is chosen fills the form; other data fills it anew, but for what was changed by hand."""
+    def choose(preset: str, lengths: list[int] | None) -> Changes:
+        found = preset_of(preset, form.task_of(studio, lengths))
+        fields = {setup.form[name]: value for name, value in found.values.items()}
+        return {**fields, setup.filled: dict(found.values), setup.why: _in_grey(found.why)}
+
+    def follow(preset: str, lengths: list[int] | None, filled: dict[str, Any], **settings: Any) -> Changes:
+        if not lengths:
+            return {setup.why: gr.skip()}
+        try:
+            by_hand = form.changed_by_hand(settings, filled)
+            found = preset_of(preset, form.task_of(studio, lengths), by_hand)
+        except ValueError:  # half a number, maybe: the note says so, and nothing is touched meanwhile
+            return {setup.why: gr.skip()}
+        # What stays isn't sent: somebody may be typing.
+        fields = {setup.form[name]: value for name, value in found.values.items() if settings.get(name) != value}
+        return {**fields, setup.filled: {**filled, **found.values},
+                setup.why: _in_grey(form.about_preset(found, by_hand))}
+
+    lengths, outputs = setup.data.lengths, [*setup.form.values(), setup.filled, setup.why]
+    setup.preset.input(plainly(choose), [setup.preset, lengths], outputs, **QUIETLY)
+    lengths.change(plainly(follow), outputs=outputs, **QUIETLY, trigger_mode="always_last", inputs_kwargs={
+        **setup.form, "preset": setup.preset, "lengths": lengths, "filled": setup.filled})
+
+
+def _in_grey(words: str) -> str:
+    return f'<p class="muted">{escaped(words)}</p>'
 
 
 def _plan_of(studio: Studio, config: RunConfig, lengths: list[int], source: str = "") -> Plan:
     """The plan over rows as long as these, so many of them held out as the run will hold out."""
     questions = max(studio.questions_at_once, len(lengths)) if source == theme.DESCRIBED else 0
-    lengths = [min(length, config.max_length) for length in lengths]
-    held_out = round(len(lengths) * config.held_out)
-    every = len(lengths) // held_out if held_out else len(lengths) + 1
-    held = sorted(lengths)[every // 2::every][:held_out] if held_out else []
-    left = Counter(lengths)
-    left.subtract(held)
-    return make_plan(config, studio.facts.config, list(left.elements()), held, studio.machine,
+    return make_plan(config, studio.facts.config, *sides_of(lengths, config), studio.machine,
                      measured(studio.home, studio.machine, config), Visit(studio.turn_seconds, questions))
 
 
@@ -162,12 +191,12 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
 
     def start(keys: Any, request: gr.Request, **values: Any) -> Changes:
         parts = {name: values.pop(name) for name in setup.data.inputs()}
-        config = _asked(studio, values)
+        config = _asked(studio, values, values.pop("filled"))
         chosen = data.trainable_data(studio, config.max_length, **parts)
         visitor, token = visitor_of(studio, request, keys), token_of(studio, request)
         return runs.begun(*begin_run(visitor, config, chosen, token))
 
-    inputs = {**setup.data.inputs(), **setup.form, "keys": runs.keys}
+    inputs = {**setup.data.inputs(), **setup.form, "filled": setup.filled, "keys": runs.keys}
     setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)
 
 
@@ -185,6 +214,6 @@ def _file_of(source: str) -> str:
     return "conversations.jsonl" if is_ones_own else f"training/examples/{source}.jsonl"
 
 
-def _asked(studio: Studio, settings: dict[str, Any]) -> RunConfig:
-    """The form's settings; the base is the app's, whatever a request says."""
-    return form.asked({**settings, "base": studio.facts.id}, studio.suited)
+def _asked(studio: Studio, settings: dict[str, Any], filled: dict[str, Any]) -> RunConfig:
+    """The form's settings, for an emptied field what it was filled with; the base is the app's, whatever is sent."""
+    return form.asked({**settings, "base": studio.facts.id}, {**studio.suited, **filled})

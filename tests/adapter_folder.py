@@ -52,16 +52,19 @@ def logits(model) -> torch.Tensor:
 
 
 def random_lora(shape: Phi3Shape, targets=FUSED_NAMES, ranks=(4,), alphas=(8,), rank_stabilised=False, seed=0,
-                base="someone/phi-3", revision=None) -> Lora:
-    """An adapter on all layers with these last names, each with a rank and an alpha drawn from those given."""
+                base="someone/phi-3", revision=None, is_dora=False) -> Lora:
+    """An adapter on all layers with these last names, each with a rank and an alpha drawn from those given; with
+    magnitudes where it is DoRA's.
+    """
     draw, chance = random.Random(seed), torch.Generator().manual_seed(seed)
-    settings = LoraSettings(base, revision, ranks[0], alphas[0], rank_stabilised)
+    settings = LoraSettings(base, revision, ranks[0], alphas[0], rank_stabilised, is_dora=is_dora)
     pairs = {}
     for path in shape.paths(tuple(targets)):
         rank, (outputs, inputs) = draw.choice(ranks), shape.size_of(path)
         pairs[path] = Pair(torch.randn(rank, inputs, generator=chance) * 0.3,
                            torch.randn(outputs, rank, generator=chance) * 0.3,
-                           settings.scaling(rank, draw.choice(alphas)))
+                           settings.scaling(rank, draw.choice(alphas)),
+                           torch.rand(outputs, generator=chance) + 0.5 if is_dora else None)
     return Lora(pairs, settings)
 
 

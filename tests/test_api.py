@@ -77,6 +77,14 @@ def test_no_path_on_this_machine_is_read(client, given):
     assert "root:" not in said
 
 
+def test_a_plan_follows_the_data_the_preset_and_the_settings(client):
+    plan = call(client, "plan", example="pirate", settings={"preset": "quick", "lora_dropout": 0.7})
+    assert plan["batches"]["steps"] == 34 and plan["settings"]["r"] == 8
+    assert len(plan["warnings"]) == 1 and plan["warnings"][0].startswith("lora_dropout is 0.7")
+    assert call(client, "plan", example="pirate")["settings"]["r"] == 16
+    assert "There is no preset named" in refused(client, "plan", example="pirate", settings={"preset": "best"})
+
+
 def test_a_plan_follows_the_settings(client):
     one = call(client, "plan", example="pirate", settings={"num_train_epochs": 1})
     two = call(client, "plan", example="pirate", settings={"num_train_epochs": 2})

@@ -137,9 +137,29 @@ def test_the_code_follows_the_settings(visit):
     expect(page.locator("#code")).to_contain_text("peft_config")
     page.locator("#setting-r input").fill("24")
     expect(page.locator("#code")).to_contain_text("'r': 24")
-    page.get_by_role("radio", name="The published recipe's").check()
+    page.get_by_role("radio", name="As in the recipe").check()
     expect(page.locator("#code")).to_contain_text("5e-06")
     expect(page.locator("#settings-note")).to_contain_text("teaches little")
+
+
+def test_a_preset_follows_the_data_and_leaves_what_was_set_by_hand(visit):
+    page = visit()
+    expect(page.locator("#preset-why")).to_contain_text("270 conversations, seen 3 times, 8 in a step: 102 steps")
+    page.get_by_role("radio", name="Thorough").check()
+    expect(page.locator("#setting-r input")).to_have_value("32")
+    expect(page.locator("#setting-num_train_epochs input")).to_have_value("5")
+    page.locator("#setting-r input").fill("300")
+    expect(page.locator("#settings-note")).to_contain_text("r is 300")
+    page.get_by_role("radio", name="Your own").check()
+    page.locator("#paste textarea").fill("\n".join(f'{{"prompt": "{one}?", "completion": "{one}"}}'
+                                                   for one in range(40)))
+    expect(page.locator("#preset-why")).to_contain_text("36 conversations, seen 9 times")
+    expect(page.locator("#preset-why")).to_contain_text("As you set it: Rank (r).")
+    expect(page.locator("#setting-num_train_epochs input")).to_have_value("9")
+    expect(page.locator("#setting-r input")).to_have_value("300")
+    page.get_by_role("radio", name="Balanced").check()
+    expect(page.locator("#setting-r input")).to_have_value("16")
+    expect(page.locator("#settings-note")).to_have_text("")
 
 
 def test_a_setting_out_of_its_range_is_named(visit):

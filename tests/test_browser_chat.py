@@ -17,7 +17,7 @@ from tabs.page import build as build_page
 from tabs.studio import Studio
 from tests.browser import answered, ask, free_port, pick, to_chat
 from tests.staged import PROMPTS, StagedRun
-from training.config import recommended
+from training.presets import recommended
 from training.runs import Runs
 
 

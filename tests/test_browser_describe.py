@@ -17,8 +17,8 @@ from tabs import theme
 from tabs.page import build as build_page
 from tabs.studio import Studio
 from tests.browser import answered, free_port, running_app
-from training.config import recommended
 from training.examples.measures import manner_shown
+from training.presets import recommended
 from training.runs import Runs
 
 QUESTIONS = 20

@@ -279,8 +279,9 @@ QKV = "base_model.model.model.layers.0.self_attn.qkv_proj.lora_"
 
 @pytest.mark.parametrize("change, words", [
     (renamed("layers.1", "layers.7"), "layers.7"), (renamed("qkv_proj", "c_attn"), "c_attn"),
-    (renamed("lora_A", "lora_magnitude_vector"), "belong to layers"), (renamed("layers.0", "layers.00"), "layers.00"),
+    (renamed("lora_A", "lora_C"), "belong to layers"), (renamed("layers.0", "layers.00"), "layers.00"),
     (lambda weights: {key: value for key, value in weights.items() if "lora_A" in key}, "only one of its two"),
+    (renamed("lora_A", "lora_magnitude_vector"), "only one of its two"),
     (lambda weights: weights | {f"{QKV}A.weight": torch.ones(4, 63)}, "qkv_proj A is [4, 63]"),
     (lambda weights: weights | {f"{QKV}B.weight": torch.ones(192)}, "qkv_proj B is [192]"),
     (lambda weights: weights | {f"{QKV}B.weight": torch.full((192, 4), torch.nan)}, "not finite"),

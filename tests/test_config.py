@@ -1,15 +1,8 @@
 """Settings: declared once, converted, checked, and printed as the recipe's two dictionaries."""
 
-import dataclasses
-
 import pytest
 
-from phi3.machine import Machine
-from training.config import RECIPE, SETTINGS, RunConfig, presets, recommended
-
-LAPTOP = Machine("cpu", "CPU", threads=2, memory=16)
-T4 = Machine("cuda", "T4", threads=4, memory=16, card_memory=15.8)
-H200 = Machine("cuda", "H200", threads=16, memory=128, card_memory=140)
+from training.config import SETTINGS, TRACKERS, RunConfig, converted
 
 
 def test_every_setting_has_a_label_a_help_and_limits_or_choices():
@@ -70,15 +63,32 @@ def test_steps_at_most_reach_trl_only_when_set():
     assert RunConfig.from_settings({"max_steps": 7}).training_config()["max_steps"] == 7
 
 
-def test_the_recipe_preset_holds_the_recipes_numbers_and_valid_ones():
-    numbers = presets(recommended(3072, H200))["recipe"]
-    assert numbers["learning_rate"] == 5e-6 and numbers["warmup_steps"] == 0.2 and numbers["lora_alpha"] == 32
-    assert RunConfig.from_settings(numbers).r == RECIPE["r"]
+def test_dora_and_rslora_reach_peft():
+    from peft import LoraConfig
+
+    lora = LoraConfig(**RunConfig.from_settings({"use_dora": True, "use_rslora": "yes"}).peft_config())
+    assert lora.use_dora and lora.use_rslora and not LoraConfig(**RunConfig().peft_config()).use_dora
 
 
-def test_recommended_settings_follow_the_base_and_the_machine():
-    small, large = recommended(192, LAPTOP), recommended(3072, H200)
-    assert small["learning_rate"] > 5 * large["learning_rate"]
-    assert not small["bf16"] and large["bf16"]
-    assert recommended(3072, T4)["gradient_checkpointing"]
-    assert recommended(3072, dataclasses.replace(T4, card_memory=8.0))["method"] == "qlora"
+def test_what_was_given_is_converted_and_the_rest_left_out():
+    assert converted({"r": "8", "bf16": "no", "warmup_ratio": 0.2, "name": None}) == {
+        "r": 8, "bf16": False, "warmup_steps": 0.2}
+
+
+@pytest.mark.parametrize(("given", "passed"), [("none", "none"), ("", "none"), ("trackio", ["trackio"]),
+                                               ("tensorboard, wandb", ["tensorboard", "wandb"])])
+def test_trackers_reach_trl_by_transformers_names(given, passed):
+    config = RunConfig.from_settings({"report_to": given, "name": "captain"})
+    assert config.training_config()["report_to"] == passed
+    assert config.training_config().get("run_name") == ("captain" if passed != "none" else None)
+
+
+def test_a_tracker_that_transformers_does_not_know_is_named():
+    with pytest.raises(ValueError, match="report_to is 'tensorbord', and must be none, or of these: azure_ml"):
+        RunConfig.from_settings({"report_to": "tensorbord"})
+
+
+def test_our_trackers_are_those_of_the_installed_transformers():
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    assert set(TRACKERS) == INTEGRATION_TO_CALLBACK.keys() - {"flyte", "kubeflow"}

@@ -4,7 +4,8 @@ import gradio as gr
 import pytest
 
 from tabs import form, theme
-from training.config import RECIPE, SETTINGS, RunConfig
+from training.config import SETTINGS, RunConfig
+from training.presets import PRESETS, Preset
 
 SUITED = {"learning_rate": 3.1e-3, "bf16": False, "method": "lora", "gradient_checkpointing": False}
 GROUPS = ("run", "main", "training", "lora")
@@ -51,7 +52,15 @@ def test_a_value_out_of_its_range_is_refused_by_the_core():
         form.asked({"r": 0}, SUITED)
 
 
-def test_presets_name_settings_only_and_the_recipe_has_its_own_numbers():
-    for preset in theme.PRESETS:
-        assert set(form.preset_values(preset, SUITED)) <= set(SETTINGS)
-    assert RECIPE.items() <= form.preset_values("recipe", SUITED).items()
+def test_every_preset_has_a_name_on_the_page():
+    assert tuple(theme.PRESETS) == PRESETS
+
+
+def test_what_differs_from_what_was_filled_in_was_set_by_hand():
+    filled = {"r": 16, "num_train_epochs": 3.0, "learning_rate": 3.1e-3}
+    held = {"r": 8, "num_train_epochs": 3, "learning_rate": None, "weight_decay": 0.5}
+    assert form.changed_by_hand(held, filled) == {"r": 8}
+    with pytest.raises(ValueError, match="r is 0"):
+        form.changed_by_hand({**held, "r": 0}, filled)
+    assert form.about_preset(Preset({}, "So it is."), {"r": 8}) == "So it is. As you set it: Rank (r)."
+    assert form.about_preset(Preset({}, "So it is."), {}) == "So it is."

@@ -8,7 +8,7 @@ import pytest
 
 from phi3.machine import GIBIBYTE, Machine
 from phi3.models import base_facts, load_tokenizer
-from training.config import RunConfig, recommended
+from training.config import RunConfig
 from training.data import lengths_of, read_data, split
 from training.plan import (
     block_bytes_per_token,
@@ -19,6 +19,7 @@ from training.plan import (
     make_plan,
     one_change,
 )
+from training.presets import recommended
 from training.quota import QUOTA_SECONDS, Visit, counted, described, turns_of
 from training.work import Shape, Speed, batches_of, expected_most
 

@@ -5,9 +5,10 @@ import pytest
 from adapters.library import Library
 from phi3.machine import this_machine
 from phi3.models import EMBEDDED, base_facts
-from training.config import RunConfig, recommended
+from training.config import RunConfig
 from training.data import read_data
 from training.examples import measures
+from training.presets import recommended
 from training.runs import Runs
 
 pytestmark = pytest.mark.slow

@@ -60,15 +60,31 @@ def test_inspect_prints_what_a_file_holds(terminal, home, chats, small_base, mon
     report = json.loads(shown.stdout)
     assert shown.returncode == 0 and report["rows_kept"] == 40
     assert report["rows_dropped"][0]["row"] == 41 and report["tokens"]["trained"] > 0
-    assert "40 of 41 rows kept" in terminal("training", "inspect", str(chats)).stdout
+    assert report["run"]["settings"]["num_train_epochs"] > 3 and report["run"]["warnings"] == []
+    told = terminal("training", "inspect", str(chats), "--max_length", "100000").stdout
+    assert "40 of 41 rows kept" in told and "A run would be: 36 conversations, seen" in told
+    assert "max_length is 100,000, and the base reads" in told
 
 
 def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, chats, small_base):
     asked = ["training", "plan", "--data", str(chats), "--base", str(small_base), "--max_steps", "7"]
     plan = json.loads(terminal(*asked, "--json").stdout)
     assert plan["batches"]["steps"] == 7 and plan["fits"] and plan["peak"] == sum(plan["memory"].values())
-    assert "7 steps of 8 conversations" in terminal(*asked).stdout
-    assert not home.exists()
+    assert plan["settings"]["per_device_train_batch_size"] == plan["batches"]["examples_per_step"] == 2
+    assert plan["warnings"] == [] and plan["why"].startswith("14 of 36 conversations, seen once, 2 in a step: 7 steps")
+    told = terminal(*asked, "--lora_dropout", "0.6", "--preset", "recipe").stdout
+    assert "7 steps of 4 conversations" in told and "Warning: lora_dropout is 0.6" in told
+    assert "the published sample" in told and not home.exists()
+
+
+def test_what_is_known_to_be_bad_is_said_on_stderr_before_the_run(terminal, home, chats, small_base):
+    asked = ["training", "run", "--data", str(chats), "--base", str(small_base), *QUICK, "--json"]
+    ran = terminal(*asked, "--learning_rate", "0.09", "--preset", "quick")
+    assert ran.returncode == 0 and "Warning: learning_rate is 0.09, and the rule for this base gives" in ran.stderr
+    assert all(json.loads(line) for line in ran.stdout.splitlines())
+    assert terminal("training", "list", "--json").stdout.count("finished") == 1
+    missing = terminal(*asked, "--report_to", "neptune")
+    assert missing.returncode == 2 and "report_to names neptune, and its package isn't installed" in missing.stderr
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3.machine import studio_home, this_machine
 from phi3.terminal import be_quiet, status_of
 from training import data_terminal, evaluate_terminal, runs_terminal
-from training.config import SETTINGS, RunConfig, Setting, recommended
+from training.advice import warnings_for
+from training.config import SETTINGS, RunConfig, Setting, converted
 from training.data_terminal import WHAT, add_data_options, source
+from training.presets import PRESETS, USUAL_PRESET, Task, preset_of
 from training.runs import Runs
 from training.runs_terminal import train_here
 
@@ -36,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--data", help=f"{WHAT} (pirate, json, shop)")
         add_data_options(one)
         one.add_argument("--json", action="store_true", help=f"print {printed}")
+        one.add_argument("--preset", choices=PRESETS, help="what the settings below are that you don't give, by data, "
+                         f"base and machine (default {USUAL_PRESET})")
         for setting in SETTINGS.values():
             one.add_argument(f"--{setting.name}", metavar=_placeholder(setting), help=_help(setting))
         one.set_defaults(do=do)
@@ -58,7 +63,7 @@ def _placeholder(setting: Setting) -> str:
 
 
 def _help(setting: Setting) -> str:
-    text = f"{setting.help} (default {setting.default})" if setting.default != "" else setting.help
+    text = f"{setting.help} (usually {setting.default})" if setting.default != "" else setting.help
     return text.replace("%", "%%")
 
 
@@ -67,9 +72,11 @@ def _run(asked: argparse.Namespace) -> int:
 
     from training.start import start_of
 
-    config, rows = _asked_for(asked)
-    with start_of(config, get_token()) as (pinned, start):
-        run = Runs(studio_home()).create(pinned, rows, start=start)
+    given = _asked_for(asked)
+    for warning in warnings_for(given.config, given.task):
+        print(f"Warning: {warning}", file=sys.stderr)
+    with start_of(given.config, get_token()) as (pinned, start):
+        run = Runs(studio_home()).create(pinned, given.rows, start=start)
     return train_here(run, as_json="json" in asked)
 
 
@@ -79,23 +86,36 @@ def _plan(asked: argparse.Namespace) -> int:
     from training.plan import in_words, make_plan
     from training.speed import measured
 
-    config, rows = _asked_for(asked)
-    facts = base_facts(config.base)
-    tokenizer = load_tokenizer(facts)
+    given = _asked_for(asked)
+    config, task = given.config, given.task
+    tokenizer = load_tokenizer(base_facts(config.base))
     train, held = (lengths_of(part, tokenizer, config.max_length)
-                   for part in split(rows, config.held_out, config.seed))
-    machine = this_machine()
-    plan = make_plan(config, facts.config, train, held, machine,
-                     measured(studio_home(), machine, config))
+                   for part in split(given.rows, config.held_out, config.seed))
+    plan = make_plan(config, task.base, train, held, task.machine,
+                     measured(studio_home(), task.machine, config))
+    warnings = warnings_for(config, task)
     if "json" in asked:
-        print(json.dumps(plan.as_json()))
+        print(json.dumps({**plan.as_json(), "settings": config.settings(), "warnings": warnings,
+                          "why": given.why}))
     else:
-        print("\n".join(in_words(plan)))
+        print("\n".join([given.why, *in_words(plan), *(f"Warning: {warning}" for warning in warnings)]))
     return 0
 
 
-def _asked_for(asked: argparse.Namespace) -> tuple[RunConfig, ChatData]:
-    """Settings and rows from the command line, and from a file of settings where one is named."""
+@dataclass(frozen=True)
+class _Given:
+    """What a command line asks for: settings, rows, what the settings followed from, and why they are so."""
+
+    config: RunConfig
+    rows: ChatData
+    task: Task
+    why: str
+
+
+def _asked_for(asked: argparse.Namespace) -> _Given:
+    """Settings and rows from the command line, and from a file of settings where one is named; what wasn't given
+    follows from the preset.
+    """
     from training.data import last, read_steps
 
     given = {name: value for name, value in vars(asked).items() if name in SETTINGS}
@@ -104,8 +124,10 @@ def _asked_for(asked: argparse.Namespace) -> tuple[RunConfig, ChatData]:
     saved.pop("data", None)
     if data is None:
         raise ValueError("Which data? Give --data FILE, or an example's name: --data pirate.")
+    given = {**saved, **given}
+    converted(given)  # a mistyped setting is named before the data is read
     rows = last(read_steps(source(data, asked)))
-    return _config({**saved, **given}), rows
+    return _settled(given, rows, asked.preset if "preset" in asked else USUAL_PRESET)
 
 
 def _saved(path: str) -> dict[str, Any]:
@@ -120,15 +142,18 @@ def _saved(path: str) -> dict[str, Any]:
     return values
 
 
-def _config(given: dict[str, Any]) -> RunConfig:
-    """What was given, on top of what suits the base and this machine."""
-    from phi3.models import base_facts, chosen_base
+def _settled(given: dict[str, Any], rows: ChatData, preset: str) -> _Given:
+    """What was given, and the preset's values for the rest."""
+    from phi3.models import base_facts, chosen_base, load_tokenizer
+    from training.report import whole_lengths
 
     machine = this_machine()
-    base = given.get("base") or chosen_base(machine.kind != "cpu")
-    RunConfig.from_settings(given)  # a mistyped setting is named before the base is looked up
-    facts = base_facts(base)
-    return RunConfig.from_settings({**recommended(facts.hidden_size, machine), **given, "base": facts.id})
+    facts = base_facts(given.get("base") or chosen_base(machine.kind != "cpu"))
+    fixed = {**converted(given), "base": facts.id}
+    task = Task(facts.config, machine, whole_lengths(rows.conversations, load_tokenizer(facts)))
+    RunConfig.from_settings(fixed)
+    rest = preset_of(preset, task, fixed)
+    return _Given(RunConfig.from_settings({**rest.values, **fixed}), rows, task, rest.why)
 
 
 def _describe(asked: argparse.Namespace) -> int:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from phi3.machine import Machine
-
 METHODS = ("lora", "qlora", "loralib")
 LINEAR_LAYERS = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+# Trackers that transformers can report to, by its names (transformers 5.24, integration_utils.INTEGRATION_TO_CALLBACK),
+# without flyte and kubeflow, which join by themselves where they run.
+TRACKERS = ("azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "mlflow", "neptune", "swanlab",
+            "tensorboard", "trackio", "wandb")
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,7 @@ class RunConfig:
 
     num_train_epochs: float = _setting(3.0, "Epochs", "How often each conversation is seen.", "main", 0.01, 1000)
     learning_rate: float = _setting(2e-4, "Learning rate", "How far each step moves the adapter. Unset, it follows "
-                                    "from the base's width; 5e-6, as in the recipe, teaches a small dataset "
-                                    "little.", "main", 1e-7, 0.1)
+                                    "from the base's width.", "main", 1e-7, 0.1)
     r: int = _setting(16, "Rank (r)", "How much the adapter can hold.", "main", 1, 512)
     max_length: int = _setting(1024, "Longest conversation (tokens)", "What is longer is cut at its end.", "main",
                                16, 131072)
@@ -88,26 +89,30 @@ class RunConfig:
     save_steps: int = _setting(100, "Checkpoint every (steps)", "How often the adapter so far is saved.", "training",
                                1, 10_000_000)
     seed: int = _setting(42, "Seed", "The same seed gives the same run.", "training", 0, 2**32 - 1)
+    report_to: str = _setting("none", "Report to", "Where the run's numbers go besides: none, or names of trackers "
+                              "separated by commas, such as trackio, tensorboard or wandb. Their packages must be "
+                              "installed.", "training")
 
     lora_alpha: int = _setting(32, "LoRA alpha", "The adapter counts alpha / r times.", "lora", 1, 4096)
     lora_dropout: float = _setting(0.05, "LoRA dropout", "Share of inputs that the adapter doesn't see in training.",
                                    "lora", 0, 0.9)
     target_modules: str = _setting("all-linear", "Layers", "all-linear, or names separated by commas: "
                                    + ", ".join(LINEAR_LAYERS) + ".", "lora")
-    use_rslora: bool = _setting(False, "rsLoRA", "Divides alpha by the root of r: steadier at high ranks.", "lora")
+    use_rslora: bool = _setting(False, "rsLoRA", "The adapter counts alpha / √r times instead, so that high ranks "
+                                "learn as fast as low ones; an alpha of 2·√r is then as strong as usual.", "lora")
+    use_dora: bool = _setting(False, "DoRA", "Also learns how large each output of a layer is, beside the direction "
+                              "that LoRA turns it to: often better at low ranks, slower to train and to chat with.",
+                              "lora")
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "RunConfig":
         """Convert and check what a form, a command line or a file gave; ValueError says what to change."""
-        settings = _in_todays_names(settings)
-        unknown = [name for name in settings if name not in SETTINGS]
-        if unknown:
-            near = difflib.get_close_matches(unknown[0], SETTINGS, n=1)
-            hint = f" Did you mean {near[0]}?" if near else " See `python -m training run --help` for the list."
-            raise ValueError(f"There is no setting named {unknown[0]}.{hint}")
-        given = {name: value for name, value in settings.items() if value is not None}
-        config = cls(**{name: _converted(SETTINGS[name], value) for name, value in given.items()})
+        config = cls(**converted(settings))
         config.layers()
+        config.trackers()
+        if config.use_dora and config.method == "loralib":
+            raise ValueError("use_dora is on, and loralib's layers know no DoRA. Choose the method lora or qlora, or "
+                             "leave DoRA out.")
         return config
 
     def layers(self) -> str | list[str]:
@@ -121,10 +126,20 @@ class RunConfig:
                              f"{', '.join(LINEAR_LAYERS)} (or all-linear for all of them).")
         return names
 
+    def trackers(self) -> list[str]:
+        """`report_to` as transformers takes it; empty for none. ValueError names a tracker that it doesn't know."""
+        names = [name.strip() for name in self.report_to.split(",") if name.strip()]
+        if names in ([], ["none"]):
+            return []
+        strange = [name for name in names if name not in TRACKERS]
+        if strange:
+            raise ValueError(f"report_to is {self.report_to!r}, and must be none, or of these: {', '.join(TRACKERS)}.")
+        return names
+
     def training_config(self) -> dict[str, Any]:
-        """The recipe's first dictionary: keyword arguments of TRL's `SFTConfig`."""
+        """The recipe's first dictionary: keyword arguments of TRL's `SFTConfig`. Trackers know the run by its name."""
         asked = {name: getattr(self, name) for name in SETTINGS if name in _TRL}
-        steps = asked.pop("max_steps")
+        steps, trackers = asked.pop("max_steps"), self.trackers()
         return {
             **asked,
             **({"max_steps": steps} if steps > 0 else {}),
@@ -132,12 +147,13 @@ class RunConfig:
             "eval_strategy": "steps" if self.held_out else "no",
             "save_strategy": "steps",
             "data_seed": self.seed,
-            "report_to": "none",
+            "report_to": trackers or "none",
+            **({"run_name": self.name} if trackers and self.name else {}),
         }
 
     def peft_config(self) -> dict[str, Any]:
         """The recipe's second dictionary: keyword arguments of PEFT's `LoraConfig`."""
-        asked = {name: getattr(self, name) for name in ("r", "lora_alpha", "lora_dropout", "use_rslora")}
+        asked = {name: getattr(self, name) for name in ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora")}
         return {**asked, "target_modules": self.layers(), "bias": "none", "task_type": "CAUSAL_LM"}
 
     def settings(self) -> dict[str, Any]:
@@ -164,40 +180,17 @@ _TRL = ("num_train_epochs", "learning_rate", "max_length", "max_steps", "per_dev
         "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm", "bf16",
         "gradient_checkpointing", "logging_steps", "eval_steps", "save_steps", "seed")
 
-# Microsoft's published Phi-3 sample (UltraChat): learning rate, schedule, warm-up, epochs, batch, length, seed, LoRA.
-RECIPE: dict[str, Any] = {
-    "learning_rate": 5e-6, "lr_scheduler_type": "cosine", "warmup_steps": 0.2, "num_train_epochs": 1.0,
-    "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "gradient_checkpointing": True,
-    "max_length": 2048, "seed": 0, "r": 16, "lora_alpha": 32, "lora_dropout": 0.05, "target_modules": "all-linear",
-}
-
-
-def recommended(hidden_size: int, machine: Machine) -> dict[str, Any]:
-    """Settings that follow from the base and the machine rather than from taste.
-
-    The learning rate is 5e-4 · (2000 / hidden_size)^0.775, the fit over model widths published with "LoRA Without
-    Regret" (Schulman et al., 2025); it gives about 3.6e-4 for Phi-3-mini and 3.1e-3 for the embedded Phi-3.
+def converted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given, each as its own type and within its limits; None is left out. ValueError names what
+    is unknown, or is no value for its setting.
     """
-    rate = 5e-4 * (2000 / hidden_size) ** 0.775
-    digits = 1 - math.floor(math.log10(rate))
-    on_card = machine.kind != "cpu"
-    # Phi-3-mini takes 7.6 GB in bf16 and its activations at 8 x 1024 tokens far more than a 40 GB card holds.
-    wide = hidden_size >= 2048
-    # The default run is to fit one turn of a GPU that is lent: nothing is computed twice, and it is looked at less.
-    is_lent = machine.kind == "zerogpu"
-    return {
-        "learning_rate": round(rate, digits),
-        "bf16": on_card,
-        "gradient_checkpointing": wide and machine.card_memory < 80 and not is_lent,
-        **({"eval_steps": 50} if is_lent else {}),
-        "method": "qlora" if on_card and wide and machine.card_memory < 14 else "lora",
-    }
-
-
-def presets(suited: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Named sets of settings; `suited` is what `recommended` gave for this base and machine."""
-    usual = {name: suited.get(name, SETTINGS[name].default) for name in (*RECIPE, "method", "bf16")}
-    return {"recommended": usual, "recipe": {**usual, **RECIPE}}
+    settings = _in_todays_names(settings)
+    unknown = [name for name in settings if name not in SETTINGS]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], SETTINGS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else " See `python -m training run --help` for the list."
+        raise ValueError(f"There is no setting named {unknown[0]}.{hint}")
+    return {name: _converted(SETTINGS[name], value) for name, value in settings.items() if value is not None}
 
 
 def _in_todays_names(settings: Mapping[str, Any]) -> dict[str, Any]:

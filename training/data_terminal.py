@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from phi3.machine import this_machine
+from training.advice import warnings_for
 from training.config import SETTINGS, RunConfig
 from training.hub_data import USUAL_ROWS
+from training.presets import USUAL_PRESET, Task, preset_of
 
 if TYPE_CHECKING:
     from training.data import Conversation, DataReport, Source
@@ -80,13 +82,20 @@ def _inspect(asked: argparse.Namespace) -> int:
     if asked.max_length < 1:
         raise ValueError(f"max_length is {asked.max_length}, and must be 1 or more.")
     data = _followed("Reading", read_steps(source(asked.data, asked)))
-    tokenizer = load_tokenizer(base_facts(asked.base or chosen_base(this_machine().kind != "cpu")))
+    machine = this_machine()
+    facts = base_facts(asked.base or chosen_base(machine.kind != "cpu"))
+    tokenizer = load_tokenizer(facts)
     counted = _followed("Counting tokens", count_steps(data.conversations, tokenizer))
     report = report_of(data, counted, tokenizer, replace(RunConfig(), max_length=asked.max_length))
+    fixed = {} if asked.max_length == SETTINGS["max_length"].default else {"max_length": asked.max_length}
+    task = Task(facts.config, machine, counted.lengths.tolist())
+    usual = preset_of(USUAL_PRESET, task, fixed)
+    warnings = warnings_for(RunConfig(**{**usual.values, **fixed}), task)
     if asked.json:
-        print(json.dumps(report.as_json(), ensure_ascii=False))
+        suited = {"settings": dict(usual.values), "why": usual.why, "warnings": warnings}
+        print(json.dumps({**report.as_json(), "run": suited}, ensure_ascii=False))
     else:
-        print("\n".join(_report_in_words(data.name, report)))
+        print("\n".join([*_report_in_words(data.name, report), f"A run would be: {usual.why}", *warnings]))
     if not report.tokens.trained:
         raise ValueError(report.warnings[0])
     return 0

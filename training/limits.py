@@ -42,10 +42,14 @@ class Limits:
     kept_mebibytes: int | None = None   # of one run that is brought back from the Hub
     free_mebibytes: int = 500        # that must be left on the disk when a run begins
     bounds: Bounds = field(default_factory=Bounds)  # what may be read from one source
+    may_report: bool = True          # to a tracker elsewhere, with whatever accounts this machine has
 
     def check_run(self, config: RunConfig, data: ChatData, own: Sequence[Run], runs: Runs) -> None:
         """ValueError with a sentence where a new run of this visitor, who has `own` runs, would pass a limit."""
         self._check_count(own, runs)
+        if config.trackers() and not self.may_report:
+            raise ValueError(f"report_to is {config.report_to}, and runs of visitors report to no tracker here. Set it "
+                             "to none, or duplicate this Space.")
         if self.rows is not None and len(data.conversations) > self.rows:
             raise ValueError(f"{data.name} has {len(data.conversations):,} conversations, and a run here may use "
                              f"{self.rows:,}. Use a part of them, or duplicate this Space.")
@@ -109,6 +113,7 @@ ONES_OWN = Limits(free_mebibytes=200)
 # A Space that many share.
 SHARED = Limits(runs_kept=12, runs_at_once=1, waiting=40, rows=20_000, upload_mebibytes=50, steps=3_000,
                 tokens_at_once=65_536, days_kept=7, adapters_fetched=20, adapter_mebibytes=1_024, kept_mebibytes=2_048,
+                may_report=False,
                 bounds=Bounds(file_bytes=50 * MEBIBYTE, unpacked_bytes=400 * MEBIBYTE, files=100, rows=200_000,
                               columns=500, cell=1_000_000))
 

@@ -21,12 +21,13 @@ from training.config import RunConfig
 from training.data import LISTED_DROPS, ChatData, Conversation, split
 from training.owners import LOCAL, Owners
 from training.run import BUSY, START, UNDERWAY, Run
+from training.tracking import demand_trackers
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Alone on this machine; when its turn comes (training/queue.py gives it one); or beside others, on GPUs that are lent.
 Goes = Literal["alone", "in turn", "beside others"]
 # What an adapter may hold beyond plain LoRA weights, and a run of ours wouldn't keep.
-_PLAIN_ONLY = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform", "lora_bias",
+_PLAIN_ONLY = ("modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform", "lora_bias",
                "trainable_token_indices", "target_parameters", "exclude_modules")
 
 
@@ -43,8 +44,10 @@ class Runs:
         in turn. `owners` are all that its visitor is besides `owner`. `start` is the adapter that `start_from` names on
         the Hub (training/start.py); by a name it is found here.
 
-        ValueError where this one goes alone and another is going, or where the adapter's name is taken.
+        ValueError where this one goes alone and another is going, where the adapter's name is taken, or where a tracker
+        isn't installed.
         """
+        demand_trackers(config)
         if goes == "alone":
             self._refuse_a_second()
         library = Library(self.home, {owner, *owners})
@@ -212,9 +215,9 @@ def _like(config: RunConfig, start: Adapter) -> RunConfig:
     strange = [name for name in _PLAIN_ONLY if made.get(name)]
     if strange or made.get("peft_type") != "LORA" or not isinstance(made.get("target_modules"), list):
         raise ValueError(f"{start.name} can't be trained further here: it uses {', '.join(strange) or 'another form'}, "
-                         "and only plain LoRA adapters can. Start from another one.")
+                         "and only plain LoRA and DoRA adapters can. Start from another one.")
     kept = {name: made[name] for name in ("r", "lora_alpha", "use_rslora", "target_modules")}
-    return RunConfig.from_settings({**config.settings(), **kept})
+    return RunConfig.from_settings({**config.settings(), **kept, "use_dora": bool(made.get("use_dora"))})
 
 
 def _copy_start(start: Adapter, folder: Path) -> None:

@@ -1,0 +1,73 @@
+"""Settings that are known to be bad are named with their value, what happens and what to do; good ones are not."""
+
+import pytest
+
+from tests.test_presets import EXAMPLE, H200, LAPTOP, MINI, TINY
+from training.advice import warnings_for
+from training.config import RunConfig
+from training.presets import PRESETS, Task, preset_of
+
+USUAL = {"learning_rate": 3.1e-3}
+
+
+def warned(lengths=EXAMPLE, base=TINY, machine=LAPTOP, **settings):
+    return warnings_for(RunConfig.from_settings({**USUAL, **settings}), Task(base, machine, lengths))
+
+
+def test_good_settings_are_not_warned_of():
+    assert warned() == [] == warned(())
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"learning_rate": 0.05}, ("learning_rate is 0.05", "gives 0.0031", "diverges", "Lower it to about 0.0031.")),
+    ({"learning_rate": 5e-6}, ("learning_rate is 5e-06", "teaches little", "Raise it")),
+    ({"r": 256, "lora_alpha": 128}, ("r is 256: 4,718,592 numbers", "teaches nothing more", "Rank 16 holds them.")),
+    ({"r": 8, "lora_alpha": 512}, ("lora_alpha is 512", "rank 8 without rsLoRA", "counts 64 times", "Lower it to 16")),
+    ({"r": 64, "lora_alpha": 4}, ("lora_alpha is 4", "counts 0.0625 times", "Raise it to 128", "tick rsLoRA")),
+    ({"r": 16, "use_rslora": True}, ("at rank 16 with rsLoRA", "counts 8 times", "Lower it to 8")),
+    ({"lora_dropout": 0.5}, ("lora_dropout is 0.5", "less than half", "0.05 to 0.1 is usual")),
+    ({"num_train_epochs": 40}, ("num_train_epochs is 40", "270 conversations", "learned by heart", "3 to 10")),
+    ({"max_steps": 2000}, ("max_steps is 2000", "seen 58.8 times", "learned by heart")),
+    ({"warmup_steps": 200}, ("warmup_steps is 200", "the run has 102", "A tenth (0.1) is usual")),
+    ({"warmup_steps": 0.8}, ("warmup_steps is 0.8", "more than half", "A tenth (0.1) is usual")),
+    ({"per_device_train_batch_size": 512}, ("per_device_train_batch_size is 512", "there are 270", "Make it smaller")),
+    ({"gradient_accumulation_steps": 64}, ("gradient_accumulation_steps is 64", "512 conversations", "Make it")),
+    ({"bf16": True}, ("bf16 is on", "no GPU", "Leave it off")),
+    ({"max_length": 4096}, ("max_length is 4,096", "reads 2,048 tokens", "Lower it to 2048")),
+    ({"eval_steps": 500}, ("eval_steps is 500", "ends after 102", "25 shows")),
+    ({"held_out": 0}, ("held_out is 0", "memorised", "0.1 keeps a tenth")),
+    ({"target_modules": "qkv_proj, o_proj"}, ("target_modules is qkv_proj, o_proj", "attention alone", "all-linear")),
+])
+def test_a_bad_choice_is_named_with_what_happens_and_what_to_do(settings, words):
+    said = warned(**settings)
+    assert len(said) == 1, said
+    assert not [word for word in words if word not in said[0]], said
+
+
+def test_a_share_that_holds_nobody_out_is_named():
+    assert "held_out is 0.1, which of 4 conversations is none" in warned((50,) * 4, per_device_train_batch_size=2)[0]
+
+
+@pytest.mark.parametrize("settings", [
+    {"bf16": True, "learning_rate": 3.6e-4, "base": MINI, "machine": H200},
+    {"r": 16, "lora_alpha": 8, "use_rslora": True}, {"warmup_steps": 10}, {"warmup_steps": 0},
+    {"target_modules": "down_proj"}, {"max_steps": 2, "eval_steps": 100}, {"r": 64}, {"lora_dropout": 0.1},
+])
+def test_what_is_unusual_and_still_fine_is_not_warned_of(settings):
+    assert warned(**settings) == []
+
+
+def test_a_low_rate_is_fine_where_there_are_many_steps():
+    many = (50,) * 40_000
+    assert not [one for one in warned(many, learning_rate=5e-6) if "learning_rate" in one]
+
+
+def test_what_needs_the_data_waits_for_it():
+    assert warned((), num_train_epochs=500, r=512, lora_alpha=512, eval_steps=10_000) == []
+    assert len(warned((), learning_rate=0.09, held_out=0)) == 2
+
+
+def test_the_published_recipe_is_warned_of_on_little_data():
+    task = Task(TINY, LAPTOP, EXAMPLE)
+    said = {name: warnings_for(RunConfig(**preset_of(name, task).values), task) for name in PRESETS}
+    assert [len(said[name]) for name in PRESETS] == [0, 0, 0, 1] and "teaches little" in said["recipe"][0]
