@@ -19,9 +19,9 @@ LICENCES = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "c
 TO_GGUF = "https://huggingface.co/spaces/ggml-org/gguf-my-lora"
 # vLLM takes no other numbers for --max-lora-rank.
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-_PEFT_SETTINGS = ("r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules")
+_PEFT_SETTINGS = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules")
 # Settings of the studio's own, which are keyword arguments of neither TRL nor PEFT.
-_OWN_SETTINGS = ("method", "held_out", "attn_implementation")
+_OWN_SETTINGS = ("method", "held_out", "attn_implementation", "early_stopping")
 _SOURCES = {"example": "one of the example datasets that ship with the app", "file": "a file of conversations",
             "paste": "conversations that were pasted in"}
 _TABLE_ROWS = 12

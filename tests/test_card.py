@@ -125,13 +125,14 @@ def test_the_card_tells_how_it_was_made_and_how_well_it_does():
 
 
 def test_both_dictionaries_are_the_recipes_own():
-    training, peft = dictionaries(disclosed(PROVENANCE)["settings"])
     asked = RunConfig.from_settings(PROVENANCE["settings"])
+    training, peft = dictionaries(disclosed({**PROVENANCE, "settings": asked.settings()})["settings"])
     assert peft == asked.peft_config()
     assert training.items() <= asked.training_config().items()
     assert {"learning_rate", "num_train_epochs", "per_device_train_batch_size"} <= training.keys()
     code = re.search(r"```python\n(training_config = .*?)\n```", text_of(), re.DOTALL)[1]
-    assert [ast.literal_eval(one.value) for one in ast.parse(code).body] == [training, peft]
+    shown = dictionaries(disclosed(PROVENANCE)["settings"])
+    assert [ast.literal_eval(one.value) for one in ast.parse(code).body] == [*shown]
     some = dictionaries({**PROVENANCE["settings"], "target_modules": "qkv_proj, o_proj"})[1]
     assert some["target_modules"] == ["qkv_proj", "o_proj"]
 

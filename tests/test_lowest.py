@@ -7,13 +7,13 @@ import pytest
 from adapters.check import check
 from adapters.library import Library
 from phi3.models import EMBEDDED, load_base
+from training.checkpoint import CHECKPOINTS
 from training.config import RunConfig
 from training.data import read_data
 from training.lowest import adapter_of, better_checkpoint
 from training.runs import Runs
 from training.train import run_lease
 from training.verdict import lowest_of, since_lowest
-from training.writer import CHECKPOINTS
 
 # Few rows, learned by heart at a high rate: held-out loss falls, then rises.
 BY_HEART = {"learning_rate": 5e-3, "r": 16, "lora_dropout": 0.0, "per_device_train_batch_size": 8, "eval_steps": 3,

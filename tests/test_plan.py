@@ -89,12 +89,12 @@ def test_a_pack_holds_no_more_than_the_largest_padded_batch_would():
 
 def test_checkpointing_takes_less_memory_and_more_time_and_no_more_of_it_than_it_must():
     rows = [2000] * 64
-    machines = [replace(H200, card_memory=memory) for memory in (139.0, 75.0, 42.0)]
-    plain, some, most = (make_plan(RunConfig(bf16=True, gradient_checkpointing=True), MINI, rows, [], machine)
-                         for machine in machines)
-    without = make_plan(RunConfig(bf16=True), MINI, rows, [], machines[0])
-    assert (plain.recomputed, plain.memory, plain.seconds) == (0, without.memory, without.seconds)
-    assert 0 < some.recomputed < most.recomputed <= 32
+    machines = [replace(H200, card_memory=memory) for memory in (139.0, 42.0)]
+    some, most = (make_plan(RunConfig(bf16=True, gradient_checkpointing=True), MINI, rows, [], machine)
+                  for machine in machines)
+    plain = make_plan(RunConfig(bf16=True), MINI, rows, [], machines[0])
+    assert plain.recomputed == 0 < some.recomputed < most.recomputed <= 32
+    assert 0.7 * plain.peak < some.peak <= 0.75 * plain.peak
     assert most.memory["activations"] < some.memory["activations"] < plain.memory["activations"]
     assert most.seconds["training"] > some.seconds["training"] > plain.seconds["training"]
 

@@ -20,6 +20,8 @@ IMPORTED_AS = {"pyyaml": "yaml", "markdown-it-py": "markdown_it"}
 # Needed, though nothing of ours imports it: transformers does, for 4-bit bases, and Gradio, for tools. Gradio's own
 # extra for tools would keep pydantic back.
 USED_BY_OTHERS = {"bitsandbytes", "mcp"}
+# Imported only where a run asks for it by name, and whoever asks has it installed.
+WHERE_IT_IS = {"flash_attn"}
 # Imported, and left out of the requirements: the version is the one that the other package asks for.
 COMES_WITH = {"tokenizers": "transformers", "pyarrow": "datasets"}
 
@@ -130,7 +132,7 @@ def as_imported(named: dict[str, Requirement]) -> set[str]:
 
 
 def test_what_the_app_imports_is_required_and_what_is_required_is_imported():
-    used = imports(OWN - {"tests"}) - COMES_WITH.keys()
+    used = imports(OWN - {"tests"}) - COMES_WITH.keys() - WHERE_IT_IS
     assert used <= as_imported(APP), "imported, but not in requirements.txt"
     assert as_imported(APP) - USED_BY_OTHERS <= used, "in requirements.txt, but imported nowhere"
 

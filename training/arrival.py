@@ -56,7 +56,7 @@ _EVENTS: dict[str, dict[str, str]] = {
                 "trainable_parameters": _NUMBER, "planned_seconds": _NUMBER, "planned_peak_bytes": _NUMBER},
     "step": {"loss": _NUMBER, "learning_rate": _NUMBER_OR_NONE, "epoch": _NUMBER, "seconds": _NUMBER,
              "seconds_left": _NUMBER, "tokens_per_second": _NUMBER},
-    "evaluated": {"loss": _NUMBER},
+    "evaluated": {"loss": _NUMBER, "accuracy": _NUMBER_OR_NONE, "general_loss": _NUMBER_OR_NONE},
     "sampled": {"prompts": _TEXTS, "answers": _TEXTS},
 }
 

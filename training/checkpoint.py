@@ -11,6 +11,8 @@ from pathlib import Path
 
 from adapters.files import sha256_of
 
+# Where a run keeps them.
+CHECKPOINTS = "checkpoints"
 MANIFEST = "manifest.json"
 KEPT = 2
 _NAME = re.compile(r"step-(\d+)")

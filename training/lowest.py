@@ -9,11 +9,10 @@ from pathlib import Path
 from adapters.layers import shape_of
 from adapters.library import Adapter, Library
 from phi3.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_facts
-from training.checkpoint import Checkpoint
+from training.checkpoint import CHECKPOINTS, Checkpoint
 from training.evaluate import losses_of
 from training.run import Run
 from training.verdict import Overfit, overfit
-from training.writer import CHECKPOINTS
 
 
 def better_checkpoint(run: Run) -> Overfit | None:

@@ -38,8 +38,9 @@ HEAP = {"cpu": 1.38, "cuda": 1.0, "zerogpu": 1.0}
 USABLE_SHARE = 0.92
 # A 4-bit base is made whole once where the run then needs this share of what it may plan with, and else in every pass.
 EXPANDED_SHARE = 0.75
-# With gradient checkpointing, no more blocks compute their forward pass twice than this share of the memory asks for.
-RECOMPUTED_SHARE = 0.7
+# With gradient checkpointing, no more blocks compute their forward pass twice than it takes to need this share of the
+# memory, and this share of what the run would need without: whoever asks for it may know better than the plan.
+RECOMPUTED_SHARE, RECOMPUTED_LESS = 0.5, 0.75
 # After memory ran out, and nobody said for want of how much, the next run is to need this share of it at most.
 CAUTION = 0.9
 
@@ -228,12 +229,15 @@ CHANGES: tuple[Change, ...] = (_checkpointing, _smaller_batch, _quantised, _shor
 
 def _recomputed(config: RunConfig, shape: Shape, precision: str, batches: Batches, machine: Machine,
                 allowed: float) -> int:
-    """With gradient checkpointing, the fewest blocks that have to compute their forward pass again, else none."""
+    """With gradient checkpointing, the fewest blocks that have to compute their forward pass again, or all where none
+    are enough; else none.
+    """
     if not config.gradient_checkpointing:
         return 0
-    return next((count for count in range(shape.layers)
-                 if sum(memory_of(config, shape, precision, batches, machine, count).values()) <= allowed),
-                shape.layers)
+    peaks = [sum(memory_of(config, shape, precision, batches, machine, count).values())
+             for count in range(shape.layers + 1)]
+    allowed = min(allowed, RECOMPUTED_LESS * peaks[0])
+    return next((count for count, peak in enumerate(peaks) if peak <= allowed), shape.layers)
 
 
 def memory_of(config: RunConfig, shape: Shape, precision: str, batches: Batches, machine: Machine,

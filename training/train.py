@@ -14,6 +14,7 @@ from phi3.machine import this_machine
 from phi3.models import Base, expanded, load_base, quantised, with_attention
 from phi3.template import Message, encode_conversation
 from training import checkpoint, speed
+from training.checkpoint import CHECKPOINTS
 from training.config import RunConfig
 from training.data import Conversation
 from training.evaluate import general_rows
@@ -25,7 +26,7 @@ from training.run import START, Event, Run
 from training.tokens import tokens_of
 from training.trainer import Trainer, trainer_of
 from training.verdict import lowest_of
-from training.writer import CHECKPOINTS, Lease, Writer
+from training.writer import Lease, Writer
 
 SHOWN_PROMPTS = 3
 

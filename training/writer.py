@@ -12,6 +12,7 @@ from phi3.generate import Lane, Sampling, answer_all
 from phi3.models import Base
 from phi3.template import Message
 from training import checkpoint, speed
+from training.checkpoint import CHECKPOINTS
 from training.evaluate import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, Evaluation, evaluate_trained, losses_of
 from training.plan import Plan
 from training.quota import TRAINER_MARGIN_SECONDS
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from training.trainer import Trainer
 
-CHECKPOINTS = "checkpoints"
 # A checkpoint by the clock as well, however long a step takes; fewer are written where writing one takes long.
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 CHECKPOINT_SHARE = 0.05
@@ -173,7 +173,7 @@ class Writer(TrainerCallback):
             course = self.run.course()
             if self.stopped_early:  # the adapter is that of the lowest loss, and knows nothing of what came after
                 last, _ = lowest_of(self.held_out_losses)
-                course = [event for event in course if event.step <= last]
+                course = [event for event in course if (event.step or 0) <= last]
             found = evaluate_trained(self.trainer.model, self.base, held, losses_of(course),
                                      PROMPTS_WHERE_LENT if is_lent else PROMPTS_AT_THE_END)
         except torch.OutOfMemoryError:
