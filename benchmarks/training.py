@@ -59,8 +59,8 @@ def main() -> int:
     """Measure, check, print, write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
     parser.add_argument("--methods", nargs="+", default=["lora", "qlora"], choices=("lora", "qlora"))
-    parser.add_argument("--steps", type=int, default=8, help="of eight conversations, the same for each arm and "
-                        "repeat (default 8)")
+    parser.add_argument("--steps", type=int, default=24, help="of eight conversations, the same for each arm and "
+                        "repeat; grouping by length needs many (default 24)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--gpu", action="store_true", help="full-size random Phi-3-mini, on a card")
     parser.add_argument("--no-losses", action="store_true", help="leave out the held-out losses of five seeds")

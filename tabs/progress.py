@@ -26,6 +26,8 @@ class Progress:
     trainable: int = 0
     losses: Points = field(default_factory=list)
     held_out: Points = field(default_factory=list)
+    right: Points = field(default_factory=list)    # percent of held-out words that were the likeliest
+    general: Points = field(default_factory=list)  # loss on general rows
     speeds: Points = field(default_factory=list)
     prompts: tuple[str, ...] = ()
     base_said: tuple[str, ...] = ()
@@ -54,7 +56,7 @@ class Progress:
 
 def progress_of(run: Run, events: list[Event], state: str) -> Progress:
     """Read once from the events; the same events always give the same picture."""
-    seen: dict[str, Any] = {"losses": [], "held_out": [], "speeds": []}
+    seen: dict[str, Any] = {"losses": [], "held_out": [], "right": [], "general": [], "speeds": []}
     for event in events:
         _note(seen, event)
     return Progress(run.id, run.config.name, run.config.method, run.config.base, run.about_data, state,
@@ -72,6 +74,10 @@ def _note(seen: dict[str, Any], event: Event) -> None:
         seen |= {"step": event.step, "seconds": values["seconds"], "seconds_left": values["seconds_left"]}
     elif event.type == "evaluated":
         seen["held_out"].append((event.step, values["loss"]))
+        if values.get("accuracy") is not None:
+            seen["right"].append((event.step, 100 * values["accuracy"]))
+        if values.get("general_loss") is not None:
+            seen["general"].append((event.step, values["general_loss"]))
     elif event.type == "sampled":
         answers = tuple(values["answers"])
         seen |= {"prompts": tuple(values["prompts"]), "said": answers, "said_at": event.step}

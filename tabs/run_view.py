@@ -1,5 +1,6 @@
 """One run as HTML: where it stands, what the model says now beside the base, its curves, and how it ended."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -151,8 +152,10 @@ def _newest(line: curves.Curve) -> str:
 
 
 def loss_table(run: Progress) -> str:
-    """The losses as numbers."""
-    return curves.table(loss_curves(run))
+    """The losses as numbers, and what else was measured at each evaluation."""
+    perplexity = [(step, math.exp(min(loss, 50))) for step, loss in run.held_out]
+    more = ((theme.PERPLEXITY, perplexity), (theme.WORDS_RIGHT, run.right), (theme.GENERAL_LOSS, run.general))
+    return curves.table([*loss_curves(run), *(curves.Curve("unseen", name, points) for name, points in more if points)])
 
 
 def speed(run: Progress) -> str:

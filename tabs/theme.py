@@ -212,6 +212,7 @@ LOSS_LEAD = "Loss: how surprised the model is by the right answers. Lower is bet
 LOSS_WAITING = "The first numbers come with the first step."
 TRAINING_LOSS = "conversations it learns from"
 HELD_OUT_LOSS = "conversations it never saw"
+PERPLEXITY, WORDS_RIGHT, GENERAL_LOSS = "perplexity", "tokens right, %", "loss on general questions"
 LOSS_TABLE = "The losses as a table"
 SPEED = "Speed"
 EVALUATION = "How it does on conversations it never saw"

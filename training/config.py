@@ -74,8 +74,8 @@ class RunConfig:
     max_grad_norm: float = _setting(1.0, "Gradient clipping", "The longest gradient that a step may use.", "training",
                                     0, 1000)
     bf16: bool = _setting(False, "bf16", "Compute in bfloat16: right on a GPU, slower on most CPUs.", "training")
-    gradient_checkpointing: bool = _setting(False, "Gradient checkpointing", "Less memory for a third more time.",
-                                            "training")
+    gradient_checkpointing: bool = _setting(False, "Gradient checkpointing", "Less memory for up to a third more time: "
+                                            "no more blocks compute twice than it takes.", "training")
     attn_implementation: str = _setting("sdpa", "Attention", "How attention is computed.", "training",
                                         choices=("sdpa", "eager", "flash_attention_2"))
     held_out: float = _setting(0.1, "Held-out share", "Conversations kept from training, to measure what was "

@@ -133,6 +133,12 @@ class _ToldRun(Run):
             print(line, flush=True)
 
 
+def _more_measured(told: dict[str, Any]) -> str:
+    """What a run of an earlier version didn't note is left out."""
+    parts = [("{:.0%} of the tokens right", told.get("accuracy")), ("on general rows {:.4f}", told.get("general_loss"))]
+    return "".join(f"  {words.format(value)}" for words, value in parts if value is not None)
+
+
 def in_words(event: Event) -> str:
     """An event as a line for a person; empty where it says nothing new to one."""
     told = event.values
@@ -149,7 +155,7 @@ def in_words(event: Event) -> str:
         case "step":
             return f"step {event.step}  loss {told['loss']:.4f}  about {told['seconds_left']:.0f} s left"
         case "evaluated":
-            return f"step {event.step}  held-out loss {told['loss']:.4f}"
+            return f"step {event.step}  held-out loss {told['loss']:.4f}{_more_measured(told)}"
         case "sampled":
             pairs = zip(told["prompts"], told["answers"], strict=True)
             return "\n".join(f"    {prompt}\n    > {answer}" for prompt, answer in pairs)
