@@ -152,8 +152,7 @@ def ranking(results: Sequence[Result], measured: Mapping[str, Measured]) -> Rank
 def rows_of(whole: Compared) -> list[tuple[str, list[str]]]:
     """What each run reached, as a table in words: a row's name, and a cell for each run, empty where it has none."""
     results = whole.results
-    rows = [("State", [one.state for one in results]),
-            ("Steps", [f"{one.step:,} of {one.steps:,}" if one.steps else "" for one in results]),
+    rows = [("Steps", [f"{one.step:,} of {one.steps:,}" if one.steps else "" for one in results]),
             ("Time", [_in_words(one.seconds, ",.1f", " s") for one in results]),
             ("Tokens per second", [_in_words(one.tokens_per_second, ",.0f") for one in results]),
             ("Held-out loss", [_loss(one, whole.ranking.best) for one in results]),

@@ -161,7 +161,7 @@ def told(whole: Compared) -> Iterator[str]:
     differing = [(name, [value_in_words(value) for value in values]) for name, values in whole.differing.items()]
     yield from _table("What differs", heads, differing or [("Nothing: the settings are the same", [""] * len(heads))])
     yield ""
-    yield from _table("What each reached", heads, rows_of(whole))
+    yield from _table("What each reached", heads, [("State", [one.state for one in whole.results]), *rows_of(whole)])
     yield ""
     yield from (f"{letter}: {one.verdict}" for letter, one in zip(LETTERS, whole.results, strict=False) if one.verdict)
     yield whole.ranking.sentence

@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from training.config import SETTINGS, RunConfig, converted
+from training.owners import Owners
 from training.run import Run
 
 if TYPE_CHECKING:
     from training.data import ChatData
     from training.runs import Runs
 
+# The values of each setting that is tried.
+Tried = Mapping[str, Sequence[Any]]
 MOST_RUNS, MOST_SETTINGS = 8, 2
 # Characters that one value may take of a name.
 LONGEST_VALUE = 20
@@ -69,7 +72,7 @@ def values_of(name: str, text: str) -> tuple[Any, ...]:
     return values
 
 
-def members_of(config: RunConfig, tried: Mapping[str, Sequence[Any]]) -> list[Member]:
+def members_of(config: RunConfig, tried: Tried) -> list[Member]:
     """The runs that try every combination of these values, otherwise as `config` says; their names are the config's
     with the values behind. ValueError where there are too many settings or runs, or where a value can't be used.
     """
@@ -87,7 +90,7 @@ def members_of(config: RunConfig, tried: Mapping[str, Sequence[Any]]) -> list[Me
                    Group(group_id, place, len(products), values)) for place, values in enumerate(products, 1)]
 
 
-def named(members: Sequence[Member], data: ChatData, runs: Runs, owners: Sequence[str]) -> list[Member]:
+def named(members: Sequence[Member], data: ChatData, runs: Runs, owners: Owners) -> list[Member]:
     """The same with names that nobody has yet; ValueError where one that was asked for is taken."""
     tails = _tails([one.group.tried for one in members])
     names = runs.free_names(members[0].config.name, data, owners, tails)
