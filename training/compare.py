@@ -13,7 +13,7 @@ from training.group import MOST_RUNS, group_of
 from training.measured import Measured, Yardsticks
 from training.measures import Comparison
 from training.run import BUSY, Event, Run
-from training.verdict import LEAST_RISE, Losses
+from training.verdict import FEWEST_ROWS, LEAST_RISE, Losses
 
 FEWEST, MOST = 2, 6
 LETTERS = "ABCDEFGH"
@@ -145,8 +145,9 @@ def ranking(results: Sequence[Result], measured: Mapping[str, Measured]) -> Rank
     if len({measured[one.run].tokens for one in able}) > 1:
         return Ranking("", _why_not(able, measured))
     best = min(able, key=lambda one: one.loss)
-    return Ranking(best.run, " ".join(filter(None, (_won(best, results), _near(best, able),
-                                                     _without(results, able)))))
+    is_alone = sum(one.loss == best.loss for one in able) == 1
+    said = (_won(best, able, results), _near(best, able), _too_few_rows(best), _without(results, able))
+    return Ranking(best.run if is_alone else "", " ".join(filter(None, said)))
 
 
 def rows_of(whole: Compared) -> list[tuple[str, list[str]]]:
@@ -185,8 +186,8 @@ def _after(losses: Losses, ending: Mapping[str, Any], course: Sequence[Event]) -
 
 
 def _counts(one: Result) -> bool:
-    """Whether it can win: it was measured, and there is an adapter or will be."""
-    return one.loss is not None and one.state != "failed"
+    """Whether it can win: it was measured on something, and there is an adapter or will be."""
+    return one.loss is not None and one.data["held_out"] > 0 and one.state != "failed"
 
 
 def _too_few(results: Sequence[Result], able: Sequence[Result]) -> str:
@@ -214,25 +215,35 @@ def _why_not(able: Sequence[Result], measured: Mapping[str, Measured]) -> str:
     return f"These runs can't be compared by loss: {why}."
 
 
-def _won(best: Result, results: Sequence[Result]) -> str:
+def _won(best: Result, able: Sequence[Result], results: Sequence[Result]) -> str:
     on = f"on the same {best.data['held_out']:,} held-out conversations"
     over = sum(one.is_over for one in results)
     so_far = "" if over == len(results) else f"So far, with {over} of {len(results)} runs over, "
     at = "" if over == len(results) else f" at step {best.loss_at:,}"
+    same = [one for one in able if one.loss == best.loss]
     if best.base_loss is not None and best.loss >= best.base_loss:
         none = "none of them does" if so_far else "None of them does"
         return (f"{so_far}{none} better than the base {on}: the lowest loss is {best.name}'s, {best.loss:.4f}{at} "
                 f"against {best.base_loss:.4f}.")
-    return f"{so_far}{best.name} has the lowest loss {on}: {best.loss:.4f}{at}."
+    verb = "has" if len(same) == 1 else "have"
+    return f"{so_far}{_listed(same)} {verb} the lowest loss {on}: {best.loss:.4f}{at}."
 
 
 def _near(best: Result, able: Sequence[Result]) -> str:
     """Whose loss is as good but for chance: `LEAST_RISE` is what the verdicts take for it."""
-    near = [one for one in able if one is not best and one.loss - best.loss <= LEAST_RISE * abs(best.loss)]
+    near = [one for one in able if 0 < one.loss - best.loss <= LEAST_RISE * abs(best.loss)]
     if not near:
         return ""
     verb = "is" if len(near) == 1 else "are"
-    return f"{_listed(near)} {verb} within {LEAST_RISE:.0%} of it, which may be chance.".replace("%", " %")
+    return f"{_listed(near)} {verb} within {100 * LEAST_RISE:.0f} % of it, which may be chance."
+
+
+def _too_few_rows(best: Result) -> str:
+    """So few conversations say more about themselves than about the runs."""
+    rows = best.data["held_out"]
+    if rows >= FEWEST_ROWS:
+        return ""
+    return f"{rows} {'conversation is' if rows == 1 else 'conversations are'} too few to choose by."
 
 
 def _without(results: Sequence[Result], able: Sequence[Result]) -> str:
