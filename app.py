@@ -29,7 +29,7 @@ from phi3 import lending
 from phi3.generate import Answer, Lane
 from phi3.machine import studio_home, this_machine
 from phi3.models import base_facts, chosen_base
-from tabs import page, signin, theme
+from tabs import colours, page, signin, theme
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import WITHOUT_STORAGE
@@ -72,7 +72,7 @@ def built() -> Studio:
 def serve(studio: Studio, host: str, port: int) -> None:
     """The page first, the base behind it, unless it is placed already: the page needn't wait for torch."""
     demo = page.build(studio).queue(max_size=64)
-    demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme.studio_theme(),
+    demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=colours.studio_theme(),
                 css_paths=[theme.STYLESHEET], head=WITHOUT_STORAGE, favicon_path=theme.FAVICON, footer_links=[],
                 run_history=False, ssr_mode=False, quiet=True, max_file_size=largest_upload(studio),
                 mcp_server=has_mcp(), max_threads=THREADS, state_session_capacity=VISITS_REMEMBERED,

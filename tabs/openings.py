@@ -9,13 +9,14 @@ from urllib.parse import urlencode
 import gradio as gr
 from gradio.components import Component
 
-from tabs import run_panel, run_view, turns
+from tabs import run_panel, run_view, theme, turns
 from tabs.events import AT_ONCE, QUIETLY, Changes
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import Visitor, visitor_of
 from training.config import RunConfig
 from training.data import ChatData
+from training.group import Tried, members_of, named, on_one_side
 from training.run import Run
 from training.start import start_of
 
@@ -76,6 +77,29 @@ def begin_run(visitor: Visitor, config: RunConfig, data: ChatData, token: str = 
     with start_of(config, token or None) as (config, start):
         run = studio.runs.create(config, data, owner, visitor.owners, studio.how_it_goes(config.base), start)
     return visitor.holding(run.id, key), run
+
+
+def begin_group(visitor: Visitor, config: RunConfig, tried: Tried, data: ChatData,
+                token: str = "") -> tuple[Visitor, list[Run]]:
+    """A run for each combination of the values that are tried, of this visitor, all of which wait for their turn: the
+    visitor with their keys, and the runs in their order.
+
+    ValueError, before any is begun, where a limit forbids so many or one of them, or where the GPU is lent.
+    """
+    studio = visitor.studio
+    if studio.is_lent(config.base):
+        raise ValueError(theme.SEVERAL_NOT_LENT)
+    visitor.limits.check_runs([one.config for one in members_of(config, tried)], data, visitor.runs(), studio.runs)
+    begun = []
+    with start_of(config, token or None) as (config, start):
+        members = named(members_of(config, tried), data, studio.runs, visitor.owners)
+        data = on_one_side(data, config)
+        for one in members:
+            owner, key = visitor.new_owner()
+            begun.append(studio.runs.create(one.config, data, owner, visitor.owners, "in turn", start,
+                                            one.group.as_values()))
+            visitor = visitor.holding(begun[-1].id, key)
+    return visitor, begun
 
 
 def begin(studio: Studio, run: Run) -> None:

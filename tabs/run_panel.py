@@ -9,11 +9,12 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from tabs import code_view, evaluation_view, run_view, theme
+from tabs import code_view, compare_view, evaluation_view, run_view, theme
 from tabs.progress import Progress, progress_of
 from tabs.studio import Studio
 from tabs.visitor import Visitor
 from training.evaluate import read_evaluation
+from training.group import group_of, runs_of
 from training.lowest import better_checkpoint
 from training.run import Event, Run
 from training.script import script_of
@@ -27,8 +28,8 @@ NOT_LENT = ("quota", "refused", "token", "visitor left", "aborted")
 
 @dataclass(frozen=True)
 class Standing:
-    """How the visitor stands to the run that is shown: whether it is theirs, what they can do with it here, and how
-    many runs come before it. Where many visitors come, nobody is told where things lie on the disk.
+    """How the visitor stands to the run that is shown: whether it is theirs, what they can do with it here, how many
+    runs come before it, and those of its group. Where many visitors come, nobody is told where things lie on the disk.
     """
 
     is_own: bool = True
@@ -36,13 +37,16 @@ class Standing:
     can_go_elsewhere: bool = False
     before: int = 0
     many_visitors: bool = False
+    group: tuple[Run, ...] = ()
 
     @classmethod
     def of(cls, studio: Studio, visitor: Visitor, run: Run) -> Standing:
         """Of this visitor to this run."""
         is_own, is_on_base = visitor.owns(run), run.config.base == studio.facts.id
+        group = group_of(run) if is_own else None
         return cls(is_own, is_own and is_on_base, is_own and studio.is_lent(run.config.base),
-                   studio.queue.before(run), studio.many_visitors)
+                   studio.queue.before(run), studio.many_visitors,
+                   tuple(runs_of(group.id, visitor.runs())) if group else ())
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class RunPanel:
     heading: gr.HTML
     announced: gr.HTML
     bar: gr.HTML
+    group: gr.HTML
     stop: gr.Button
     resume: gr.Button
     new: gr.Button
@@ -117,6 +122,7 @@ class RunPanel:
             self.heading: run_view.heading(picture, standing.is_own),
             self.announced: run_view.announcement(picture),
             self.bar: run_view.bar(picture, standing.before),
+            self.group: compare_view.siblings(run, standing.group),
             self.ending: gr.update(value=f'<p class="outcome {state}">{run_view.outcome(picture)}</p>', visible=over),
             **self._choices(picture, standing),
             self.better: _better(run if over and standing.is_own and picture.adapter else None),
@@ -176,6 +182,7 @@ def build() -> RunPanel:
             new = gr.Button(theme.NEW_RUN, visible=False, elem_id="new-run", elem_classes="fit")
         announced = theme.markup(js_on_load=ANNOUNCED, elem_classes="heard", elem_id="run-state")
         bar = theme.markup(elem_id="run-bar")
+        group = theme.markup(elem_id="run-group")
         with gr.Row(elem_classes="run-ending"):
             ending = theme.markup(visible=False, elem_classes="grow")
             elsewhere = gr.Button(theme.ELSEWHERE, visible=False, elem_id="train-elsewhere", elem_classes="fit")
@@ -201,10 +208,10 @@ def build() -> RunPanel:
                     publish = gr.Column(visible=False)
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, evaluation, speed, about, code = _numbers()
-    return RunPanel(column, steps, heading, announced, bar, stop, resume, new, ending, elsewhere, better, compare, said,
-                    losses, loss_table, evaluation, speed, about, code, keep, kept, take, parcel, share, link, delete,
-                    sure, publish, gr.Timer(0.5, active=False), gr.State(""), gr.State(None), gr.State(""),
-                    gr.State(""))
+    return RunPanel(column, steps, heading, announced, bar, group, stop, resume, new, ending, elsewhere, better,
+                    compare, said, losses, loss_table, evaluation, speed, about, code, keep, kept, take, parcel, share,
+                    link, delete, sure, publish, gr.Timer(0.5, active=False), gr.State(""), gr.State(None),
+                    gr.State(""), gr.State(""))
 
 
 def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:

@@ -7,15 +7,31 @@ from typing import Any
 
 import gradio as gr
 
-from tabs import afar, code_view, data, form, keeping, openings, plan_view, publish, run_panel, run_view, theme, turns
+from tabs import (
+    afar,
+    code_view,
+    compare,
+    data,
+    form,
+    keeping,
+    openings,
+    plan_view,
+    publish,
+    run_panel,
+    run_view,
+    several,
+    theme,
+    turns,
+)
 from tabs.events import QUIETLY, Changes
-from tabs.openings import Openings, begin_run
+from tabs.openings import Openings, begin_group, begin_run
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped
 from tabs.visitor import token_of, visitor_of
 from training.advice import warnings_for
 from training.config import RunConfig
+from training.group import members_of
 from training.plan import Plan, made_to_fit, make_plan, one_change
 from training.presets import USUAL_PRESET, preset_of, sides_of
 from training.quota import Visit
@@ -44,6 +60,7 @@ class _Setup:
     why: gr.HTML
     filled: gr.State       # what the form was filled with last, by setting: what differs from it was set by hand
     form: form.Form
+    several: several.Several
     note: gr.HTML
     plan: gr.HTML
     fit: gr.Button
@@ -55,6 +72,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.Stat
     """Draw the tab where this is called, and connect it."""
     setup = _setup(studio)
     panel = run_panel.build()
+    beside = compare.build()
     kept_afar = afar.build(studio)
     with gr.Column(elem_classes="card past"):
         theme.markup(f"<h2>{theme.PAST_RUNS}</h2>")
@@ -66,6 +84,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.Stat
     runs = Openings(setup.column, panel, past, keys, address, studio)
     _connect_start(setup, runs)
     openings.connect(runs, page)
+    compare.connect(beside, runs, page)
     keeping.connect(runs)
     publish.build_for_run(studio, panel, keys, known)
     afar.connect(kept_afar, runs, page)
@@ -94,6 +113,7 @@ def _settings(studio: Studio) -> tuple[Any, ...]:
     why = theme.markup(_in_grey(usual.why), elem_id="preset-why")
     with gr.Row(elem_classes="numbers-row"):
         fields |= form.drawn(form.group("main"), suited)
+    tries = several.build(studio)
     note = theme.markup(elem_id="settings-note", js_on_load=run_panel.ANNOUNCED)
     plan = theme.markup(elem_id="plan")
     fit = gr.Button(theme.MAKE_IT_FIT, visible=False, elem_id="make-it-fit", elem_classes="fit")
@@ -107,7 +127,7 @@ def _settings(studio: Studio) -> tuple[Any, ...]:
     with gr.Accordion(theme.CODE, open=False, elem_classes="fold"):
         theme.markup(f'<p class="muted">{theme.CODE_LEAD}</p>')
         code = theme.markup(elem_id="code", js_on_load=code_view.COPY)
-    return preset, why, gr.State(dict(usual.values)), fields, note, plan, fit, start, code
+    return preset, why, gr.State(dict(usual.values)), fields, tries, note, plan, fit, start, code
 
 
 def _offered(studio: Studio) -> list[str]:
@@ -119,19 +139,25 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
     """The code and the note follow the form; a preset fills it."""
     def read(source: str, lengths: list[int] | None, filled: dict[str, Any], **settings: Any) -> Changes:
         try:
+            tried = several.taken(settings)
             config = _asked(studio, settings, filled)
+            configs = [one.config for one in members_of(config, tried)] if tried else [config]
         except ValueError as problem:
-            return {setup.note: f'<p class="problem">{problem}</p>', setup.plan: "",
+            return {setup.note: f'<p class="problem">{problem}</p>', setup.plan: "", setup.start: theme.START,
                     setup.fit: gr.update(visible=False)}
         def plan_of(one: RunConfig) -> Plan:
             return _plan_of(studio, one, lengths, source)
 
-        plan = plan_of(config) if lengths else None
-        change = one_change(config, plan_of) if plan and not plan.fits else {}
-        return {setup.note: plan_view.warned(warnings_for(config, form.task_of(studio, lengths))),
+        plans = [plan_of(one) for one in configs] if lengths else []
+        plan, shown = max(zip(plans, configs, strict=True), key=lambda one: one[0].peak) if plans else (None, config)
+        may_fit = bool(plan and not plan.fits and not tried)
+        change = one_change(config, plan_of) if may_fit else {}
+        warnings = [said for one in configs for said in warnings_for(one, form.task_of(studio, lengths))]
+        return {setup.note: plan_view.warned(list(dict.fromkeys(warnings))),
                 setup.code: code_view.script(script_of(config, _file_of(source))),
-                setup.plan: plan_view.planned(plan, config, change),
-                setup.fit: gr.update(visible=bool(plan and not plan.fits))}
+                setup.plan: several.planned(plans) + plan_view.planned(plan, shown, change),
+                setup.start: several.start_words(len(configs)),
+                setup.fit: gr.update(visible=may_fit)}
 
     def make_it_fit(lengths: list[int], filled: dict[str, Any], **settings: Any) -> Changes:
         config = _asked(studio, settings, filled)
@@ -140,10 +166,12 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
         return {setup.form[name]: value for name, value in changes.items()}
 
     lengths = setup.data.lengths
-    changes = [part.change for part in (setup.data.source, lengths, setup.filled, *setup.form.values())]
+    tries = setup.several.inputs()
+    changes = [part.change for part in (setup.data.source, lengths, setup.filled, *setup.form.values(),
+                                        *tries.values())]
     inputs = {**setup.form, "lengths": lengths, "filled": setup.filled}
-    gr.on([page.load, *changes], plainly(read), outputs=[setup.note, setup.plan, setup.fit, setup.code],
-          trigger_mode="always_last", **QUIETLY, inputs_kwargs={**inputs, "source": setup.data.source})
+    gr.on([page.load, *changes], plainly(read), outputs=[setup.note, setup.plan, setup.fit, setup.code, setup.start],
+          trigger_mode="always_last", **QUIETLY, inputs_kwargs={**inputs, **tries, "source": setup.data.source})
     setup.fit.click(plainly(make_it_fit), outputs=list(setup.form.values()), inputs_kwargs=inputs, **QUIETLY)
     _connect_presets(setup, studio)
 
@@ -186,17 +214,21 @@ def _plan_of(studio: Studio, config: RunConfig, lengths: list[int], source: str 
 
 
 def _connect_start(setup: _Setup, runs: Openings) -> None:
-    """Begin a run with what the form holds; where others are before it, it waits."""
+    """Begin a run with what the form holds, or one for each value; where others are before it, it waits."""
     studio = runs.studio
 
     def start(keys: Any, request: gr.Request, **values: Any) -> Changes:
         parts = {name: values.pop(name) for name in setup.data.inputs()}
+        tried = several.taken(values)
         config = _asked(studio, values, values.pop("filled"))
         chosen = data.trainable_data(studio, config.max_length, **parts)
         visitor, token = visitor_of(studio, request, keys), token_of(studio, request)
+        if tried:
+            visitor, begun = begin_group(visitor, config, tried, chosen, token)
+            return runs.begun(visitor, begun[0])
         return runs.begun(*begin_run(visitor, config, chosen, token))
 
-    inputs = {**setup.data.inputs(), **setup.form, "filled": setup.filled, "keys": runs.keys}
+    inputs = {**setup.data.inputs(), **setup.form, **setup.several.inputs(), "filled": setup.filled, "keys": runs.keys}
     setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)
 
 

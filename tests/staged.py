@@ -7,6 +7,7 @@ from pathlib import Path
 
 from training.config import RunConfig
 from training.data import ChatData, read_text
+from training.group import Group
 from training.run import Run
 from training.runs import Runs
 
@@ -23,11 +24,16 @@ def few_conversations(count: int = 24) -> ChatData:
 
 
 class StagedRun:
-    """A run whose trainer is the test: `train` writes what a trainer would write, `held` keeps it running."""
+    """A run whose trainer is the test: `train` writes what a trainer would write, `held` keeps it running. Its held-out
+    loss stays as much `above` the usual one's; it may learn from other `data`, and belong to a `group`.
+    """
 
-    def __init__(self, home: Path, **settings: object) -> None:
-        data = few_conversations()
-        self.run: Run = Runs(home).create(RunConfig.from_settings({"name": "sums-1", **settings}), data)
+    def __init__(self, home: Path, above: float = 0.0, data: ChatData | None = None, group: Group | None = None,
+                 **settings: object) -> None:
+        self.above = above
+        config = RunConfig.from_settings({"name": "sums-1", **settings})
+        self.run: Run = Runs(home).create(config, data or few_conversations(), goes="in turn" if group else "alone",
+                                          group=group.as_values() if group else None)
 
     def held(self) -> AbstractContextManager[None]:
         """While this is entered, the run looks as if somebody trained it."""
@@ -43,12 +49,12 @@ class StagedRun:
     def train(self, first: int, last: int, steps: int = 60) -> None:
         """Steps `first` to `last`, with what comes every 20 steps."""
         for step in range(first, last + 1):
-            loss = 2.6 * math.exp(-step / 15) + 0.21 + 0.05 * math.sin(step * 2.4)
+            loss = 2.6 * math.exp(-step / 15) + 0.21 + self.above + 0.05 * math.sin(step * 2.4)
             self.run.append("step", step, loss=round(loss, 5), learning_rate=3e-3, epoch=round(step / 20, 3),
                             seconds=round(step * 0.31, 2), seconds_left=round((steps - step) * 0.31, 1),
                             tokens_per_second=2300 + step % 7 * 60)
             if step % 20 == 0:
-                self.run.append("evaluated", step, loss=_held_out_loss(step))
+                self.run.append("evaluated", step, loss=self.loss_at(step))
                 self.run.append("sampled", step, prompts=PROMPTS, answers=PIRATE_ANSWERS)
 
     def end(self, kind: str, adapter_from: Path | None = None, step: int = 60) -> None:
@@ -57,8 +63,12 @@ class StagedRun:
         if adapter_from is not None:
             shutil.copytree(adapter_from, folder)
         self.run.append(kind, step, adapter=self.run.config.name, folder=str(folder), steps=step,
-                        seconds=round(step * 0.34, 1), base_loss=_held_out_loss(0), loss=_held_out_loss(step),
+                        seconds=round(step * 0.34, 1), base_loss=_held_out_loss(0), loss=self.loss_at(step),
                         example=PROMPTS[0])
+
+    def loss_at(self, step: int) -> float:
+        """Held-out loss after that step."""
+        return round(_held_out_loss(step) + self.above, 5)
 
     def fail(self) -> None:
         """The run could not go on."""

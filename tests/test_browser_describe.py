@@ -13,7 +13,7 @@ from adapters.library import Library
 from phi3.generate import Answer, Lane
 from phi3.machine import this_machine
 from phi3.models import base_facts, load_tokenizer
-from tabs import theme
+from tabs import colours, theme
 from tabs.page import build as build_page
 from tabs.studio import Studio
 from tests.browser import answered, free_port, running_app
@@ -59,7 +59,7 @@ def open_page(home, browser, parrot):
     studio.answerer.set_result(parrot)
     blocks = build_page(studio)
     _, address, _ = blocks.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True,
-                                  quiet=True, css_paths=[theme.STYLESHEET], theme=theme.studio_theme())
+                                  quiet=True, css_paths=[theme.STYLESHEET], theme=colours.studio_theme())
     contexts = []
 
     def opened(**options: object) -> Page:

@@ -1,20 +1,22 @@
-"""Train from the terminal: plan, run, resume, stop, show, evaluate, list, inspect, describe."""
+"""Train from the terminal: plan, run, resume, stop, show, compare, evaluate, list, inspect, describe."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3.machine import studio_home, this_machine
 from phi3.terminal import be_quiet, status_of
-from training import data_terminal, evaluate_terminal, runs_terminal
+from training import compare_terminal, data_terminal, evaluate_terminal, runs_terminal
 from training.advice import warnings_for
 from training.config import SETTINGS, RunConfig, Setting, converted
 from training.data_terminal import WHAT, add_data_options, source
+from training.group import members_of
 from training.presets import PRESETS, USUAL_PRESET, Task, preset_of
 from training.runs import Runs
 from training.runs_terminal import train_here
@@ -43,8 +45,11 @@ def _parser() -> argparse.ArgumentParser:
                          f"base and machine (default {USUAL_PRESET})")
         for setting in SETTINGS.values():
             one.add_argument(f"--{setting.name}", metavar=_placeholder(setting), help=_help(setting))
+        if do is _run:
+            compare_terminal.add_try(one)
         one.set_defaults(do=do)
     runs_terminal.add_commands(commands)
+    compare_terminal.add_command(commands)
     evaluate_terminal.add_command(commands)
     data_terminal.add_command(commands)
     describe = commands.add_parser("describe", help="make a dataset from one sentence")
@@ -72,12 +77,21 @@ def _run(asked: argparse.Namespace) -> int:
 
     from training.start import start_of
 
+    tried = compare_terminal.tried_of(asked.tries) if "tries" in asked else {}
     given = _asked_for(asked)
-    for warning in warnings_for(given.config, given.task):
-        print(f"Warning: {warning}", file=sys.stderr)
     with start_of(given.config, get_token()) as (pinned, start):
+        members = members_of(pinned, tried) if tried else []
+        for warning in _warnings([one.config for one in members] or [pinned], given.task):
+            print(f"Warning: {warning}", file=sys.stderr)
+        if members:
+            return compare_terminal.train_group(members, given.rows, start, as_json="json" in asked)
         run = Runs(studio_home()).create(pinned, given.rows, start=start)
     return train_here(run, as_json="json" in asked)
+
+
+def _warnings(configs: Sequence[RunConfig], task: Task) -> list[str]:
+    """What is known to be bad about any of these, each sentence once."""
+    return list(dict.fromkeys(warning for config in configs for warning in warnings_for(config, task)))
 
 
 def _plan(asked: argparse.Namespace) -> int:

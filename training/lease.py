@@ -46,14 +46,15 @@ class Taken:
     goes_on: bool = False
 
 
-def start(run: Run, environment: Mapping[str, str] | None = None) -> None:
-    """Train the run in a process of its own; its output goes to log.txt in the run's folder."""
+def start(run: Run, environment: Mapping[str, str] | None = None) -> subprocess.Popen:
+    """Train the run in a process of its own, which is returned; its output goes to log.txt in the run's folder."""
     before = len(run.events())
     with (run.folder / "log.txt").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-m", "training", "lease", str(run.folder)], cwd=_ROOT,
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                    start_new_session=True, env=environment)
     threading.Thread(target=_watch, args=(process, run, before), daemon=True).start()
+    return process
 
 
 def start_without_card(run: Run) -> None:

@@ -46,7 +46,16 @@ class Limits:
 
     def check_run(self, config: RunConfig, data: ChatData, own: Sequence[Run], runs: Runs) -> None:
         """ValueError with a sentence where a new run of this visitor, who has `own` runs, would pass a limit."""
-        self._check_count(own, runs)
+        self.check_runs([config], data, own, runs)
+
+    def check_runs(self, configs: Sequence[RunConfig], data: ChatData, own: Sequence[Run], runs: Runs) -> None:
+        """The same for a group of new runs, all counted before any is begun."""
+        self._check_count(len(configs), own, runs)
+        for config in configs:
+            self._check_one(config, data)
+        self.check_disk(runs.home, len(configs))
+
+    def _check_one(self, config: RunConfig, data: ChatData) -> None:
         if config.trackers() and not self.may_report:
             raise ValueError(f"report_to is {config.report_to}, and runs of visitors report to no tracker here. Set it "
                              "to none, or duplicate this Space.")
@@ -58,7 +67,6 @@ class Limits:
             raise ValueError(f"Batch size times longest conversation is {at_once:,} tokens, and {self.tokens_at_once:,}"
                              " may be computed at once here. Make one of them smaller.")
         self.check_steps(config, len(data.conversations))
-        self.check_disk(runs.home)
 
     def check_steps(self, config: RunConfig, conversations: int) -> None:
         """ValueError where a run over so many conversations would make more steps than one may here."""
@@ -73,13 +81,15 @@ class Limits:
             raise ValueError(f"The kept run has {size / MEBIBYTE:,.0f} MB, and {self.kept_mebibytes:,} MB may be "
                              "brought back here. Duplicate this Space to go on with it.")
 
-    def check_disk(self, home: Path) -> None:
-        """ValueError where the disk has hardly any room left."""
+    def check_disk(self, home: Path, count: int = 1) -> None:
+        """ValueError where the disk has hardly any room left for so many runs."""
         place = next(one for one in (home, *home.parents) if one.exists())
         free = shutil.disk_usage(place).free // MEBIBYTE
-        if free < self.free_mebibytes:
-            raise ValueError(f"The disk is nearly full: {free:,} MB are left, and a run needs {self.free_mebibytes:,} "
-                             "MB to begin. Delete runs that aren't needed any more, or free some space.")
+        needed = count * self.free_mebibytes
+        if free < needed:
+            what = "a run needs" if count == 1 else f"{count} runs need"
+            raise ValueError(f"The disk is nearly full: {free:,} MB are left, and {what} {needed:,} MB to begin. "
+                             "Delete runs that aren't needed any more, or free some space.")
 
     def check_fetch(self, own: Sequence[Adapter], home: Path) -> None:
         """ValueError where a visitor with these adapters may fetch no more."""
@@ -96,16 +106,22 @@ class Limits:
             raise ValueError(f"{path.name} has {size:.0f} MB, and {self.upload_mebibytes} MB may be uploaded here. Use "
                              "a part of it, or duplicate this Space.")
 
-    def _check_count(self, own: Sequence[Run], runs: Runs) -> None:
+    def _check_count(self, count: int, own: Sequence[Run], runs: Runs) -> None:
         going = [run for run in own if run.state() in BUSY]
-        if self.runs_at_once is not None and len(going) >= self.runs_at_once:
-            raise ValueError(f"Your run {going[0].config.name} is still going or waiting. Wait for it, or stop it "
-                             "first.")
-        if self.runs_kept is not None and len(own) >= self.runs_kept:
-            raise ValueError(f"You have {len(own)} runs, and {self.runs_kept} are kept here for each visitor. Delete "
-                             "one first; its page has a button for that.")
-        if self.waiting is not None and sum(run.state() == "queued" for run in runs.all()) >= self.waiting:
-            raise ValueError(f"{self.waiting} runs are waiting already. Try again when some of them have ended.")
+        if self.runs_at_once is not None and len(going) + count > self.runs_at_once:
+            if going:
+                raise ValueError(f"Your run {going[0].config.name} is still going or waiting. Wait for it, or stop it "
+                                 "first.")
+            raise ValueError(f"These are {count} runs, and {self.runs_at_once} of each visitor's may go or wait here "
+                             "at a time. Start them one after the other, or duplicate this Space.")
+        if self.runs_kept is not None and len(own) + count > self.runs_kept:
+            more = "" if count == 1 else f", these are {count} more"
+            raise ValueError(f"You have {len(own)} runs{more}, and {self.runs_kept} are kept here for each visitor. "
+                             "Delete one first; its page has a button for that.")
+        waiting = sum(run.state() == "queued" for run in runs.all()) if self.waiting is not None else 0
+        if self.waiting is not None and waiting + count > self.waiting:
+            more = "" if count == 1 else f", {self.waiting} may, and these are {count} more"
+            raise ValueError(f"{waiting} runs are waiting already{more}. Try again when some of them have ended.")
 
 
 # One's own machine: whoever owns the disk decides.

@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 class Queue:
     """The runs of one studio that wait; what is waiting is read from their folders, so a restart forgets nobody."""
 
-    def __init__(self, runs: Runs, start: Callable[[Run], None],
+    def __init__(self, runs: Runs, start: Callable[[Run], object],
                  is_here: Callable[[Run], bool] = lambda run: True) -> None:
         """`start` sets a trainer to work and returns at once; `is_here` says whether a run is trained on what this
         queue is for, and not on a GPU that is lent.

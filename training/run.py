@@ -155,6 +155,15 @@ class Run:
         whole = [line for line in part.split(b"\n") if line]
         return Event.from_json(whole[-1].decode("utf-8", errors="replace")) if whole else None
 
+    def first_event(self) -> Event | None:
+        """How it began; the rest of a long run is not read for it."""
+        path = self.folder / "events.jsonl"
+        if not path.exists():
+            return None
+        with path.open("rb") as lines:
+            first = lines.readline()
+        return Event.from_json(first.decode("utf-8", errors="replace")) if first.endswith(b"\n") else None
+
     def course(self) -> list[Event]:
         """The events without what a resume has undone: what came after the checkpoint that it went on from."""
         kept: list[Event] = []

@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +23,7 @@ from training.owners import LOCAL, Owners
 from training.run import BUSY, START, UNDERWAY, Run
 from training.tracking import demand_trackers
 
+LONGEST_NAME = 64
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Alone on this machine; when its turn comes (training/queue.py gives it one); or beside others, on GPUs that are lent.
 Goes = Literal["alone", "in turn", "beside others"]
@@ -39,10 +40,11 @@ class Runs:
         self.folder = home / "runs"
 
     def create(self, config: RunConfig, data: ChatData, owner: str = LOCAL, owners: Owners = (),
-               goes: Goes = "alone", start: Adapter | None = None) -> Run:
+               goes: Goes = "alone", start: Adapter | None = None, group: Mapping[str, Any] | None = None) -> Run:
         """Make the folder of a new run, whole or not at all; its first event is `created`, or `queued` where it goes
         in turn. `owners` are all that its visitor is besides `owner`. `start` is the adapter that `start_from` names on
-        the Hub (training/start.py); by a name it is found here.
+        the Hub (training/start.py); by a name it is found here. `group` is what that event says of a run that belongs
+        to others (training/group.py).
 
         ValueError where this one goes alone and another is going, where the adapter's name is taken, or where a tracker
         isn't installed.
@@ -51,7 +53,8 @@ class Runs:
         if goes == "alone":
             self._refuse_a_second()
         library = Library(self.home, {owner, *owners})
-        config = self._named(config, data, library)
+        name, = self.free_names(config.name, data, library.owners)
+        config = RunConfig.from_settings({**config.settings(), "name": name})
         if config.start_from and start is None:
             start = library.get(config.start_from)
         config = _like(config, start) if start else config
@@ -60,7 +63,8 @@ class Runs:
             fill(folder, config, data, (train, held), owner)
             if start:
                 _copy_start(start, folder / START)
-        run.append("queued" if goes == "in turn" else "created", rows=len(train), held_out=len(held), data=data.name)
+        run.append("queued" if goes == "in turn" else "created", rows=len(train), held_out=len(held), data=data.name,
+                   **({"group": dict(group)} if group else {}))
         return run
 
     @contextmanager
@@ -177,15 +181,22 @@ class Runs:
         if going is not None:
             raise ValueError(f"{going.id} is still training. Wait for it, or stop it first.")
 
-    def _named(self, config: RunConfig, data: ChatData, library: Library) -> RunConfig:
-        if config.name:
-            if library.has(checked_name(config.name)):
-                raise ValueError(f"There is already an adapter named {config.name}. Choose another name.")
-            return config
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.name).stem).strip("-").lower()[:40] or "adapter"
+    def free_names(self, name: str, data: ChatData, owners: Owners, tails: Sequence[str] = ("",)) -> list[str]:
+        """The names of new adapters of these owners: this one, or one made from the data, with each of the tails behind
+        it. ValueError where one that was asked for can't be a name, or is taken.
+        """
+        library = Library(self.home, set(owners))
+        room = LONGEST_NAME - max(map(len, tails))
+        if name:
+            names = [f"{name[:room] if tail else name}{tail}" for tail in tails]
+            taken = next((one for one in names if library.has(checked_name(one))), None)
+            if taken:
+                raise ValueError(f"There is already an adapter named {taken}. Choose another name.")
+            return names
+        stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.name).stem).strip("-").lower()[:min(40, room - 6)] or "adapter"
         taken = {*library.names(), *(run.config.name for run in self.of(library.owners))}
-        number = next(n for n in range(1, 100_000) if f"{stem}-{n}" not in taken)
-        return RunConfig.from_settings({**config.settings(), "name": f"{stem}-{number}"})
+        tried = ([f"{stem}-{number}{tail}" for tail in tails] for number in range(1, 100_000))
+        return next(names for names in tried if taken.isdisjoint(names))
 
 
 def _leave_queue(run: Run) -> None:

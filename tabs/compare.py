@@ -1,0 +1,163 @@
+"""Runs side by side on the Train tab: several that a visitor chose, or those of a group, followed while they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from tabs import compare_view, run_panel, theme
+from tabs.events import AT_ONCE, Changes
+from tabs.openings import Openings
+from tabs.plainly import plainly
+from tabs.text import escaped
+from tabs.visitor import Visitor, visitor_of
+from training.compare import FEWEST, compared
+from training.group import group_of, runs_of
+from training.measured import Yardsticks
+from training.run import BUSY, Run
+
+# Older ones are found in the list of runs; nobody chooses among hundreds of boxes.
+MOST_LISTED = 40
+SECONDS_BETWEEN_LOOKS = 2
+
+
+@dataclass(frozen=True)
+class ComparePart:
+    """Components that show runs side by side; `picked` are their ids, and `seen` what of them is on the page already.
+    """
+
+    column: gr.Column
+    which: gr.CheckboxGroup
+    standing: gr.HTML
+    stop: gr.Button
+    shown: gr.Column
+    chart: gr.HTML
+    tables: gr.HTML
+    loss_table: gr.HTML
+    timer: gr.Timer
+    picked: gr.State
+    seen: gr.State
+
+    def drawn(self) -> list[Component]:
+        """Everything that changes with what is compared."""
+        return [self.standing, self.stop, self.shown, self.chart, self.tables, self.loss_table, self.timer, self.picked,
+                self.seen]
+
+
+def build() -> ComparePart:
+    """Draw the part where this is called, hidden until there are runs to compare."""
+    with gr.Column(visible=False, elem_classes="card compare", elem_id="compare-runs") as column:
+        theme.markup(f'<h2>{theme.COMPARE_RUNS}</h2><p class="muted">{theme.COMPARE_RUNS_LEAD}</p>')
+        which = gr.CheckboxGroup([], label=theme.COMPARE_WHICH, elem_id="compare-which")
+        with gr.Row(elem_classes="run-ending"):
+            standing = theme.markup(_hint(theme.COMPARE_WAITING), elem_id="compare-standing", elem_classes="grow",
+                                    js_on_load=run_panel.ANNOUNCED)
+            stop = gr.Button(theme.STOP_THESE, visible=False, elem_id="stop-these", elem_classes="fit")
+        with gr.Column(visible=False, elem_classes="compared") as shown, gr.Row(elem_classes="split"):
+            with gr.Column(scale=5, min_width=320):
+                chart = theme.markup(elem_id="compare-chart")
+                with gr.Accordion(theme.COMPARED_TABLE, open=False, elem_classes="fold"):
+                    loss_table = theme.markup(elem_classes="scroll", js_on_load=run_panel.SCROLLED)
+            with gr.Column(scale=7, min_width=320):
+                tables = theme.markup(elem_id="compare-tables")
+    return ComparePart(column, which, standing, stop, shown, chart, tables, loss_table,
+                       gr.Timer(SECONDS_BETWEEN_LOOKS, active=False), gr.State([]), gr.State(None))
+
+
+def connect(part: ComparePart, runs: Openings, page: gr.Blocks) -> None:
+    """List what can be compared, show what is chosen, and follow it."""
+    yardsticks = Yardsticks()
+    _connect_choosing(part, runs, page)
+    _connect_showing(part, runs, yardsticks)
+
+
+def _connect_choosing(part: ComparePart, runs: Openings, page: gr.Blocks) -> None:
+    """The boxes follow the list of runs; a run that belongs to a group brings the others of it."""
+    studio = runs.studio
+
+    def list_runs(picked: list[str], keys: Any, request: gr.Request) -> Changes:
+        own = visitor_of(studio, request, keys).runs()
+        there = {run.id for run in own}
+        return _listed(part, own, [one for one in picked if one in there])
+
+    def choose_group(run_id: str, keys: Any, request: gr.Request) -> Changes:
+        visitor = visitor_of(studio, request, keys)
+        own = visitor.runs()
+        run = next((one for one in own if one.id == run_id), None)
+        group = group_of(run) if run else None
+        members = runs_of(group.id, own) if group else []
+        if len(members) < FEWEST:
+            return {part.column: gr.skip(), part.which: gr.skip()}
+        return _listed(part, own, [one.id for one in members])
+
+    outputs = [part.column, part.which]
+    gr.on([page.load, runs.past.change], plainly(list_runs), [part.picked, runs.keys], outputs, **AT_ONCE)
+    runs.panel.run_id.change(plainly(choose_group), [runs.panel.run_id, runs.keys], outputs, **AT_ONCE)
+
+
+def _connect_showing(part: ComparePart, runs: Openings, yardsticks: Yardsticks) -> None:
+    """What is chosen, as it gets on; and stopping what of it goes on."""
+    studio = runs.studio
+
+    def show(picked: list[str], keys: Any, request: gr.Request) -> Changes:
+        return _shown(part, _found(visitor_of(studio, request, keys), picked), yardsticks)
+
+    def follow(picked: list[str], seen: Any, keys: Any, request: gr.Request) -> Changes:
+        return _shown(part, _found(visitor_of(studio, request, keys), picked), yardsticks, seen)
+
+    def stop(picked: list[str], keys: Any, request: gr.Request) -> Changes:
+        found = _found(visitor_of(studio, request, keys), picked)
+        # Those that wait first: else the next one begins when the one that goes on has stopped.
+        for run in sorted(found, key=lambda one: one.state() != "queued"):
+            if run.state() in BUSY:
+                studio.runs.stop(run)
+        return _shown(part, found, yardsticks)
+
+    part.which.change(plainly(show), [part.which, runs.keys], part.drawn(), **AT_ONCE, trigger_mode="always_last")
+    part.timer.tick(plainly(follow), [part.picked, part.seen, runs.keys], part.drawn(), **AT_ONCE)
+    part.stop.click(plainly(stop), [part.picked, runs.keys], part.drawn(), **AT_ONCE)
+
+
+def _listed(part: ComparePart, own: Sequence[Run], picked: Sequence[str]) -> Changes:
+    """A box for each of the newest runs and for those that are picked; no part where there is nothing to compare."""
+    listed = [run for place, run in enumerate(own) if place < MOST_LISTED or run.id in picked]
+    return {part.column: gr.update(visible=len(own) >= FEWEST),
+            part.which: gr.update(choices=compare_view.choices(listed), value=list(picked))}
+
+
+def _found(visitor: Visitor, picked: Sequence[str]) -> list[Run]:
+    """The visitor's runs of these ids, without those that were deleted meanwhile: a group in its order, others as they
+    were chosen.
+    """
+    own = {run.id: run for run in visitor.runs()}
+    found = [own[one] for one in picked if one in own]
+    places = {run.id: group.place if (group := group_of(run)) else 0 for run in found}
+    return sorted(found, key=lambda run: places[run.id])
+
+
+def _shown(part: ComparePart, found: Sequence[Run], yardsticks: Yardsticks, seen: Any = None) -> Changes:
+    """These runs side by side; nothing where `seen` says that this is on the page."""
+    now = [[run.id, run.state(), (run.folder / "events.jsonl").stat().st_size] for run in found]
+    if now == seen:
+        return {part.seen: seen}
+    goes_on = any(state in BUSY for _, state, _ in now)
+    changes = {part.picked: [run.id for run in found], part.seen: now, part.timer: gr.Timer(active=goes_on),
+               part.stop: gr.update(visible=goes_on and len(found) >= FEWEST)}
+    try:
+        if len(found) < FEWEST:
+            return {**changes, part.standing: _hint(theme.COMPARE_WAITING), part.shown: gr.update(visible=False)}
+        whole = compared(found, yardsticks)
+    except ValueError as problem:
+        return {**changes, part.standing: f'<p class="problem">{escaped(str(problem))}</p>',
+                part.shown: gr.update(visible=False)}
+    return {**changes, part.standing: f'<p class="outcome">{escaped(whole.ranking.sentence)}</p>',
+            part.shown: gr.update(visible=True), part.chart: compare_view.chart(whole),
+            part.tables: compare_view.tables(whole), part.loss_table: compare_view.loss_table(whole)}
+
+
+def _hint(words: str) -> str:
+    return f'<p class="muted">{words}</p>'
