@@ -36,6 +36,7 @@ def test_a_group_is_trained_told_and_compared_again(terminal, home, chats, small
 
 
 def test_a_run_that_fails_takes_no_other_with_it(terminal, home, chats, small_base):
+    chats.write_text(chats.read_text(encoding="utf-8").replace("Say", "Say, if you please,"), encoding="utf-8")
     ran = terminal("training", "run", "--data", str(chats), "--base", str(small_base), *QUICK,
                    "--try", "max_length=16,256")
     assert ran.returncode == 2
