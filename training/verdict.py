@@ -15,6 +15,8 @@ Points = Sequence[tuple[int, float]]
 FEWEST_ROWS = 8
 # A held-out loss that rose by less than this share of its lowest may have done so by chance.
 LEAST_RISE = 0.03
+# From fewer second differences noise isn't read.
+FEWEST_BENDS = 5
 # Loss on general rows that rose by less (in nats, and as a share of the base's) is no forgetting that anybody sees.
 LEAST_FORGOTTEN, LEAST_FORGOTTEN_SHARE = 0.1, 0.1
 # Standard deviations of a normal variable: the median's distance, and of a second difference for its terms' one.
@@ -59,7 +61,8 @@ def verdict(comparisons: Sequence[Comparison], losses: Losses | None = None,
 def overfit(losses: Losses) -> Overfit | None:
     """Where held-out loss has risen since its lowest by more than noise while training loss fell; None elsewhere.
 
-    The noise of a curve is read from its second differences, which a smooth course leaves small.
+    The noise of a curve is read from its second differences, which a smooth course leaves small; of those since its
+    lowest, where there are enough.
     """
     held = losses.held_out
     if len(held) < 3:
@@ -68,7 +71,9 @@ def overfit(losses: Losses) -> Overfit | None:
     (step, lowest), last = held[place], held[-1][1]
     bends = [abs(before[1] - 2 * here[1] + after[1])
              for (before, here), (_, after) in pairwise(list(pairwise(held)))]
-    noise = median(bends) / MEDIAN_DISTANCE / SECOND_DIFFERENCE
+    # The steep fall at a run's beginning bends without being noise.
+    since = bends[max(0, place - 1):]
+    noise = median(since if len(since) >= FEWEST_BENDS else bends) / MEDIAN_DISTANCE / SECOND_DIFFERENCE
     if last - lowest <= max(LEAST_RISE * lowest, 4 * noise) or not _fell_since(losses.train, step):
         return None
     return Overfit(step, lowest, last)
