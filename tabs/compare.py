@@ -81,8 +81,10 @@ def _connect_choosing(part: ComparePart, runs: Openings, page: gr.Blocks) -> Non
 
     def list_runs(picked: list[str], keys: Any, request: gr.Request) -> Changes:
         own = visitor_of(studio, request, keys).runs()
-        there = {run.id for run in own}
-        return _listed(part, own, [one for one in picked if one in there])
+        left = {run.id for run in own}.intersection(picked)
+        # What stays isn't sent: somebody may be choosing, or a group may have been chosen meanwhile.
+        gone = {"value": [one for one in picked if one in left]} if len(left) < len(picked) else {}
+        return _listed(part, own, picked, **gone)
 
     def choose_group(run_id: str, keys: Any, request: gr.Request) -> Changes:
         visitor = visitor_of(studio, request, keys)
@@ -92,7 +94,8 @@ def _connect_choosing(part: ComparePart, runs: Openings, page: gr.Blocks) -> Non
         members = runs_of(group.id, own) if group else []
         if len(members) < FEWEST:
             return {part.column: gr.skip(), part.which: gr.skip()}
-        return _listed(part, own, [one.id for one in members])
+        chosen = [one.id for one in members]
+        return _listed(part, own, chosen, value=chosen)
 
     outputs = [part.column, part.which]
     gr.on([page.load, runs.past.change], plainly(list_runs), [part.picked, runs.keys], outputs, **AT_ONCE)
@@ -122,31 +125,28 @@ def _connect_showing(part: ComparePart, runs: Openings, yardsticks: Yardsticks) 
     part.stop.click(plainly(stop), [part.picked, runs.keys], part.drawn(), **AT_ONCE)
 
 
-def _listed(part: ComparePart, own: Sequence[Run], picked: Sequence[str]) -> Changes:
+def _listed(part: ComparePart, own: Sequence[Run], picked: Sequence[str], **value: list[str]) -> Changes:
     """A box for each of the newest runs and for those that are picked; no part where there is nothing to compare."""
     listed = [run for place, run in enumerate(own) if place < MOST_LISTED or run.id in picked]
     return {part.column: gr.update(visible=len(own) >= FEWEST),
-            part.which: gr.update(choices=compare_view.choices(listed), value=list(picked))}
+            part.which: gr.update(choices=compare_view.choices(listed), **value)}
 
 
 def _found(visitor: Visitor, picked: Sequence[str]) -> list[Run]:
-    """The visitor's runs of these ids, without those that were deleted meanwhile: a group in its order, others as they
-    were chosen.
-    """
+    """The visitor's runs of these ids, without those that were deleted meanwhile."""
     own = {run.id: run for run in visitor.runs()}
-    found = [own[one] for one in picked if one in own]
-    places = {run.id: group.place if (group := group_of(run)) else 0 for run in found}
-    return sorted(found, key=lambda run: places[run.id])
+    return [own[one] for one in picked if one in own]
 
 
 def _shown(part: ComparePart, found: Sequence[Run], yardsticks: Yardsticks, seen: Any = None) -> Changes:
     """These runs side by side; nothing where `seen` says that this is on the page."""
-    now = [[run.id, run.state(), (run.folder / "events.jsonl").stat().st_size] for run in found]
+    now = [[run.id, run.state(), run.is_asked_to_stop(), (run.folder / "events.jsonl").stat().st_size] for run in found]
     if now == seen:
         return {part.seen: seen}
-    goes_on = any(state in BUSY for _, state, _ in now)
+    going = [asked for _, state, asked, _ in now if state in BUSY]
+    goes_on = bool(going)
     changes = {part.picked: [run.id for run in found], part.seen: now, part.timer: gr.Timer(active=goes_on),
-               part.stop: gr.update(visible=goes_on and len(found) >= FEWEST)}
+               part.stop: gr.update(visible=goes_on and len(found) >= FEWEST, interactive=not all(going))}
     try:
         if len(found) < FEWEST:
             return {**changes, part.standing: _hint(theme.COMPARE_WAITING), part.shown: gr.update(visible=False)}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tabs import curves, theme
 from tabs.text import escaped
-from training.compare import LETTERS, Compared, Result, rows_of, value_in_words
+from training.compare import LETTERS, LOWEST, Compared, Result, rows_of, value_in_words
 from training.config import SETTINGS
 from training.group import group_of
 from training.run import Run
@@ -44,8 +43,7 @@ def tables(whole: Compared) -> str:
                  for name, values in whole.differing.items()]
     first = _table(theme.DIFFERS, heads, differing) if differing else (
         f'<h4>{theme.DIFFERS}</h4><p class="muted">{theme.DIFFERS_NOWHERE}</p>')
-    best = next((place for place, one in enumerate(whole.results) if one.run == whole.ranking.best), None)
-    return first + _table(theme.REACHED, heads, rows_of(whole), best) + _verdicts(whole.results)
+    return first + _table(theme.REACHED, heads, rows_of(whole)) + _verdicts(whole.results)
 
 
 def loss_table(whole: Compared) -> str:
@@ -88,14 +86,18 @@ def _head(place: int, one: Result) -> str:
             f'dir="auto">{escaped(one.name)}</a> <span class="state {one.state}">{theme.STATES[one.state]}</span></th>')
 
 
-def _table(title: str, heads: str, rows: Sequence[tuple[str, Sequence[str]]], best: int | None = None) -> str:
-    """A column for each run; the one that won is marked, beside what its cell says in words."""
-    marks: Mapping[int, Any] = {} if best is None else {best: ' class="best"'}
-    lines = "".join(f'<tr><th scope="row">{escaped(name)}</th>'
-                    + "".join(f"<td{marks.get(place, '')}>{escaped(cell)}</td>" for place, cell in enumerate(cells))
-                    + "</tr>" for name, cells in rows)
+def _table(title: str, heads: str, rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A column for each run."""
+    lines = "".join(f'<tr><th scope="row">{escaped(name)}</th>{"".join(map(_cell, cells))}</tr>'
+                    for name, cells in rows)
     return (f'<h4>{title}</h4><div class="beside" role="region" aria-label="{title}" tabindex="0">'
             f'<table class="numbers"><thead><tr><td></td>{heads}</tr></thead><tbody>{lines}</tbody></table></div>')
+
+
+def _cell(words: str) -> str:
+    """Its parts in a line each; what won is marked, beside what it says in words."""
+    kind = ' class="best"' if words.endswith(LOWEST) else ""
+    return f"<td{kind}>{'<br>'.join(escaped(part) for part in words.split(', '))}</td>"
 
 
 def _verdicts(results: Sequence[Result]) -> str:

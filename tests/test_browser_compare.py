@@ -44,7 +44,7 @@ def test_a_group_is_followed_and_any_runs_are_compared(visit, app, width, scheme
         expect(page.locator("#compare-chart svg path.held:not(.dot)")).to_have_count(4)  # two samples, two curves
         going.train(60, 60)
         page.locator("#stop-these").click()
-        expect(page.locator("#stop-these")).to_be_visible()
+        expect(page.locator("#stop-these")).to_be_disabled()
         assert going.run.is_asked_to_stop()
         going.end("stopped")
     expect(page.locator("#stop-these")).to_be_hidden()

@@ -17,6 +17,8 @@ from training.verdict import FEWEST_ROWS, LEAST_RISE, Losses
 
 FEWEST, MOST = 2, 6
 LETTERS = "ABCDEFGH"
+# What marks the winner in its cell.
+LOWEST = "(lowest)"
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,7 @@ def _loss(one: Result, best: str) -> str:
         return ""
     before = f"{one.base_loss:.4f} → " if one.base_loss is not None else ""
     at = "" if one.is_over and one.loss_at == one.step else f", step {one.loss_at:,}"
-    return f"{before}{one.loss:.4f}{at}{' (lowest)' if one.run == best else ''}"
+    return f"{before}{one.loss:.4f}{at}{f' {LOWEST}' if one.run == best else ''}"
 
 
 def _measure(result: Result, name: str) -> str:
