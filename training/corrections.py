@@ -22,7 +22,7 @@ from training.runs import Runs
 FOLDER = "corrections"
 MOST_KEPT, LONGEST = 500, 20_000
 # So many old rows for each correction, and each correction so often, as measured (benchmarks/teach.py).
-OLD_ROWS_EACH, TIMES_EACH = 8, 3
+OLD_ROWS_EACH, TIMES_EACH = 5, 5
 LEAST_OLD_ROWS = 60
 
 
