@@ -126,8 +126,10 @@ def _connect_showing(part: ComparePart, runs: Openings, yardsticks: Yardsticks) 
 
 
 def _listed(part: ComparePart, own: Sequence[Run], picked: Sequence[str], **value: list[str]) -> Changes:
-    """A box for each of the newest runs and for those that are picked; no part where there is nothing to compare."""
-    listed = [run for place, run in enumerate(own) if place < MOST_LISTED or run.id in picked]
+    """A box for each of those that are picked, and of the newest runs; no part where there is nothing to compare."""
+    chosen = {run.id for run in own}.intersection(picked)
+    listed = [run for run in own if run.id in chosen]
+    listed += [run for run in own if run.id not in chosen][:MOST_LISTED]
     return {part.column: gr.update(visible=len(own) >= FEWEST),
             part.which: gr.update(choices=compare_view.choices(listed), **value)}
 

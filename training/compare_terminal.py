@@ -58,7 +58,7 @@ def train_group(members: Sequence[group.Member], rows: ChatData, start: Adapter 
     """Train a run for each member, one after another, each in a process of its own, so that one that fails takes no
     other with it and each one's memory is measured by itself. Ctrl-C stops the run after its step and begins no more.
 
-    ValueError before any is begun where a name is taken or another run is going; 2 where one of them failed.
+    ValueError before any is begun where a name is taken or another run is going; 2 where one of them didn't end well.
     """
     runs = Runs(studio_home())
     named = group.named(members, rows, runs, [])
@@ -120,10 +120,13 @@ def _told_at_the_end(trained: Sequence[Run], as_json: bool) -> int:
     """The comparison of what was trained, and in which status that ends."""
     if len(trained) > 1:
         _print(compared(trained, Yardsticks()), as_json)
-    failed = [run for run in trained if run.state() == "failed"]
-    for run in failed:
-        print(f"{run.config.name}: {in_words(run.last_event())}", file=sys.stderr)
-    return 2 if failed else 0
+    states = [(run, run.state()) for run in trained]
+    for run, state in states:
+        if state == "failed":
+            print(f"{run.config.name}: {in_words(run.last_event())}", file=sys.stderr)
+        elif state not in ("finished", "stopped"):
+            print(f"{run.config.name} is {state}. To go on: python -m training resume {run.id}", file=sys.stderr)
+    return 0 if all(state in ("finished", "stopped") for _, state in states) else 2
 
 
 def _wait_for_others(runs: Runs, trained: Sequence[Run], as_json: bool) -> None:
