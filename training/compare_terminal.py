@@ -119,6 +119,8 @@ def _follow(run: Run, interrupts: _Interrupts, as_json: bool) -> None:
 def _told_at_the_end(trained: Sequence[Run], as_json: bool) -> int:
     """The comparison of what was trained, and in which status that ends."""
     if len(trained) > 1:
+        if not as_json:
+            print()
         _print(compared(trained, Yardsticks()), as_json)
     states = [(run, run.state()) for run in trained]
     for run, state in states:
