@@ -2,19 +2,17 @@
 
 import argparse
 import json
-import logging
 import os
 import shutil
 import sys
 import tempfile
 import time
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.report import circumstances, table, write
+from benchmarks.report import circumstances, quietly, table, write
 from training.config import METHODS
 
 # microsoft/Phi-3-mini-4k-instruct, from its public config.json.
@@ -52,7 +50,7 @@ def main() -> int:
     if not asked.rehearse and not torch.cuda.is_available():
         print("There is no CUDA card here. --rehearse does the same at a hundredth of the size.", file=sys.stderr)
         return 2
-    _quietly()
+    quietly()
     steps = min(asked.steps, 3) if asked.rehearse else asked.steps
     with tempfile.TemporaryDirectory() as folder:
         os.environ["STUDIO_HOME"] = str(Path(folder) / "studio")
@@ -61,16 +59,6 @@ def main() -> int:
     print(table(["part", "seconds", "peak GiB", "detail"], [list(asdict(part).values()) for part in parts]))
     write("gpu-rehearsal" if asked.rehearse else "gpu", [asdict(part) for part in parts], asked.out)
     return 0
-
-
-def _quietly() -> None:
-    """Only the figures are of interest here, not what the libraries say of their versions."""
-    from transformers.utils import logging as transformers_logging
-
-    warnings.filterwarnings("ignore")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
 
 
 def make_base(folder: Path, shape: dict[str, Any]) -> Path:

@@ -1,8 +1,10 @@
 """What every benchmark writes down beside its figures, and the table that it prints."""
 
 import json
+import logging
 import platform
 import time
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +42,16 @@ def write(name: str, figures: Any, folder: Path | None = None) -> Path:
     path = folder / f"{name}.json"
     path.write_text(json.dumps({**circumstances(), "figures": figures}, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def quietly() -> None:
+    """Only the figures are of interest here, not what the libraries say of their versions."""
+    from transformers.utils import logging as transformers_logging
+
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def _processor() -> str:

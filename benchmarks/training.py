@@ -11,14 +11,13 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.report import circumstances, table, write
+from benchmarks.report import circumstances, quietly, table, write
 
 GOALS = {"plain": 4.0, "tuned": 1.6}
 MEDIAN, SPREAD, LONGEST = 350, 0.8, 2047
@@ -66,7 +65,7 @@ def main() -> int:
     parser.add_argument("--no-losses", action="store_true", help="leave out the held-out losses of five seeds")
     parser.add_argument("--out", type=Path, help="folder for the JSON")
     asked = parser.parse_args()
-    _quietly()
+    quietly()
     with tempfile.TemporaryDirectory() as folder:
         return _measured(asked, Path(folder))
 
@@ -201,19 +200,18 @@ def losses(folder: Path) -> dict[str, list[float]]:
             config = replace(_config("lora", LEARNING_STEPS), learning_rate=3e-3, seed=seed)
             trainer = make(base, "lora", train, folder / "losses", config)
             trainer.train()
-            found[arm].append(_judged(base, trainer, held))
+            found[arm].append(_judged(trainer, held))
             print(f"seed {seed}, {arm}: {found[arm][-1]:.4f}", file=sys.stderr, flush=True)
     return found
 
 
-def _judged(base: Any, trainer: Any, held: list[Row]) -> float:
+def _judged(trainer: Any, held: list[Row]) -> float:
     from phi3.learner import Learner
     from training.packing import packs_of
 
     trainer.model.eval()
     packs = packs_of([(row["input_ids"], row["labels"]) for row in held], 4096)
-    learner = Learner(trainer.model)
-    return sum(float(learner.judged(pack)[0]) for pack in packs) / sum(len(pack.trained) for pack in packs)
+    return Learner(trainer.model).means(packs)[0]
 
 
 def _base(source: str, method: str) -> Any:
@@ -243,12 +241,12 @@ def _studio(base: Any, method: str, rows: list[Row], folder: Path, config: Any =
     from phi3.models import expanded
     from training.methods import method_of
     from training.plan import make_plan
-    from training.trainer import trainer_of
+    from training.trainer import Lesson, trainer_of
 
     config = config or _config(method)
     plan = make_plan(config, base.facts.config, [len(row["input_ids"]) for row in rows], [], this_machine())
     whole = expanded(base) if plan.expanded else base
-    trainer = trainer_of(config, method_of(config, whole), plan, rows, [], [], folder, base.tokenizer)
+    trainer = trainer_of(config, method_of(config, whole), plan, Lesson(rows), folder, base.tokenizer)
     trainer.base_trained = whole
     return trainer
 
@@ -310,18 +308,6 @@ def _timed(trainer: Any) -> tuple[float, float]:
     trainer.add_callback(Ends())
     trainer.train()
     return clock.rate()
-
-
-def _quietly() -> None:
-    """Only the figures are of interest here, not what the libraries say of their versions."""
-    import logging
-
-    from transformers.utils import logging as transformers_logging
-
-    warnings.filterwarnings("ignore")
-    logging.disable(logging.WARNING)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

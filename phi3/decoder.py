@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from phi3.fused import inverse_root
+from phi3.packed import band
+
 # The cache grows by so many tokens, so that it is seldom moved.
 TOKENS_AT_A_TIME = 128
 
@@ -102,11 +105,7 @@ class Decoder:
 
     def _band(self, longest: int) -> torch.Tensor | None:
         """Which tokens of a prompt see which, where that isn't simply all before them."""
-        if longest <= self._window:
-            return None
-        places = torch.arange(longest, device=self.device)
-        back = places[:, None] - places
-        return (back >= 0) & (back < self._window)
+        return None if longest <= self._window else band(self._window, longest, self.device)
 
 
 class Cache:
@@ -239,13 +238,9 @@ def _normed(module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         return module
     weight, epsilon = module.weight, module.variance_epsilon
     if weight.device.type == "cpu" and weight.dtype is torch.float32:
-        # PyTorch has no kernel of its own for this here, and its five steps are fewer than the nine of rms_norm.
         return partial(_normed_on_a_cpu, weight=weight, epsilon=weight.new_tensor(epsilon))
     return partial(functional.rms_norm, normalized_shape=(weight.shape[0],), weight=weight, eps=epsilon)
 
 
 def _normed_on_a_cpu(hidden: torch.Tensor, weight: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
-    """Root mean square norm (Zhang & Sennrich, 2019)."""
-    length = torch.linalg.vector_norm(hidden, 2, -1, True)
-    scale = torch.addcmul(epsilon, length, length, value=1 / weight.shape[0]).rsqrt_()
-    return hidden.mul(scale).mul_(weight)
+    return hidden.mul(inverse_root(hidden, epsilon)).mul_(weight)

@@ -56,8 +56,7 @@ class Normed(Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
         wide = x.float()
-        length = torch.linalg.vector_norm(wide, 2, -1, True)
-        scale = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        scale = inverse_root(wide, wide.new_tensor(epsilon))
         ctx.save_for_backward(x, scale, weight)
         return (wide * scale).to(x.dtype).mul_(weight)
 
@@ -186,6 +185,15 @@ def _tiles(hidden: torch.Tensor, head: torch.Tensor,
     for start in range(0, hidden.shape[0], at_once):
         place = slice(start, start + at_once)
         yield hidden[place], targets[place, None], place
+
+
+def inverse_root(x: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+    """One over the root mean square of each row, (…, 1), with `epsilon` under the root (Zhang and Sennrich, 2019).
+
+    PyTorch has no kernel of its own for this on a CPU, and these three calls are fewer than the nine of its rms_norm.
+    """
+    length = torch.linalg.vector_norm(x, 2, -1, True)
+    return torch.addcmul(epsilon, length, length, value=1 / x.shape[-1]).rsqrt_()
 
 
 def _kept(x: torch.Tensor, dropout: float) -> torch.Tensor:

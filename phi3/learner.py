@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +15,18 @@ from phi3.fused import Gated, HeadLoss, LoraLinear, Normed, Turned, head_judged
 from phi3.packed import Attention, Packed
 
 Layer = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """What all blocks need to know of the packed rows: `cos` and `sin` turn each token by its place (the first `half`
+    of a head's numbers with the next), and `attention` knows which rows it belongs to.
+    """
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+    half: int
+    attention: Attention
 
 
 class Learner:
@@ -32,7 +45,6 @@ class Learner:
         config = self.causal.config
         core = self.causal.model
         self._core, self._recomputed = core, recomputed
-        self._heads, self._kept = config.num_attention_heads, config.num_key_value_heads
         self._window = config.sliding_window or config.max_position_embeddings
         self._turns = Turns(core.rotary_emb, core.layers[0].self_attn.head_dim)
         self._way = config._attn_implementation
@@ -60,6 +72,15 @@ class Learner:
         """The same without a gradient, and how many of the tokens were the likeliest word."""
         return head_judged(*self._trained(packed))
 
+    def means(self, packs: Sequence[Packed]) -> tuple[float, float]:
+        """(mean negative log-likelihood of the trained tokens of all packs, share of them that were the likeliest)."""
+        total = torch.zeros(2, dtype=torch.float64, device=self.causal.device)
+        with torch.autocast(self.causal.device.type, enabled=False):
+            for pack in packs:
+                total += torch.stack([one.double() for one in self.judged(pack.to(self.causal.device))])
+        loss, share = (total / sum(len(pack.trained) for pack in packs)).tolist()
+        return loss, share
+
     def hidden(self, packed: Packed) -> torch.Tensor:
         """What the head sees of each token: (tokens, width)."""
         hidden = self._core.embed_tokens(packed.ids)
@@ -70,14 +91,13 @@ class Learner:
             each = torch.tensor(offsets).repeat_interleave(torch.tensor(packed.lengths))
             places = places + each.to(places.device, non_blocking=True)
         cos, sin = self._turns.at(places, packed.lengths[0], hidden)
-        half = self._turns.rotated // 2
+        shared = _Places(cos, sin, self._turns.rotated // 2, attention)
         is_learning = torch.is_grad_enabled()
         for number, block in enumerate(self._blocks):
-            given = (hidden, cos, sin, half, attention, self._heads, self._kept)
             if is_learning and number < self._recomputed:
-                hidden = checkpoint(block, *given, use_reentrant=False)
+                hidden = checkpoint(block, hidden, shared, use_reentrant=False)
             else:
-                hidden = block(*given)
+                hidden = block(hidden, shared)
         return _norm(hidden, self._core.norm)
 
     def _trained(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -92,19 +112,19 @@ class _Block:
     def __init__(self, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.layer, self.scaling = layer, attention.scaling
+        self.heads, self.kept = attention.config.num_attention_heads, attention.num_key_value_heads
         self.attention_dropout = attention.attention_dropout
         self.qkv, self.out = linear(attention.qkv_proj), linear(attention.o_proj)
         self.gate_up, self.down = linear(mlp.gate_up_proj), linear(mlp.down_proj)
         self.activation, self.is_silu = mlp.activation_fn, mlp.config.hidden_act == "silu"
 
-    def __call__(self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, half: int, attention: Attention,
-                 heads: int, kept: int) -> torch.Tensor:
-        layer = self.layer
+    def __call__(self, hidden: torch.Tensor, places: _Places) -> torch.Tensor:
+        layer, heads, kept = self.layer, self.heads, self.kept
         parts = self.qkv(_norm(hidden, layer.input_layernorm)).unflatten(-1, (heads + 2 * kept, -1))
         turning, values = parts.split((heads + kept, kept), dim=-2)
-        queries, keys = Turned.apply(turning, cos, sin, half).split((heads, kept), dim=-2)
+        queries, keys = Turned.apply(turning, places.cos, places.sin, places.half).split((heads, kept), dim=-2)
         dropout = self.attention_dropout if layer.training else 0.0
-        attended = self.out(attention(queries, keys, values, self.scaling, dropout))
+        attended = self.out(places.attention(queries, keys, values, self.scaling, dropout))
         hidden = hidden + _dropped(attended, layer.resid_attn_dropout)
         both = self.gate_up(_norm(hidden, layer.post_attention_layernorm))
         return hidden + _dropped(self.down(self._gated(both)), layer.resid_mlp_dropout)

@@ -112,7 +112,7 @@ class Attention:
         if self._way == "eager":
             key, value = (part.repeat_interleave(query.shape[1] // key.shape[1], 1) for part in (key, value))
             scores = (query @ key.transpose(2, 3)).float().mul(scaling)
-            seen = _seen(self._window, query.device, 0, longest, 0)
+            seen = band(self._window, longest, query.device)
             shares = scores.masked_fill(~seen, -torch.inf).softmax(-1)
             return functional.dropout(shares.to(query.dtype), dropout, bool(dropout)) @ value
         given = {"dropout_p": dropout, "scale": scaling, "enable_gqa": is_grouped}
@@ -122,7 +122,7 @@ class Attention:
         # What lies further on sees its window alone, so it is attended over a window at a time.
         for start in range(first, longest, self._window):
             end, back = min(start + self._window, longest), start - self._window
-            mask = _seen(self._window, query.device, start, end, back)
+            mask = band(self._window, end, query.device, start, back)
             parts.append(functional.scaled_dot_product_attention(query[:, :, start:end], key[:, :, back:end],
                                                                  value[:, :, back:end], mask, **given))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
@@ -141,7 +141,7 @@ def has_varlen(device: torch.device) -> bool:
     return {"window_size", "scale", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
 
 
-def _seen(window: int, device: torch.device, start: int, end: int, first: int) -> torch.Tensor:
+def band(window: int, end: int, device: torch.device, start: int = 0, first: int = 0) -> torch.Tensor:
     """Which of the tokens from `first` to `end` those from `start` to `end` see: (queries, keys), booleans."""
     back = torch.arange(start, end, device=device)[:, None] - torch.arange(first, end, device=device)
     return (back >= 0) & (back < window)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from tabs import curves, theme
 from tabs.text import escaped
-from training.compare import LETTERS, LOWEST, Compared, Result, rows_of, value_in_words
-from training.config import SETTINGS
+from training.compare import LETTERS, LOWEST, Compared, Result, rows_of
+from training.config import SETTINGS, value_in_words
 from training.group import group_of
 from training.run import Run
 

@@ -1,6 +1,5 @@
 """How a run's adapter does on conversations it never saw, as HTML: the measures, and the rows for its owner."""
 
-import math
 from collections.abc import Sequence
 
 from tabs import theme
@@ -20,14 +19,10 @@ def evaluation(one: Evaluation | None, is_own: bool) -> str:
 
 def _table(comparisons: Sequence[Comparison]) -> str:
     lines = "".join(f'<tr><th scope="row">{escaped(one.measure)}</th><td>{one.base:.2f}</td><td>{one.adapter:.2f}</td>'
-                    f"<td>{one.difference:+.2f}{_interval(one)}</td></tr>" for one in comparisons)
+                    f"<td>{one.difference:+.2f}{one.interval}</td></tr>" for one in comparisons)
     heads = "".join(f'<th scope="col">{name}</th>' for name in ("base", "adapter", "difference (95 % interval)"))
     return (f'<table class="numbers"><caption>{theme.MEASURES}</caption><thead><tr><td></td>{heads}</tr></thead>'
             f"<tbody>{lines}</tbody></table>")
-
-
-def _interval(one: Comparison) -> str:
-    return f" ({one.low:+.2f} to {one.high:+.2f})" if math.isfinite(one.low) and math.isfinite(one.high) else ""
 
 
 def _rows(title: str, rows: Sequence[Answered]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +18,7 @@ from training.config import RunConfig
 from training.data import ChatData
 from training.group import Tried, members_of, named, on_one_side
 from training.run import Run
+from training.runs import Beginning
 from training.start import start_of
 
 # The browser knows nothing of a state's value, so what belongs into the address stands in a hidden text.
@@ -75,7 +76,8 @@ def begin_run(visitor: Visitor, config: RunConfig, data: ChatData, token: str = 
     visitor.limits.check_run(config, data, visitor.runs(), studio.runs)
     owner, key = visitor.new_owner()
     with start_of(config, token or None) as (config, start):
-        run = studio.runs.create(config, data, owner, visitor.owners, studio.how_it_goes(config.base), start)
+        beginning = Beginning(studio.how_it_goes(config.base), start)
+        run = studio.runs.create(config, data, owner, visitor.owners, beginning)
     return visitor.holding(run.id, key), run
 
 
@@ -96,8 +98,8 @@ def begin_group(visitor: Visitor, config: RunConfig, tried: Tried, data: ChatDat
         data = on_one_side(data, config)
         for one in members:
             owner, key = visitor.new_owner()
-            begun.append(studio.runs.create(one.config, data, owner, visitor.owners, "in turn", start,
-                                            one.group.as_values()))
+            beginning = Beginning("in turn", start, asdict(one.group))
+            begun.append(studio.runs.create(one.config, data, owner, visitor.owners, beginning))
             visitor = visitor.holding(begun[-1].id, key)
     return visitor, begun
 

@@ -53,6 +53,20 @@ def chats(tmp_path) -> Path:
 
 
 @pytest.fixture
+def new_run(home, small_base, chats, request):
+    """Makes a run on the small base and the forty conversations, with the test file's own SETTINGS."""
+    from training.config import RunConfig
+    from training.data import read_data
+    from training.runs import Runs
+
+    def made(name, **settings):
+        config = RunConfig.from_settings({**request.module.SETTINGS, "name": name, "base": str(small_base), **settings})
+        return Runs(home).create(config, read_data(chats))
+
+    return made
+
+
+@pytest.fixture
 def terminal():
     """Runs `python -m …` in the project's folder and returns the finished process."""
 

@@ -3,13 +3,14 @@
 import math
 import shutil
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 
 from training.config import RunConfig
 from training.data import ChatData, read_text
 from training.group import Group
 from training.run import Run
-from training.runs import Runs
+from training.runs import Beginning, Runs
 
 PROMPTS = ("What is the capital of France?", "How much is 7 plus 5?", "Who are you?")
 BASE_ANSWERS = ("The capital of France is Paris.", "7 plus 5 is 12.", "I am Phi-3 tiny, a small language model.")
@@ -32,8 +33,8 @@ class StagedRun:
                  **settings: object) -> None:
         self.above = above
         config = RunConfig.from_settings({"name": "sums-1", **settings})
-        self.run: Run = Runs(home).create(config, data or few_conversations(), goes="in turn" if group else "alone",
-                                          group=group.as_values() if group else None)
+        beginning = Beginning("in turn", group=asdict(group)) if group else Beginning()
+        self.run: Run = Runs(home).create(config, data or few_conversations(), beginning=beginning)
 
     def held(self) -> AbstractContextManager[None]:
         """While this is entered, the run looks as if somebody trained it."""

@@ -18,20 +18,10 @@ from phi3.models import base_facts, load_base, shell_of
 from tests.adapter_folder import SPLIT_NAMES, logits, random_lora
 from tests.interrupted import Interrupted
 from training.config import RunConfig
-from training.data import read_data
-from training.runs import Runs
 from training.train import Lease, run_lease
 
 SETTINGS = {"use_dora": True, "max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5e-3, "r": 4,
             "lora_dropout": 0.1, "per_device_train_batch_size": 4}
-
-
-@pytest.fixture
-def new_run(home, small_base, chats):
-    def one(name, **settings):
-        config = RunConfig.from_settings({**SETTINGS, "name": name, "base": str(small_base), **settings})
-        return Runs(home).create(config, read_data(chats))
-    return one
 
 
 @pytest.fixture(scope="module")

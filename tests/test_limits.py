@@ -10,7 +10,7 @@ from training.config import RunConfig
 from training.data import read_data
 from training.limits import ONES_OWN, SECONDS_A_DAY, Limits, sweep
 from training.owners import LOCAL, owner_by_key, owner_by_name
-from training.runs import Runs
+from training.runs import Beginning, Runs
 
 OWNER = owner_by_key("secret")
 Usage = namedtuple("Usage", "total used free")
@@ -22,7 +22,7 @@ def data(chats):
 
 
 def run_of(home, data, owner=OWNER, name=""):
-    return Runs(home).create(RunConfig.from_settings({"name": name}), data, owner, goes="in turn")
+    return Runs(home).create(RunConfig.from_settings({"name": name}), data, owner, beginning=Beginning("in turn"))
 
 
 def check(limits, home, data, own=(), **settings):

@@ -9,21 +9,11 @@ from adapters.library import Library
 from phi3.models import base_facts, load_base
 from tests.interrupted import Interrupted
 from tests.test_script import loss_by_script
-from training.config import RunConfig
-from training.data import read_data
 from training.runs import Runs
 from training.train import Lease, run_lease
 
 SETTINGS = {"method": "loralib", "max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5e-3, "r": 4,
             "lora_dropout": 0.1, "per_device_train_batch_size": 4}
-
-
-@pytest.fixture
-def new_run(home, small_base, chats):
-    def one(name, **settings):
-        config = RunConfig.from_settings({**SETTINGS, "name": name, "base": str(small_base), **settings})
-        return Runs(home).create(config, read_data(chats))
-    return one
 
 
 def weights(home, name):

@@ -6,11 +6,12 @@ from adapters.library import Library
 from training.config import RunConfig
 from training.data import read_data
 from training.owners import LOCAL, new_key, owner_by_key, owner_by_name, owners_by_keys
-from training.runs import Runs
+from training.runs import Beginning, Runs
 
 
 def made(home, chats, owner, name="one", **more):
-    return Runs(home).create(RunConfig.from_settings({"name": name}), read_data(chats), owner, goes="in turn", **more)
+    config = RunConfig.from_settings({"name": name})
+    return Runs(home).create(config, read_data(chats), owner, beginning=Beginning("in turn"), **more)
 
 
 def put(home, made_at, run):
@@ -90,7 +91,7 @@ def test_an_adapter_that_is_trained_further_must_be_ones_own(home, chats, tmp_pa
     put(home, tmp_path / "made", made(home, chats, owner_by_key(keys[0])))
     config = RunConfig.from_settings({"name": "further", "start_from": "one"})
     with pytest.raises(ValueError, match="no adapter named one"):
-        Runs(home).create(config, read_data(chats), owner_by_key(keys[1]), goes="in turn")
+        Runs(home).create(config, read_data(chats), owner_by_key(keys[1]), beginning=Beginning("in turn"))
 
 
 def test_a_deleted_run_takes_only_its_own_adapter_with_it(home, chats, tmp_path, keys):

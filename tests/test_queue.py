@@ -8,7 +8,7 @@ from training.config import RunConfig
 from training.data import read_data
 from training.queue import Queue
 from training.run import Run
-from training.runs import Runs
+from training.runs import Beginning, Runs
 
 
 class Trainers:
@@ -41,7 +41,8 @@ def queue(home, trainers):
 @pytest.fixture
 def waiting(home, chats):
     def one(name):
-        return Runs(home).create(RunConfig.from_settings({"name": name}), read_data(chats), goes="in turn")
+        config = RunConfig.from_settings({"name": name})
+        return Runs(home).create(config, read_data(chats), beginning=Beginning("in turn"))
     return one
 
 

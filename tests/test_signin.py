@@ -22,7 +22,7 @@ from tests.test_owners import put
 from training.config import RunConfig
 from training.data import read_text
 from training.owners import LOCAL, new_key, owner_by_key, owner_by_name
-from training.runs import Runs
+from training.runs import Beginning, Runs
 
 ADA = owner_by_name("ada")
 
@@ -45,7 +45,7 @@ def studio(home):
 def ended_run(home, name, key="", owner=""):
     """A run that ended without an adapter: of whoever has this key, or of this owner."""
     run = Runs(home).create(RunConfig.from_settings({"name": name}), read_text(ROWS), owner or owner_by_key(key),
-                            goes="in turn")
+                            beginning=Beginning("in turn"))
     run.append("failed", message="It was never trained.", advice="")
     return run
 

@@ -18,7 +18,7 @@ from tests.adapter_folder import write_random
 from training.config import RunConfig
 from training.data import read_data
 from training.run import START
-from training.runs import Runs
+from training.runs import Beginning, Runs
 from training.start import start_of
 
 CARD = Card("---\nlibrary_name: peft\n---\n")
@@ -44,7 +44,7 @@ def config_of(small_base, start_from, **settings):
 
 def begun(home, chats, config, token=None):
     with start_of(config, token) as (pinned, start):
-        return Runs(home).create(pinned, read_data(chats), start=start)
+        return Runs(home).create(pinned, read_data(chats), beginning=Beginning(start=start))
 
 
 def test_the_run_has_its_own_copy_of_a_pinned_commit_and_says_which(home, chats, small_base, captain, test_hub):

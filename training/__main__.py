@@ -18,7 +18,7 @@ from training.config import SETTINGS, RunConfig, Setting, converted
 from training.data_terminal import WHAT, add_data_options, source
 from training.group import members_of
 from training.presets import PRESETS, USUAL_PRESET, Task, preset_of
-from training.runs import Runs
+from training.runs import Beginning, Runs
 from training.runs_terminal import train_here
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _run(asked: argparse.Namespace) -> int:
             print(f"Warning: {warning}", file=sys.stderr)
         if members:
             return compare_terminal.train_group(members, given.rows, start, as_json="json" in asked)
-        run = Runs(studio_home()).create(pinned, given.rows, start=start)
+        run = Runs(studio_home()).create(pinned, given.rows, beginning=Beginning(start=start))
     return train_here(run, as_json="json" in asked)
 
 

@@ -6,20 +6,17 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from training.config import RunConfig
-from training.presets import Task, rank_for, rate_for, sides_of
+from training.config import SETTINGS, RunConfig
+from training.presets import MOST_EPOCHS, Task, rank_for, rate_for, sides_of
 from training.work import Batches, Shape, adapted, batches_of
 
 # How far from its rule a learning rate may be; ours. Below the second it teaches something in many steps.
 RATE_TOO_HIGH, RATE_TOO_LOW, MANY_STEPS = 5, 1 / 20, 2000
 # A rank that holds this many times what the data tells is memory and time for nothing.
 RANK_TOO_LARGE = 4
-USUAL_RANK = 16
 # What B·A is multiplied with is 2 as a rule (alpha 32 at rank 16); so far from it, the learning rate's rule is void.
 SCALING_TOO_LOW, USUAL_SCALING, SCALING_TOO_HIGH = 1 / 8, 2, 6
 DROPOUT_TOO_HIGH = 0.5
-# What LIMA (Zhou et al., 2023) gave to 1,000 conversations, while its loss on others rose already.
-EPOCHS_TOO_MANY = 15
 WARMUP_SHARE_TOO_HIGH = 0.5
 MLP_LAYERS = {"gate_up_proj", "down_proj"}
 # A shorter run needn't be looked at in between.
@@ -61,7 +58,7 @@ def _about_rank(case: _Case) -> Iterator[str]:
         return
     config, shape = case.config, Shape.of(case.task.base)
     tokens = round(case.batches.tokens / case.batches.epochs)
-    enough = rank_for(tokens, config, shape, USUAL_RANK)
+    enough = rank_for(tokens, config, shape, SETTINGS["r"].default)
     if config.r > RANK_TOO_LARGE * enough:
         yield (f"r is {config.r}: {shape.lora_weights(config.r, adapted(config)):,} numbers to learn {tokens:,} tokens "
                f"with, which takes memory and teaches nothing more. Rank {enough} holds them.")
@@ -94,7 +91,7 @@ def _about_layers(case: _Case) -> Iterator[str]:
 
 
 def _about_epochs(case: _Case) -> Iterator[str]:
-    if case.batches and case.batches.epochs > EPOCHS_TOO_MANY:
+    if case.batches and case.batches.epochs > MOST_EPOCHS:
         name = "max_steps" if case.config.max_steps > 0 else "num_train_epochs"
         value = case.config.max_steps if case.config.max_steps > 0 else f"{case.config.num_train_epochs:g}"
         yield (f"{name} is {value}, so each of the {case.train:,} conversations is seen {case.batches.epochs:.3g} "

@@ -40,13 +40,18 @@ class Checkpoint:
         return ""
 
 
+def of_step(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of a step, whether or not it is there."""
+    return Checkpoint(folder / f"step-{step}", step)
+
+
 def seal(written: Path, step: int) -> Checkpoint:
     """Flush every file of a written checkpoint, note sizes and hashes, and give it the name that makes it exist.
 
     Whatever happens in between, either the whole checkpoint is there under its name or none is; OSError where the disk
     can't take it.
     """
-    sealed = Checkpoint(written.with_name(f"step-{step}"), step)
+    sealed = of_step(written.parent, step)
     if sealed.folder.exists():
         if not sealed.damage():
             shutil.rmtree(written)  # the same step again: the one that is there is as good

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from training.run import BUSY, Event, Run
 from training.verdict import FEWEST_ROWS, LEAST_RISE, Losses
 
 FEWEST, MOST = 2, 6
-LETTERS = "ABCDEFGH"
+# One for each run that can stand beside others: a whole group is the most.
+LETTERS = string.ascii_uppercase[:MOST_RUNS]
 # What marks the winner in its cell.
 LOWEST = "(lowest)"
 
@@ -166,15 +168,6 @@ def rows_of(whole: Compared) -> list[tuple[str, list[str]]]:
     return [(name, cells) for name, cells in rows if any(cells)]
 
 
-def value_in_words(value: Any) -> str:
-    """A setting's value as a person writes it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value) if value != "" else "none"
-
-
 def _before(losses: Losses) -> float | None:
     return next((loss for step, loss in losses.held_out if step == 0), None)
 
@@ -275,9 +268,7 @@ def _measure(result: Result, name: str) -> str:
     one = next((one for one in result.measures if one.measure == name), None)
     if one is None:
         return ""
-    known = math.isfinite(one.low) and math.isfinite(one.high)
-    within = f" ({one.low:+.2f} to {one.high:+.2f})" if known else ""
-    return f"{one.base:.2f} → {one.adapter:.2f}, {one.difference:+.2f}{within}"
+    return f"{one.base:.2f} → {one.adapter:.2f}, {one.difference:+.2f}{one.interval}"
 
 
 def _in_words(value: float | None, form: str, unit: str = "") -> str:

@@ -8,14 +8,16 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from phi3.machine import studio_home
 from training import group, lease
-from training.compare import LETTERS, Compared, compared, rows_of, value_in_words
+from training.compare import LETTERS, Compared, compared, rows_of
+from training.config import value_in_words
 from training.measured import Yardsticks
 from training.run import Run
-from training.runs import Runs
+from training.runs import Beginning, Runs
 from training.runs_terminal import in_words
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def train_group(members: Sequence[group.Member], rows: ChatData, start: Adapter 
         for one in named:
             _wait_for_others(runs, trained, as_json)
             goes = "beside others" if trained else "alone"
-            run = runs.create(one.config, rows, goes=goes, start=start, group=one.group.as_values())
+            run = runs.create(one.config, rows, beginning=Beginning(goes, start, asdict(one.group)))
             trained.append(run)
             _tell(f"{one.group.place} of {one.group.of}: {run.config.name}, {group.in_words(one.group.tried)}", as_json)
             _follow(run, interrupts, as_json)

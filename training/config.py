@@ -193,6 +193,15 @@ def converted(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _converted(SETTINGS[name], value) for name, value in settings.items() if value is not None}
 
 
+def value_in_words(value: Any) -> str:
+    """A setting's value as a person writes it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if value != "" else "none"
+
+
 def _in_todays_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe's `warmup_ratio` left transformers 5; `warmup_steps` below 1 says the same."""
     renamed = dict(settings)

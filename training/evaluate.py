@@ -181,30 +181,22 @@ def general_rows(base: str) -> list[tuple[Message, ...]]:
 
 
 def row_losses(model: Any, base: Base, rows: Sequence[tuple[Message, ...]]) -> list[float]:
-    """The mean loss (nats for each token of the answers) of each conversation, in one forward pass over all of them.
+    """The mean loss (nats for each token of the answers) of each conversation.
 
     The model is put into eval mode for it and back.
     """
-    import torch
+    from phi3.learner import Learner
+    from phi3.packed import Packed
 
     encoded = [encode_conversation(base.tokenizer, row) for row in rows]
-    longest = max(len(one.input_ids) for one in encoded)
-    ids, labels = (torch.tensor([[*of(one), *[empty] * (longest - len(one.input_ids))] for one in encoded],
-                                device=base.model.device)
-                   for of, empty in ((lambda one: one.input_ids, 0), (lambda one: one.labels(), -100)))
-    mask = torch.tensor([[1] * len(one.input_ids) + [0] * (longest - len(one.input_ids)) for one in encoded],
-                        device=base.model.device)
+    packs = [Packed.of([(one.input_ids, one.labels())]) for one in encoded]
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), torch.autocast(base.model.device.type, torch.bfloat16,
-                                                    enabled=base.model.dtype is torch.bfloat16):
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+        learner = Learner(model)
+        return [learner.means([pack])[0] for pack in packs]
     finally:
         model.train(was_training)
-    each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], reduction="none")
-    trained = (labels[:, 1:] != -100).sum(1)
-    return (each.sum(1) / trained).tolist()
 
 
 def in_words(one: Evaluation, show: Callable[[str], str] = str) -> Iterator[str]:

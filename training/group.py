@@ -7,10 +7,10 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from training.config import SETTINGS, RunConfig, converted
+from training.config import SETTINGS, RunConfig, converted, value_in_words
 from training.owners import Owners
 from training.run import Run
 
@@ -41,10 +41,6 @@ class Group:
     place: int
     of: int
     tried: Mapping[str, Any]
-
-    def as_values(self) -> dict[str, Any]:
-        """What a run's first event says of it."""
-        return {"id": self.id, "place": self.place, "of": self.of, "tried": dict(self.tried)}
 
 
 @dataclass(frozen=True)
@@ -115,9 +111,8 @@ def group_of(run: Run) -> Group | None:
     """Where a run belongs, as its first event says; None for one of its own, as all were before there were groups."""
     first = run.first_event()
     told = first.values.get("group") if first else None
-    if not isinstance(told, dict) or not {"id", "place", "of", "tried"} <= told.keys():
-        return None
-    return Group(told["id"], told["place"], told["of"], told["tried"])
+    names = [one.name for one in fields(Group)]
+    return Group(*map(told.get, names)) if isinstance(told, dict) and told.keys() >= set(names) else None
 
 
 def runs_of(group_id: str, runs: Sequence[Run]) -> list[Run]:
@@ -128,7 +123,7 @@ def runs_of(group_id: str, runs: Sequence[Run]) -> list[Run]:
 
 def in_words(tried: Mapping[str, Any]) -> str:
     """A run's own values: "learning_rate 0.0001, r 8"."""
-    return ", ".join(f"{name} {_shown(value)}" for name, value in tried.items())
+    return ", ".join(f"{name} {value_in_words(value)}" for name, value in tried.items())
 
 
 def _tails(tried: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -138,14 +133,8 @@ def _tails(tried: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _in_a_name(name: str, value: Any) -> str:
-    words = f"{name}-{_shown(value)}" if isinstance(value, bool) else _shown(value)
+    words = f"{name}-{value_in_words(value)}" if isinstance(value, bool) else value_in_words(value)
     return re.sub(r"[^A-Za-z0-9._]+", "-", words.replace("e+", "e"))[:LONGEST_VALUE].strip("-.")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _example(name: str) -> str:
@@ -154,7 +143,9 @@ def _example(name: str) -> str:
         return ", ".join(setting.choices[:2])
     if setting.type is bool:
         return "yes, no"
-    return "all-linear; qkv_proj" if setting.type is str else f"{_shown(setting.default)}, {_shown(_other(setting))}"
+    if setting.type is str:
+        return "all-linear; qkv_proj"
+    return ", ".join(map(value_in_words, (setting.default, _other(setting))))
 
 
 def _other(setting: Any) -> Any:

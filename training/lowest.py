@@ -9,7 +9,7 @@ from pathlib import Path
 from adapters.layers import shape_of
 from adapters.library import Adapter, Library
 from phi3.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_facts
-from training.checkpoint import CHECKPOINTS, Checkpoint
+from training.checkpoint import CHECKPOINTS, Checkpoint, of_step
 from training.evaluate import losses_of
 from training.run import Run
 from training.verdict import Overfit, overfit
@@ -37,7 +37,7 @@ def adapter_of(run: Run) -> Adapter:
 
 
 def _checkpoint(run: Run, step: int) -> Checkpoint:
-    return Checkpoint(run.folder / CHECKPOINTS / f"step-{step}", step)
+    return of_step(run.folder / CHECKPOINTS, step)
 
 
 def _write(run: Run, checkpoint: Path, own: Adapter, folder: Path) -> None:

@@ -41,6 +41,12 @@ class Comparison:
         """The adapter's mean less the base's."""
         return self.adapter - self.base
 
+    @property
+    def interval(self) -> str:
+        """" (-0.20 to +1.30)", to stand behind the difference; empty where too few rows bound it."""
+        is_known = math.isfinite(self.low) and math.isfinite(self.high)
+        return f" ({self.low:+.2f} to {self.high:+.2f})" if is_known else ""
+
 
 def compare(pairs: Sequence[Pair]) -> list[Comparison]:
     """All measures that fit the references, the judge first; ValueError where there is no pair."""

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,21 @@ _PLAIN_ONLY = ("modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_tr
                "trainable_token_indices", "target_parameters", "exclude_modules")
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """How a new run begins. `goes`: when it is trained; `start`: the adapter that `start_from` names on the Hub
+    (training/start.py), for by a name it is found here; `group`: what its first event says of the runs it belongs to
+    (training/group.py).
+    """
+
+    goes: Goes = "alone"
+    start: Adapter | None = None
+    group: Mapping[str, Any] | None = None
+
+
+USUAL_BEGINNING = Beginning()
+
+
 class Runs:
     """All runs under one studio folder."""
 
@@ -40,21 +55,20 @@ class Runs:
         self.folder = home / "runs"
 
     def create(self, config: RunConfig, data: ChatData, owner: str = LOCAL, owners: Owners = (),
-               goes: Goes = "alone", start: Adapter | None = None, group: Mapping[str, Any] | None = None) -> Run:
+               beginning: Beginning = USUAL_BEGINNING) -> Run:
         """Make the folder of a new run, whole or not at all; its first event is `created`, or `queued` where it goes
-        in turn. `owners` are all that its visitor is besides `owner`. `start` is the adapter that `start_from` names on
-        the Hub (training/start.py); by a name it is found here. `group` is what that event says of a run that belongs
-        to others (training/group.py).
+        in turn. `owners` are all that its visitor is besides `owner`.
 
         ValueError where this one goes alone and another is going, where the adapter's name is taken, or where a tracker
         isn't installed.
         """
         demand_trackers(config)
-        if goes == "alone":
+        if beginning.goes == "alone":
             self._refuse_a_second()
         library = Library(self.home, {owner, *owners})
         name, = self.free_names(config.name, data, library.owners)
         config = RunConfig.from_settings({**config.settings(), "name": name})
+        start = beginning.start
         if config.start_from and start is None:
             start = library.get(config.start_from)
         config = _like(config, start) if start else config
@@ -63,8 +77,9 @@ class Runs:
             fill(folder, config, data, (train, held), owner)
             if start:
                 _copy_start(start, folder / START)
-        run.append("queued" if goes == "in turn" else "created", rows=len(train), held_out=len(held), data=data.name,
-                   **({"group": dict(group)} if group else {}))
+        group = {"group": dict(beginning.group)} if beginning.group else {}
+        run.append("queued" if beginning.goes == "in turn" else "created", rows=len(train), held_out=len(held),
+                   data=data.name, **group)
         return run
 
     @contextmanager

@@ -24,7 +24,7 @@ from training.outcome import peak_bytes, provenance, seconds_so_far
 from training.plan import Plan, make_plan
 from training.run import START, Event, Run
 from training.tokens import tokens_of
-from training.trainer import Trainer, trainer_of
+from training.trainer import Lesson, Trainer, trainer_of
 from training.verdict import lowest_of
 from training.writer import Lease, Writer
 
@@ -141,9 +141,9 @@ def _trainer(run: Run, base: Base, plan: Plan) -> Trainer:
 
     train, held = tokens_of(run, base.tokenizer)
     general = [encode_conversation(base.tokenizer, row) for row in general_rows(base.facts.id)] if held else []
-    trainer = trainer_of(run.config, method_of(run.config, base), plan, train, held,
-                         [{"input_ids": one.input_ids, "labels": one.labels()} for one in general],
-                         run.folder / CHECKPOINTS, base.tokenizer)
+    lesson = Lesson(train, held, [{"input_ids": one.input_ids, "labels": one.labels()} for one in general])
+    trainer = trainer_of(run.config, method_of(run.config, base), plan, lesson, run.folder / CHECKPOINTS,
+                         base.tokenizer)
     trainer.remove_callback(PrinterCallback)  # the events say what it would print
     return trainer
 
@@ -174,7 +174,7 @@ def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) 
     losses = writer.held_out_losses
     lowest = lowest_of(losses) if writer.stopped_early else None
     if lowest:
-        trainer.method.load(trainer.model, run.folder / CHECKPOINTS / f"step-{lowest[0]}")
+        trainer.method.load(trainer.model, checkpoint.of_step(run.folder / CHECKPOINTS, lowest[0]).folder)
         went_back = {"went_back_to": lowest[0]}
     trainer.method.write_adapter(trainer.model, run.folder / "adapter")
     evaluation = writer.evaluate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,16 @@ from training.plan import Plan
 from training.tokens import Rows
 
 
-def trainer_of(config: RunConfig, method: Method, plan: Plan, train: Rows, held: Rows, general: Rows, folder: Path,
-               tokenizer: Any) -> Trainer:
+@dataclass(frozen=True)
+class Lesson:
+    """Rows as tokens: those that are trained on, and those that the model is judged by, of its own data and of any."""
+
+    train: Rows
+    held: Rows = field(default_factory=list)
+    general: Rows = field(default_factory=list)
+
+
+def trainer_of(config: RunConfig, method: Method, plan: Plan, lesson: Lesson, folder: Path, tokenizer: Any) -> Trainer:
     """A trainer for these rows, which keeps its checkpoints in the folder.
 
     A batch of its loader is a whole optimizer step; the plan says how it is divided and which blocks recompute.
@@ -35,12 +44,13 @@ def trainer_of(config: RunConfig, method: Method, plan: Plan, train: Rows, held:
     ours = {"assistant_only_loss": False, "dataset_kwargs": {"skip_prepare_dataset": True},
             "use_cpu": not on_card, "bf16": asked["bf16"] and on_card,
             "per_device_train_batch_size": plan.batches.examples_per_step, "gradient_accumulation_steps": 1,
-            "gradient_checkpointing": False, "eval_strategy": asked["eval_strategy"] if held else "no",
+            "gradient_checkpointing": False, "eval_strategy": asked["eval_strategy"] if lesson.held else "no",
             "disable_tqdm": True, "dataloader_pin_memory": False, "logging_first_step": True,
             "logging_nan_inf_filter": False, "remove_unused_columns": False}
-    rows = [Dataset.from_list(part) if part else None for part in (train, held)]
+    rows = [Dataset.from_list(part) if part else None for part in (lesson.train, lesson.held)]
     budget = plan.batches.budget
-    judged_by = (packs_of([(row["input_ids"], row["labels"]) for row in part], budget) for part in (held, general))
+    judged_by = (packs_of([(row["input_ids"], row["labels"]) for row in part], budget)
+                 for part in (lesson.held, lesson.general))
     arguments = SFTConfig(output_dir=str(folder), **{**asked, **ours})
     return Trainer(method, plan.recomputed, budget, *judged_by, args=arguments, train_dataset=rows[0],
                    eval_dataset=rows[1], processing_class=tokenizer)
@@ -82,26 +92,16 @@ class Trainer(SFTTrainer):
         loss on general rows; logged, and told to the callbacks.
         """
         began = time.monotonic()
-        loss, share = self.judged(self.held)
+        self.model.eval()
+        loss, share = self.learner.means(self.held)
         found = {"loss": loss, "mean_token_accuracy": share}
         if self.general:
-            found["general_loss"], _ = self.judged(self.general)
+            found["general_loss"], _ = self.learner.means(self.general)
         found["runtime"] = time.monotonic() - began
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
-        self.model.eval()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-    def judged(self, packs: Sequence[Packed]) -> tuple[float, float]:
-        """Mean negative log-likelihood of the trained tokens, and the share of them that were the likeliest word."""
-        self.model.eval()
-        total = torch.zeros(2, dtype=torch.float64, device=self.args.device)
-        with torch.autocast(self.args.device.type, enabled=False):
-            for pack in packs:
-                total += torch.stack([one.double() for one in self.learner.judged(pack.to(self.args.device))])
-        loss, right = (total / sum(len(pack.trained) for pack in packs)).tolist()
-        return loss, right
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """None are counted: the plan knows better, and Trainer's count asks for a padded batch."""

@@ -79,12 +79,12 @@ def overfit(losses: Losses) -> Overfit | None:
     return Overfit(step, lowest, last)
 
 
-def lowest_of(losses: Sequence[tuple[int, float]]) -> tuple[int, float] | None:
+def lowest_of(losses: Points) -> tuple[int, float] | None:
     """(step, held-out loss) of the lowest after the first step, the earliest of equals; None before there is one."""
     return min((one for one in losses if one[0]), key=lambda one: one[1], default=None)
 
 
-def since_lowest(losses: Sequence[tuple[int, float]]) -> int:
+def since_lowest(losses: Points) -> int:
     """How many evaluations there were since the lowest."""
     lowest = lowest_of(losses)
     return sum(step > lowest[0] for step, _ in losses) if lowest else 0
