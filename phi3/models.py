@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -118,6 +119,7 @@ def load_base(name: str, precision: Precision | None = None, device: str | None 
     import torch
     from transformers import Phi3Config, Phi3ForCausalLM
 
+    _check_attention(attention)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it offers a CPU kernel from the Hub; we need none
     facts = base_facts(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -175,6 +177,7 @@ def with_attention(base: Base, attention: str) -> Base:
     """The same weights, attended over in another way; the base itself where it does so already."""
     if base.model.config._attn_implementation == attention:
         return base
+    _check_attention(attention)
     shell = shell_of(base)
     shell.set_attn_implementation(attention)
     return replace(base, model=shell)
@@ -236,6 +239,13 @@ def expanded(base: Base) -> Base:
     model.generation_config = copy.deepcopy(base.model.generation_config)
     precision: Precision = "bf16" if _compute(base.model.device.type) is torch.bfloat16 else "fp32"
     return replace(base, model=model.eval().requires_grad_(False), precision=precision)
+
+
+def _check_attention(attention: str) -> None:
+    """ValueError where the package for this way to attend isn't installed."""
+    if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        raise ValueError("attn_implementation is flash_attention_2, and its package, flash-attn, isn't installed here. "
+                         "Choose sdpa, or install it: pip install flash-attn.")
 
 
 def _unpacked(model: Phi3ForCausalLM) -> Phi3ForCausalLM:

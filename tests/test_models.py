@@ -18,6 +18,12 @@ from phi3.models import (
 )
 
 
+def test_attention_whose_package_is_missing_is_a_sentence(small_base, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="flash-attn, isn't installed here"):
+        load_base(str(small_base), attention="flash_attention_2")
+
+
 def test_a_folder_laid_out_like_the_public_one_loads_without_its_remote_code(small_base):
     base = load_base(str(small_base))
     assert type(base.model).__name__ == "Phi3ForCausalLM"
