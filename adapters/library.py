@@ -16,7 +16,8 @@ from phi3.models import EMBEDDED, EMBEDDED_FOLDER
 
 SHIPPED_FOLDER = EMBEDDED_FOLDER / "adapters"
 PROVENANCE = "provenance.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LONGEST_NAME = 64
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 # The owner of what is trained on one's own machine, and where an adapter's owner is written.
 LOCAL = "local"
 OWNER = "owner"
@@ -37,11 +38,16 @@ class Adapter:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
+def with_tail(name: str, tail: str) -> str:
+    """A name with something behind it, shortened so that it is still one."""
+    return name[:LONGEST_NAME - len(tail)] + tail
+
+
 def checked_name(name: str) -> str:
     """The name itself where it can be an adapter's and a folder's; ValueError says what a name may be."""
     if not _NAME.fullmatch(name) or name.endswith(".") or name.lower() in _TAKEN:
-        raise ValueError(f"{name!r} can't be a name. Use up to 64 letters, digits, dots, dashes and underscores, "
-                         "beginning with a letter or digit, and not 'base' or 'none'.")
+        raise ValueError(f"{name!r} can't be a name. Use up to {LONGEST_NAME} letters, digits, dots, dashes and "
+                         "underscores, beginning with a letter or digit, and not 'base' or 'none'.")
     return name
 
 

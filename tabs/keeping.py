@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from adapters.library import with_tail
 from phi3.machine import this_machine
 from phi3.models import EMBEDDED, base_facts
 from tabs import run_panel, theme
@@ -98,7 +99,7 @@ def on_the_embedded(run: Run) -> tuple[RunConfig, ChatData]:
     cpu = recommended(facts.hidden_size, this_machine().without_card())
     suited = {name: cpu[name] for name in ("learning_rate", "bf16", "gradient_checkpointing")}
     asked = {**run.config.settings(), **suited, "base": EMBEDDED, "start_from": "",
-             "name": f"{run.config.name[:58]}-tiny"}
+             "name": with_tail(run.config.name, "-tiny")}
     train, held = run.conversations()
     about = run.about_data
     rows = ChatData(about["name"], about["kind"], about["format"], gathered((*train, *held)), (),

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from adapters.library import PROVENANCE, Library, adapter_in, checked_name
+from adapters.library import PROVENANCE, Library, adapter_in, checked_name, with_tail
 
 
 @pytest.fixture
@@ -87,3 +87,8 @@ def test_ordinary_names_are_fine(name):
 def test_names_that_could_be_something_else_are_refused(name):
     with pytest.raises(ValueError, match="can't be a name"):
         checked_name(name)
+
+
+def test_a_name_with_something_behind_it_is_still_a_name():
+    assert with_tail("mine", "-step-9") == "mine-step-9"
+    assert checked_name(with_tail("m" * 64, "-step-1000")).endswith("m-step-1000")

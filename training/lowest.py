@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from adapters.layers import shape_of
-from adapters.library import Adapter, Library
+from adapters.library import Adapter, Library, with_tail
 from phi3.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_facts
 from training.checkpoint import CHECKPOINTS, Checkpoint, of_step
 from training.evaluate import losses_of
@@ -33,7 +33,7 @@ def adapter_of(run: Run) -> Adapter:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "adapter"
         _write(run, _checkpoint(run, found.step).folder, own, made)
-        return library.put(f"{run.config.name}-step-{found.step}", made, about, run.owner)
+        return library.put(with_tail(run.config.name, f"-step-{found.step}"), made, about, run.owner)
 
 
 def _checkpoint(run: Run, step: int) -> Checkpoint:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from adapters.files import CONFIG, WANTED, WEIGHTS
-from adapters.library import Adapter, Library, checked_name
+from adapters.library import LONGEST_NAME, Adapter, Library, checked_name
 from training.config import RunConfig
 from training.data import LISTED_DROPS, ChatData, Conversation, split
 from training.owners import LOCAL, Owners
 from training.run import BUSY, START, UNDERWAY, Run
 from training.tracking import demand_trackers
 
-LONGEST_NAME = 64
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Alone on this machine; when its turn comes (training/queue.py gives it one); or beside others, on GPUs that are lent.
 Goes = Literal["alone", "in turn", "beside others"]
