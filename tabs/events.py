@@ -19,7 +19,7 @@ AT_ONCE = {**QUIETLY, "concurrency_limit": None}
 
 def file_text() -> gr.Textbox:
     """Where a file's text passes through the page; nobody sees it."""
-    return gr.Textbox(visible="hidden", elem_classes="unseen")
+    return gr.Textbox(visible="hidden", elem_classes="never-shown")
 
 
 def saves(button: gr.Button, write: Callable[..., str], text: gr.Textbox, name: str, **given: Any) -> None:

@@ -199,11 +199,11 @@ def build() -> RunPanel:
                     kept = theme.markup()
                     with gr.Row(elem_classes="tools"):
                         take = gr.Button(theme.DOWNLOAD_RUN, elem_id="download-run", elem_classes="quiet fit")
-                        parcel = gr.DownloadButton(visible="hidden", elem_id="parcel", elem_classes="unseen")
+                        parcel = gr.DownloadButton(visible="hidden", elem_id="parcel", elem_classes="never-shown")
                         share = gr.Button(theme.SHARE_RUN, elem_id="share-run", elem_classes="quiet fit")
                         delete = gr.Button(theme.DELETE_RUN, elem_id="delete-run", elem_classes="quiet fit")
                         # A state would not take what the browser says.
-                        sure = gr.Checkbox(visible="hidden", elem_classes="unseen")
+                        sure = gr.Checkbox(visible="hidden", elem_classes="never-shown")
                     link = theme.markup(elem_id="shared-link", js_on_load=code_view.COPY)
                     publish = gr.Column(visible=False)
             with gr.Column(scale=4, min_width=300, elem_classes="card"):

@@ -182,6 +182,7 @@ def test_a_run_that_goes_on_is_found_and_followed(visit, staged):
         expect(page.locator(".said .before").first).to_contain_text(BASE_ANSWERS[0])
         staged.train(26, 41)
         expect(page.locator("#run-bar")).to_contain_text("Step 41 of 60")
+        expect(page.locator("#losses .legend .unseen")).to_be_visible()
         expect(page.locator("#losses svg path.unseen.dot")).to_have_count(3)
         page.reload()
         expect(page.locator("#run-bar")).to_contain_text("Step 41 of 60")
