@@ -41,6 +41,13 @@ CASES: Settings = {
     "no dropout": (250, {"lora_dropout": 0.0}),
     "qlora, short": (60, {"method": "qlora"}),
     "qlora, middle": (250, {"method": "qlora"}),
+    "dora, short": (60, {"use_dora": True}),
+    "dora, middle": (250, {"use_dora": True}),
+    "dora, long, checkpointing": (900, {"use_dora": True, "per_device_train_batch_size": 4,
+                                        "gradient_checkpointing": True}),
+    "dora, no dropout": (250, {"use_dora": True, "lora_dropout": 0.0}),
+    "dora, high rank": (120, {"use_dora": True, "r": 128}),
+    "dora, qlora": (120, {"use_dora": True, "method": "qlora"}),
 }
 WORDS = ["the", "sea", "is", "far", "and", "a", "ship", "goes", "near", "when", "black", "water", "moon"]
 

@@ -11,13 +11,14 @@ from phi3.models import base_facts, load_tokenizer
 from training.config import RunConfig
 from training.data import lengths_of, read_data, split
 from training.plan import (
-    block_bytes_per_token,
+    block_bytes,
     change_after_memory_ran_out,
     changes_in_words,
     in_words,
     made_to_fit,
     make_plan,
     one_change,
+    precision_of,
 )
 from training.presets import recommended
 from training.quota import QUOTA_SECONDS, Visit, counted, described, turns_of
@@ -114,9 +115,8 @@ def test_what_runs_took_corrects_the_next_plan():
     assert corrected.seconds["loading"] == 20 and corrected.memory == guessed.memory
 
 
-@pytest.mark.parametrize("changes", [{}, {"target_modules": "qkv_proj, o_proj"}, {"r": 128}, {"lora_dropout": 0.0}])
-@pytest.mark.parametrize("kept_heads", [4, 2])
-def test_a_block_is_counted_as_autograd_keeps_it(tmp_path, changes, kept_heads):
+def kept_and_counted(folder, config, kept_heads):
+    """(bytes that autograd keeps of a forward pass of this base, bytes that the plan counts)."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -125,9 +125,13 @@ def test_a_block_is_counted_as_autograd_keeps_it(tmp_path, changes, kept_heads):
     from phi3.packed import Packed
     from tests.phi3_folder import make_phi3_folder
 
-    base = load_base(str(make_phi3_folder(tmp_path / "base", num_key_value_heads=kept_heads)), "fp32", "cpu")
-    config = replace(RunConfig(), **changes)
-    learner = Learner(get_peft_model(shell_of(base), LoraConfig(**config.peft_config())).train())
+    precision = precision_of(config, CPU)
+    base = load_base(str(make_phi3_folder(folder / "base", num_key_value_heads=kept_heads)), precision, "cpu")
+    model = get_peft_model(shell_of(base), LoraConfig(**config.peft_config())).train()
+    if precision == "nf4":  # as TRL does
+        for one in (one for one in model.parameters() if one.requires_grad):
+            one.data = one.data.bfloat16()
+    learner = Learner(model)
     packed = Packed.of([(range(10, 210), range(10, 210))] * 8 + [(range(10, 90), range(10, 90))] * 2)
     weights = {one.untyped_storage().data_ptr() for one in learner.causal.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -140,12 +144,57 @@ def test_a_block_is_counted_as_autograd_keeps_it(tmp_path, changes, kept_heads):
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
         hidden = learner.hidden(packed)
+    assert hidden.requires_grad
     shape = Shape.of(base.facts.config)
-    counted = block_bytes_per_token(config, shape, 4, CPU, 200) * len(packed.ids) * shape.layers
+    counted = shape.layers * block_bytes(config, shape, 4, CPU, len(packed.ids), 200)
     # The first norm keeps nothing, since nothing before it is trained, and the last one as much as another.
     angles = len(packed.ids) * 4 * 2 * shape.queries // shape.heads
-    assert hidden.requires_grad
-    assert sum(one.nbytes() for one in kept.values()) == pytest.approx(counted + angles, rel=0.01)
+    return sum(one.nbytes() for one in kept.values()), counted + angles
+
+
+@pytest.mark.parametrize("changes", [{}, {"target_modules": "qkv_proj, o_proj"}, {"r": 128}, {"lora_dropout": 0.0}])
+@pytest.mark.parametrize("kept_heads", [4, 2])
+def test_a_block_is_counted_as_autograd_keeps_it(tmp_path, changes, kept_heads):
+    kept, counted = kept_and_counted(tmp_path, replace(RunConfig(), **changes), kept_heads)
+    assert kept == pytest.approx(counted, rel=0.01)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+@pytest.mark.parametrize("changes", [{}, {"target_modules": "qkv_proj, o_proj"}, {"r": 128}, {"lora_dropout": 0.0}])
+def test_a_block_with_dora_is_counted_as_autograd_keeps_it(tmp_path, changes, method):
+    config = replace(RunConfig(method=method, use_dora=True), **changes)
+    kept, counted = kept_and_counted(tmp_path, config, 2)
+    assert kept == pytest.approx(counted, rel=0.02)  # the first dropout's noise isn't kept
+
+
+def test_dora_learns_a_number_more_for_each_output():
+    plain, with_dora = (make_plan(RunConfig(use_dora=use), MINI, [100] * 80, [], CPU) for use in (False, True))
+    more = 32 * (9216 + 3072 + 16384 + 3072)
+    assert with_dora.trainable - plain.trainable == more
+    for name, times in (("adapter", 4), ("gradients", 4), ("optimizer", 8)):
+        assert with_dora.memory[name] - plain.memory[name] == times * more
+
+
+def test_dora_takes_longer_most_of_all_with_dropout_and_where_passes_are_small():
+    def seconds(length, **settings):
+        return make_plan(RunConfig(**settings), MINI, [length] * 80, [length] * 8, CPU).seconds
+
+    plain, with_dora, bare = (seconds(400, **settings) for settings in (
+        {}, {"use_dora": True}, {"use_dora": True, "lora_dropout": 0.0}))
+    assert plain["training"] < bare["training"] < with_dora["training"]
+    # The base is multiplied a second time with what dropout leaves, forward and backward.
+    assert with_dora["training"] == pytest.approx(2 * plain["training"], rel=0.15)
+    short, short_with_dora = seconds(10, lora_dropout=0.0), seconds(10, use_dora=True, lora_dropout=0.0)
+    assert short_with_dora["training"] / short["training"] > bare["training"] / plain["training"]
+    assert with_dora["speaking"] > plain["speaking"] and with_dora["evaluation"] > plain["evaluation"]
+
+
+def test_dora_beside_a_bf16_base_keeps_the_base_in_float32_where_there_is_dropout():
+    plans = {dropout: make_plan(RunConfig(bf16=True, use_dora=True, lora_dropout=dropout), MINI, [10] * 80, [], H200)
+             for dropout in (0.0, 0.1)}
+    weights = Shape.of(MINI).linear_weights()
+    more = plans[0.1].memory["activations"] - plans[0.0].memory["activations"]
+    assert more == pytest.approx(4 * weights, rel=0.02)
 
 
 def test_without_held_out_rows_nothing_is_evaluated():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phi3.machine import GIBIBYTE, LOGITS_AT_ONCE, Machine
+from training import dora
 from training.config import SETTINGS, RunConfig
 from training.quota import Turns, Visit, turns_of
 from training.work import (
@@ -115,6 +117,11 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     looks, speed = looks_of(config, batches), measured or guessed_speed(machine)
     look = looking_work(config, shape, held, kept, batches.budget) if held else Work(0, 0, 0)
     spoken = SPOKEN_TOKENS * shape.layers
+    if config.use_dora:
+        slowdown = dora.slowdown(_width(precision, machine), adapter_bytes(config.method), machine)
+        work = work.plus(dora.training_work(config, shape, batches, recomputed, slowdown))
+        look = look.plus(dora.passes(config, shape, math.ceil(sum(held) / batches.budget)))
+        spoken = round(spoken * dora.times_spoken(config, shape, machine))
     # At its end base and adapter answer held-out rows once each; where time is lent, only if some is left over.
     answers = looks + (2 if held and machine.kind != "zerogpu" else 0)
     seconds = {"loading": speed.load, "training": speed.seconds(work), "evaluation": looks * speed.seconds(look),
@@ -123,7 +130,7 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     turns = turns_of(sum(seconds.values()), speed.load, longest, visit or Visit()) \
         if machine.kind == "zerogpu" else None
     return Plan(precision_of(asked, machine), config.attn_implementation, recomputed, batches,
-                shape.lora_weights(config.r, adapted(config)),
+                trained_weights(config, shape),
                 memory_of(config, shape, precision, batches, machine, recomputed), available, seconds,
                 measured is not None, work, answers * spoken, turns, expanded)
 
@@ -250,12 +257,15 @@ def memory_of(config: RunConfig, shape: Shape, precision: str, batches: Batches,
     """
     width, tokens = _width(precision, machine), batches.largest
     linear = shape.linear_weights() * (NF4_BYTES if precision == "nf4" else width)
-    adapter_width = adapter_bytes(precision)
-    trainable = shape.lora_weights(config.r, adapted(config))
-    block = tokens * block_bytes_per_token(config, shape, width, machine, batches.longest_row)
+    adapter_width = adapter_bytes(config.method)
+    trainable = trained_weights(config, shape)
+    block = block_bytes(config, shape, width, machine, tokens, batches.longest_row)
+    passing = tokens * gradient_bytes_per_token(shape, width)
+    if config.use_dora:
+        passing = max(passing, dora.transient_bytes(config, shape, width, adapter_width))
     kept = (shape.layers - recomputed) * block + recomputed * tokens * shape.hidden * width
     head = head_bytes(shape, tokens, width)
-    again = tokens * gradient_bytes_per_token(shape, width) + (block if recomputed else 0)
+    again = passing + (block if recomputed else 0)
     if machine.kind != "cpu":
         head, again = (head if head > again else 0, again if again >= head else 0)
     terms = {
@@ -270,14 +280,25 @@ def memory_of(config: RunConfig, shape: Shape, precision: str, batches: Batches,
     return {name: int(value) for name, value in terms.items()}
 
 
+def trained_weights(config: RunConfig, shape: Shape) -> int:
+    """Numbers that are learned."""
+    return shape.lora_weights(config.r, adapted(config)) + dora.magnitudes(config, shape)
+
+
 def process_bytes(precision: str, machine: Machine) -> float:
     """The trainer's process without a model."""
     return PROCESS_BYTES[machine.kind]
 
 
-def adapter_bytes(precision: str) -> int:
+def adapter_bytes(method: str) -> int:
     """PEFT keeps an adapter's weights in float32 beside a bf16 base; TRL trains QLoRA's in bf16."""
-    return 2 if precision == "nf4" else 4
+    return 2 if method == "qlora" else 4
+
+
+def block_bytes(config: RunConfig, shape: Shape, width: int, machine: Machine, tokens: int, length: int) -> float:
+    """Bytes that one block keeps of the forward pass of so many tokens, in rows so long."""
+    once = dora.kept_bytes(config, shape, width, adapter_bytes(config.method)) if config.use_dora else 0
+    return once + tokens * block_bytes_per_token(config, shape, width, machine, length)
 
 
 def block_bytes_per_token(config: RunConfig, shape: Shape, width: int, machine: Machine, length: int) -> float:
@@ -297,6 +318,8 @@ def block_bytes_per_token(config: RunConfig, shape: Shape, width: int, machine: 
     loralib = width * (2 if machine.kind == "cpu" else 1) if config.method == "loralib" else 0
     mask = (loralib or 1) if config.lora_dropout else 0
     lora = sum((width + mask) * shape.widths()[name][0] + width * config.r for name in adapted(config))
+    if config.use_dora:
+        lora = dora.kept_bytes_per_token(config, shape, width, adapter_bytes(config.method), machine)
     return norms + attention + gates + lora + score_bytes(config, shape, width, length)
 
 

@@ -93,6 +93,10 @@ class Work:
         """The three, in the order of `Speed.prices`."""
         return self.passes, self.operations, self.written
 
+    def plus(self, other: Work) -> Work:
+        """Both together."""
+        return Work(*(one + more for one, more in zip(self.parts(), other.parts(), strict=True)))
+
 
 @dataclass(frozen=True)
 class Speed:
