@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.utils import get_upload_folder
 
 from tabs import form, openings
+from tabs.api_data import data_of, with_data
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import Visitor, token_of, visitor_of
 from training.advice import warnings_for
-from training.data import ChatData, example_names, lengths_of, make_report, read_data, read_text, split
+from training.data import lengths_of, make_report, split
 from training.plan import make_plan
 from training.report import whole_lengths
 from training.run import Run
@@ -22,6 +21,8 @@ from training.speed import measured
 
 # Where a run's files lie and which process trains it is nobody's business.
 NOT_TOLD = ("folder", "pid")
+# The calls in which a program says which data it means.
+OF_DATA = ("inspect", "plan", "train")
 Settings = dict[str, Any]
 
 
@@ -29,7 +30,8 @@ def build(studio: Studio) -> None:
     """Add the endpoints to the page that is being built; `/lease` is tabs/turns.py's, where a GPU is lent."""
     calls = _Calls(studio)
     for name in ("inspect", "plan", "train", "run", "runs", "stop", "resume"):
-        gr.api(plainly(getattr(calls, name)), api_name=name, concurrency_limit=None)
+        call = getattr(calls, name)
+        gr.api(plainly(with_data(call) if name in OF_DATA else call), api_name=name, concurrency_limit=None)
 
 
 class _Calls:
@@ -38,39 +40,46 @@ class _Calls:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def inspect(self, example: str = "", text: str = "", file: dict | None = None, max_length: int = 1024) -> dict:
-        """What data holds, what of it can't be used and why. Give the name of an example (pirate, json, shop), the
-        text of a JSONL file, or an uploaded file (JSONL, JSON, CSV, TSV, Parquet, xlsx, gz or zip).
-        """
-        data = self._data(example, text, file)
-        return make_report(data, self.studio.tokenizer.result(), max_length).as_json()
+    def inspect(self, max_length: int = 1024, **data: Any) -> dict:
+        """What data holds, what of it can't be used and why.
 
-    def plan(self, example: str = "", text: str = "", file: dict | None = None, settings: dict | None = None) -> dict:
-        """What a run on this data would do and need: its settings, warnings of those that are known to be bad, steps,
-        memory in bytes by term, seconds by part. `settings` are those of the README's table; what they don't say
-        follows from the data by a `preset` (quick, balanced, thorough, recipe), which they may name.
+        Parameters:
+            max_length: Tokens of a conversation that a run would keep.
         """
-        data = self._data(example, text, file)
-        lengths = whole_lengths(data.conversations, self.studio.tokenizer.result())
+        chosen = data_of(self.studio, **data)
+        return make_report(chosen, self.studio.tokenizer.result(), max_length).as_json()
+
+    def plan(self, settings: dict | None = None, **data: Any) -> dict:
+        """What a run on this data would do and need: its settings, warnings of those that are known to be bad, steps,
+        memory in bytes by term, seconds by part.
+
+        Parameters:
+            settings: Those of the README's table; what they don't say follows from the data by a `preset` (quick,
+                balanced, thorough, recipe), which they may name.
+        """
+        chosen = data_of(self.studio, **data)
+        lengths = whole_lengths(chosen.conversations, self.studio.tokenizer.result())
         config = form.suited_settings(self.studio, settings or {}, lengths)
         train, held = (lengths_of(part, self.studio.tokenizer.result(), config.max_length)
-                       for part in split(data, config.held_out, config.seed))
+                       for part in split(chosen, config.held_out, config.seed))
         speed = measured(self.studio.home, self.studio.machine, config)
         plan = make_plan(config, self.studio.facts.config, train, held, self.studio.machine, speed)
         return {**plan.as_json(), "settings": config.settings(),
                 "warnings": warnings_for(config, form.task_of(self.studio, lengths))}
 
-    def train(self, request: gr.Request, example: str = "", text: str = "", file: dict | None = None,
-              settings: dict | None = None) -> dict:
+    def train(self, request: gr.Request, settings: dict | None = None, **data: Any) -> dict:
         """Begin a run, or queue it where another is being trained. Returns its id at once, with the `key` that shows
-        that it is yours (empty on one's own machine) and how many runs come `before` it. `settings` as in /plan. Where
-        a GPU is lent, call /lease with both until it says that the run doesn't go on.
+        that it is yours (empty on one's own machine) and how many runs come `before` it. Where a GPU is lent, call
+        /lease with both until it says that the run doesn't go on.
+
+        Parameters:
+            settings: Those of the README's table, as for /plan.
         """
-        visitor, data = visitor_of(self.studio, request), self._data(example, text, file)
+        visitor, chosen = visitor_of(self.studio, request), data_of(self.studio, **data)
         token = token_of(self.studio, request)
-        lengths = whole_lengths(data.conversations, self.studio.tokenizer.result())
+        lengths = whole_lengths(chosen.conversations, self.studio.tokenizer.result())
         config = form.suited_settings(self.studio, settings or {}, lengths)
-        visitor, run = openings.begin_run(visitor, config, data, token)
+        visitor, run = openings.begin_run(visitor, config, chosen, token)
         openings.begin(self.studio, run)
         return {**self._standing(run), "key": dict(visitor.keys).get(run.id, "")}
 
@@ -110,23 +119,3 @@ class _Calls:
 
     def _standing(self, run: Run) -> dict[str, Any]:
         return {**run.summary(), "before": self.studio.queue.before(run)}
-
-    def _data(self, example: str, text: str, file: dict | None) -> ChatData:
-        """ValueError where there is none, or where it is no example and nothing that was uploaded."""
-        if file:
-            return read_data(self._uploaded(file), bounds=self.studio.limits.bounds)
-        if text.strip():
-            return read_text(text, bounds=self.studio.limits.bounds)
-        if example not in example_names():
-            raise ValueError(f"There is no example named {example!r}. Give one of {', '.join(example_names())}, a "
-                             "text, or an uploaded file.")
-        return read_data(example)
-
-    def _uploaded(self, file: dict) -> Path:
-        """The file's place; a path on this machine that nobody uploaded is refused."""
-        path = Path(str(file.get("path", ""))).resolve()
-        if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
-            raise ValueError("Only a file that was uploaded can be read here. Upload it first (gradio_client: "
-                             "handle_file), or send its text.")
-        visitor_of(self.studio, None).limits.check_upload(path)
-        return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -17,6 +16,7 @@ from chat.drawing import SAMPLING_LABELS, is_strength, sampling_of
 from phi3.lane import STRONGEST, Answer, Lane, Sampling
 from phi3.template import Message
 from tabs.hub import LONGEST_NAME, Reach
+from tabs.parameters import parameter, spelled_out
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import token_of, visitor_of
@@ -45,20 +45,14 @@ def with_sampling(call: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[
     seen = inspect.signature(call, eval_str=True)
     *own, _ = seen.parameters.values()
     kinds = get_type_hints(Sampling)
-    drawn = [inspect.Parameter(one.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=_plain(one.default),
-                               annotation=list[str] if isinstance(one.default, tuple) else kinds[one.name])
+    drawn = [parameter(one.name, _plain(one.default), list[str] if isinstance(one.default, tuple) else kinds[one.name])
              for one in fields(Sampling)]
     signature = inspect.Signature([*own, *drawn], return_annotation=get_args(seen.return_annotation)[0])
 
-    @functools.wraps(call)
     def asked(*given: Any, **named: Any) -> Iterator[Any]:
         yield from call(**signature.bind(*given, **named).arguments)
 
-    asked.__signature__ = signature
-    asked.__annotations__ = {one.name: one.annotation for one in signature.parameters.values()}
-    asked.__doc__ = "\n".join([inspect.getdoc(call) or "", *(
-        f"    {one.name}: {SAMPLING_LABELS[one.name][1]}" for one in drawn)])
-    return asked
+    return spelled_out(asked, call, signature, {one.name: SAMPLING_LABELS[one.name][1] for one in drawn})
 
 
 def _plain(default: Any) -> Any:

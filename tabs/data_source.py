@@ -80,9 +80,13 @@ def build() -> OwnPart:
 def own_source(studio: Studio, file: Any = None, text: str | None = None, hub: Any = None, columns: Any = None,
                **more: Any) -> Source:
     """Files before a paste before a dataset on the Hub; ValueError where there is none of them."""
-    of = _which(file, text, hub)
-    chosen = Columns(*columns["chosen"]) if columns and columns.get("of") == of else None
-    said = {"columns": chosen, "without_repeats": bool(more.get("no_repeats")), "bounds": studio.limits.bounds}
+    chosen = Columns(*columns["chosen"]) if columns and columns.get("of") == _which(file, text, hub) else None
+    return source_from(studio, file, text, hub, columns=chosen, without_repeats=bool(more.get("no_repeats")))
+
+
+def source_from(studio: Studio, file: Any = None, text: str | None = None, hub: Any = None, **said: Any) -> Source:
+    """The same, with what else was said of it: fields of `Source`."""
+    said = {**said, "bounds": studio.limits.bounds}
     if file:
         return source_of([file] if isinstance(file, str) else list(file), **said)
     if text and text.strip():

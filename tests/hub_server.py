@@ -65,7 +65,7 @@ class _Refused(Exception):
         self.status, self.message, self.code, self.more = status, message, code, more
 
 
-_REPO = r"(?P<repo>[^/]+/[^/]+)"
+_REPO = r"(?P<repo>(?:datasets/)?[^/]+/[^/]+)"  # a dataset's is kept under its id after "datasets/"
 _ROUTES = [(method, re.compile(pattern), name) for method, pattern, name in (
     ("HEAD", r"/", "front"), ("GET", r"/", "front"),
     ("GET", r"/api/whoami-v2", "whoami"),
@@ -143,8 +143,9 @@ class _Exchange(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def _route(self) -> None:
+        path = self.url.path.replace("/api/datasets/", "/api/models/datasets/", 1)
         for method, pattern, name in _ROUTES:
-            found = pattern.fullmatch(self.url.path)
+            found = pattern.fullmatch(path)
             if found and method == self.command:
                 named = {key: unquote(value) for key, value in found.groupdict().items() if value is not None}
                 if named.get("repo") in self.hub.renamed:

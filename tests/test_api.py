@@ -9,17 +9,38 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from tests.browser import running_app
+from tests.hub import Blob, Repository
+from tests.hub_server import running_hub
 from training.runs import Runs
 
 FEW_STEPS = {"max_steps": 2, "eval_steps": 100, "r": 2, "held_out": 0.02}
 
 
+# Columns whose names say nothing, so that a program has to.
+ROWS = [b'{"Frage": "Wie hoch ist %d?", "Antwort": "%d Meter."}\n' % (one, one) for one in range(60)]
+TABLE = b"".join(ROWS).decode()
+CARD = b"""---
+configs:
+- config_name: heights
+  default: true
+  data_files: [{split: train, path: heights.jsonl}, {split: few, path: few.jsonl}]
+- {config_name: words, data_files: words.jsonl}
+---
+"""
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """The app as a Space runs it: each visitor sees what is theirs."""
+    """The app as a Space runs it: each visitor sees what is theirs. Its Hub has a dataset of two configurations."""
     folder = tmp_path_factory.mktemp("many")
-    with running_app(folder / "studio", folder / "app.log", STUDIO_VISITORS="many") as app:
-        yield app
+    with running_hub() as hub:
+        heights = hub.repositories["datasets/ada/heights"] = Repository("ada/heights")
+        heights.add({"README.md": Blob(CARD), "heights.jsonl": Blob(b"".join(ROWS)),
+                     "few.jsonl": Blob(b"".join(ROWS[:9])),
+                     "words.jsonl": Blob(b'{"prompt": "a", "completion": "b"}\n')}, "rows")
+        with running_app(folder / "studio", folder / "app.log", STUDIO_VISITORS="many", HF_ENDPOINT=hub.address,
+                         HF_HOME=str(folder / "hub")) as app:
+            yield app
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +82,49 @@ def test_the_same_calls_and_no_others_are_tools_for_mcp_clients(many):
     assert {tool["name"] for tool in tools} == {"inspect", "plan", "train", "run", "runs", "stop", "resume", "chat",
                                                 "compare"}
     assert all(tool["description"] and "request" not in tool["inputSchema"]["properties"] for tool in tools)
+    asked = next(tool["inputSchema"]["properties"] for tool in tools if tool["name"] == "train")
+    assert "OWNER/NAME" in asked["hub"]["description"] and "README" in asked["settings"]["description"]
 
 
 def test_data_is_inspected_by_example_by_text_and_by_file(client, chats):
     assert call(client, "inspect", example="pirate")["rows_kept"] == 300
     assert call(client, "inspect", text='{"prompt": "a", "completion": "b"}\nnothing')["dropped_total"] == 1
     assert call(client, "inspect", file=handle_file(str(chats)))["rows_read"] == 40
+
+
+COLUMNS = {"prompt_column": "Frage", "answer_column": "Antwort"}
+
+
+def test_a_dataset_on_the_hub_is_inspected_planned_and_trained(client):
+    assert call(client, "inspect", hub="ada/heights", **COLUMNS)["rows_kept"] == 60
+    assert call(client, "inspect", hub="ada/heights", split="few", **COLUMNS)["rows_kept"] == 9
+    assert call(client, "inspect", hub="ada/heights", subset="words")["rows_kept"] == 1
+    plan = call(client, "plan", hub="ada/heights", settings={"held_out": 0.1, "num_train_epochs": 1}, **COLUMNS)
+    assert plan["batches"]["epochs"] == 1 and plan["fits"]
+    begun = call(client, "train", hub="ada/heights", settings=FEW_STEPS, **COLUMNS)
+    seen = ended(client, begun)
+    assert seen["state"] == "finished" and seen["about_data"]["kind"] == "hub"
+    assert seen["about_data"]["name"] == "ada/heights"
+
+
+def test_columns_are_chosen_of_a_text_too(client):
+    assert call(client, "inspect", text=TABLE, **COLUMNS)["rows_kept"] == 60
+    assert "Frage" in refused(client, "inspect", text=TABLE)
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"hub": "ada/heights"}, "Frage"),
+    ({"hub": "ada/heights", "prompt_column": "Frage"}, "Give two different columns"),
+    ({"hub": "ada/heights", "prompt_column": "Frage", "answer_column": "Frage"}, "Give two different columns"),
+    ({"hub": "ada/heights", "split": "dev"}, "has no split dev"),
+    ({"hub": "ada/nothing"}, "There is no dataset ada/nothing"),
+    ({"hub": "../../etc"}, "is no dataset's id"),
+    ({"text": "{}", "split": "train"}, "are those of a dataset on the Hub"),
+    ({"example": "pirate", "hub": "ada/heights"}, "Given: example, hub. Give one of"),
+    ({}, "Given: nothing. Give one of example, text, file, hub."),
+])
+def test_what_a_program_says_wrong_of_its_data_is_a_sentence(client, given, said):
+    assert said in refused(client, "inspect", **given)
 
 
 @pytest.mark.parametrize("given", [
