@@ -14,7 +14,12 @@ _SPOKEN_SETTINGS = ("method", "lr_scheduler_type", "attn_implementation", "targe
 _COUNTS = ("rows", "dropped", "train", "held_out")
 _OUTCOMES = ("steps", "seconds", "base_loss", "loss", "peak_bytes")
 _WORD = re.compile(r"[A-Za-z0-9][\w.,+:()/ -]{0,79}", re.ASCII)
-_OWN_WORD = re.compile(r"[a-z_+ ]{1,24}")  # of training/data.py's own
+# Where rows may come from (training/data.py), and what may be said of their form (training/shapes.py).
+_DATA_WORDS = {
+    "kind": frozenset(("example", "file", "paste", "hub")),
+    "format": frozenset(("messages", "sharegpt", "alpaca", "preference", "prompt-completion", "question and answer",
+                         "chosen columns", "chatml", "phi-3", "inst text", "human assistant text")),
+}
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 # A verdict (training/verdict.py) is made of these words and of numbers; a sentence with any other is somebody else's.
@@ -68,7 +73,7 @@ def on_the_hub(base: str) -> bool:
 
 def _data(data: Mapping[str, Any]) -> dict[str, Any]:
     """Where the rows came from by kind, how many there were, and their hash; only an example's name is no secret."""
-    said = {name: data[name] for name in ("kind", "format") if _OWN_WORD.fullmatch(str(data.get(name)))}
+    said = {name: data[name] for name, words in _DATA_WORDS.items() if str(data.get(name)) in words}
     told = {**said, **_numbers(data, _COUNTS), "sha256": _hash(data.get("sha256"))}
     if data.get("kind") == "example":
         told["name"] = _word(data.get("name"))

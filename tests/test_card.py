@@ -20,6 +20,8 @@ from phi3.models import EMBEDDED, PHI3_MINI
 from tests.hub_cards import LICENCES as HUB_LICENCES
 from tests.hub_cards import card_data, complaints, tags_of
 from training.config import RunConfig
+from training.data import read_text
+from training.shapes import Columns
 
 PROVENANCE = json.loads((SHIPPED_FOLDER / "pirate" / "provenance.json").read_text())
 EMBEDDED_CONFIG = json.loads((SHIPPED_FOLDER / "pirate" / CONFIG).read_text())
@@ -174,6 +176,32 @@ def test_the_snippet_is_python():
 def test_whatever_stands_in_a_provenance_no_text_of_its_own_is_disclosed(extra):
     own = {**PROVENANCE["settings"], "name": "canary-7f3a", "start_from": "canary-7f3a"}
     assert "canary-7f3a" not in json.dumps(disclosed({**PROVENANCE, "settings": own, **extra}))
+
+
+MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+TEXTS = {"chatml": "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n",
+         "phi-3": "<|user|>\na<|end|>\n<|assistant|>\nb<|end|>\n", "inst text": "<s>[INST] a [/INST] b</s>",
+         "human assistant text": "Human: a\nAssistant: b"}
+
+
+@pytest.mark.parametrize(("row", "said"), [
+    ({"messages": MESSAGES}, "messages"), ({"prompt": "a", "completion": "b"}, "prompt-completion"),
+    ({"question": "a", "answer": "b"}, "question and answer"),
+    *(({"text": text}, form) for form, text in TEXTS.items()),
+    ({"instruction": "a", "output": "b"}, "alpaca"), ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference"),
+    ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "sharegpt"),
+])
+def test_the_form_of_the_rows_stands_in_the_card_whatever_it_is(row, said):
+    form = read_text(json.dumps(row)).format
+    assert form == said and disclosed({"data": {"format": form}}) == {"data": {"format": said}}
+    assert f"in the form `{said}`" in card_of(story(provenance={**PROVENANCE, "data": {"format": form}})).text
+
+
+def test_the_form_of_columns_that_somebody_chose_is_named_and_the_columns_are_not():
+    data = read_text('{"secret 1": "a", "secret 2": "b"}', columns=Columns("secret 1", "secret 2"))
+    assert disclosed({"data": {"format": data.format, "kind": data.kind}}) == {
+        "data": {"format": "chosen columns", "kind": "paste"}}
+    assert disclosed({"data": {"format": "secret", "kind": "private words"}}) == {}
 
 
 def test_odd_provenances_are_no_trouble():
