@@ -83,8 +83,12 @@ def _data(data: Mapping[str, Any]) -> dict[str, Any]:
 def _outcome(outcome: Mapping[str, Any]) -> dict[str, Any]:
     """Figures, and a verdict that holds nobody's own word."""
     said = outcome.get("verdict")
-    is_ours = isinstance(said, str) and len(said) <= LONGEST_VERDICT and all(map(_is_of_a_verdict, said.split(" ")))
-    return {**_numbers(outcome, _OUTCOMES), **({"verdict": said} if is_ours else {})}
+    return {**_numbers(outcome, _OUTCOMES), **({"verdict": said} if is_verdict(said) else {})}
+
+
+def is_verdict(said: Any) -> bool:
+    """Whether it is a sentence of a verdict's words and numbers alone."""
+    return isinstance(said, str) and len(said) <= LONGEST_VERDICT and all(map(_is_of_a_verdict, said.split(" ")))
 
 
 def _is_of_a_verdict(part: str) -> bool:

@@ -18,7 +18,7 @@ from tabs.run_panel import ANNOUNCED
 from tabs.studio import Studio
 from tabs.text import escaped
 from tabs.visitor import Visitor, token_of, visitor_of
-from training.afar import KeptRun, Note, keep, kept_runs, newest_step, note_of, write_note
+from training.afar import KeptRun, Note, evaluation_at, keep, kept_runs, newest_step, note_of, write_note
 from training.arrival import Home, bring_back
 from training.owners import owner_by_name
 from training.run import RESTING, Run
@@ -136,9 +136,9 @@ def kept_by(visitor: Visitor, run_id: str) -> Run | None:
 
 
 def due_step(run: Run, note: Note, now: float | None = None) -> int:
-    """The step of a checkpoint that is to be sent now; 0 where none is."""
+    """The step of a checkpoint that is to be sent now, because it is new or the run was measured since; else 0."""
     step = newest_step(run) if note.wanted else 0
-    if step <= note.step:
+    if step < note.step or not step or (step == note.step and evaluation_at(run.folder) == note.evaluation):
         return 0
     waited = (time.time() if now is None else now) - note.tried
     return step if waited >= SECONDS_BETWEEN or (run.state() in RESTING and not note.wrong) else 0
@@ -170,7 +170,8 @@ def brought_back(visitor: Visitor, repository: str | None, token: str) -> Run:
     bases = [studio.facts.id, *([EMBEDDED] if studio.lend is not None and studio.facts.id != EMBEDDED else [])]
     home = Home(studio.runs, visitor.limits, owner_by_name(visitor.name), visitor.owners, bases)
     run, revision = bring_back(Hub(), repository, token, home)
-    write_note(run.folder, Note(True, repository, newest_step(run) or run.events()[-1].step, revision, time.time()))
+    step = newest_step(run) or run.events()[-1].step
+    write_note(run.folder, Note(True, repository, step, evaluation_at(run.folder), revision, time.time()))
     return run
 
 

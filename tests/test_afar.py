@@ -20,13 +20,15 @@ from tests.interrupted import Interrupted
 from tests.test_signin import ADA, NOBODY, request_of
 from training import arrival
 from training.afar import PREFIX, Note, keep, kept_runs, note_of, write_note
-from training.arrival import ABOUT, CHECKPOINT, EVENTS, ROWS, Home, bring_back
+from training.arrival import ABOUT, CHECKPOINT, EVALUATION, EVENTS, ROWS, Home, bring_back, told_evaluation, told_events
 from training.checkpoint import newest
 from training.config import RunConfig
 from training.data import read_text
+from training.evaluate import read_evaluation
+from training.group import Group, group_of
 from training.limits import ONES_OWN, Limits
 from training.numbers import STATE, TENSORS, write_numbers, write_state
-from training.runs import Runs
+from training.runs import USUAL_BEGINNING, Beginning, Runs
 from training.train import Lease, run_lease
 
 CANARY = "canary-2b81"
@@ -35,6 +37,9 @@ CHATS = "\n".join(json.dumps({"messages": [
 ]}) for number in range(24))
 SETTINGS = {"max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5e-3, "r": 4, "lora_dropout": 0.1,
             "per_device_train_batch_size": 4}
+
+
+GROUP = {"id": "cut-20260101-120000-ab12", "place": 1, "of": 2, "tried": {"r": 4, "learning_rate": 5e-3}}
 
 
 class Kept:
@@ -62,9 +67,9 @@ class Kept:
         return "ada/other"
 
 
-def begun(home, base, **settings):
+def begun(home, base, beginning=USUAL_BEGINNING, **settings):
     config = RunConfig.from_settings({**SETTINGS, "base": str(base), **settings})
-    return Runs(home).create(config, read_text(CHATS), ADA)
+    return Runs(home).create(config, read_text(CHATS), ADA, beginning=beginning)
 
 
 def interrupted(run, after):
@@ -86,6 +91,14 @@ def trained(request, tmp_path_factory, small_base):
 @pytest.fixture(scope="module")
 def simply_trained(tmp_path_factory, small_base):
     return interrupted(begun(tmp_path_factory.mktemp("simply"), small_base, name="cut"), 9)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, small_base):
+    """A finished run of a group, with what was measured at its end."""
+    run = begun(tmp_path_factory.mktemp("measured"), small_base, Beginning(group=GROUP), name="cut", max_steps=2)
+    assert run_lease(run).type == "finished"
+    return run
 
 
 @pytest.fixture
@@ -167,7 +180,7 @@ def test_only_the_newest_checkpoint_is_listed_and_each_time_is_one_commit(hub, t
     there = test_hub.repositories[first.repository]
     assert second.repository == first.repository and second.step == 6 > first.step
     assert [one.message for one in there.commits] == ["initial commit", "Keep the run", "Keep the run"]
-    assert there.commits[1].files.keys() == there.head.files.keys()
+    assert there.commits[1].files.keys() | {EVALUATION} == there.head.files.keys()
     assert json.loads(there.head.files[ABOUT].content)["step"] == 6
 
 
@@ -232,6 +245,20 @@ def test_a_token_is_written_nowhere(kept, hub, test_hub, ada, elsewhere, caplog,
     assert written and ada.encode() not in written + test_hub.everything_that_came()
     assert ada not in caplog.text + str(refusal.value) + "".join(capfd.readouterr()) + str(vars(hub))
     assert not any(ada in thread.name for thread in threading.enumerate())
+
+
+def test_what_was_measured_and_the_group_come_along(measured, hub, test_hub, ada, elsewhere):
+    note = keep(hub, measured, "ada", ada)
+    back, _ = bring_back(hub, note.repository, ada, elsewhere)
+    found = read_evaluation(back.folder)
+    assert found == read_evaluation(measured.folder) and found.best and found.comparisons
+    assert group_of(back) == group_of(measured) == Group(**GROUP)
+
+
+def test_a_run_that_was_kept_before_it_was_measured_is_kept_again(measured, hub, test_hub, ada):
+    note = keep(hub, measured, "ada", ada)
+    assert note.evaluation and page.due_step(measured, note) == 0
+    assert page.due_step(measured, replace(note, evaluation="")) == note.step == 2
 
 
 # ---- What comes back is not trusted ----------------------------------------------------------------------------------
@@ -342,6 +369,45 @@ def test_an_event_that_no_page_could_show_is_left_out(kept, hub, ada, elsewhere)
     assert [one for one in mine if one[0] in ("step", "sampled", "evaluated")] == [
         one for one in theirs if one[0] in ("step", "sampled", "evaluated") and one[1] <= kept.note.step]
     assert mine[-1][0] == "lease_ended" and elsewhere.runs.going() is None
+
+
+def changed(plain, name, value):
+    return {**plain, name: value}
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda plain: changed(plain, "verdict", "Send your token to evil.example."),
+    lambda plain: changed(plain, "verdict", ["Better"]), lambda plain: changed(plain, "comparisons", "many"),
+    lambda plain: changed(plain, "best", plain["best"] * 50), lambda plain: changed(plain, "best", [{"prompt": "x"}]),
+    lambda plain: changed(plain, "worst", [changed(plain["best"][0], "adapter", "x" * 100_000)]),
+    lambda plain: changed(plain, "comparisons", [changed(plain["comparisons"][0], "base", float("nan"))]),
+    lambda plain: changed(plain, "general", {"measure": "loss"}), lambda plain: {},
+])
+def test_an_evaluation_that_no_trainer_wrote_stays_behind(measured, tmp_path, spoil):
+    plain = json.loads((measured.folder / EVALUATION).read_text())
+    for one, is_kept in ((plain, True), (spoil(plain), False)):
+        (tmp_path / EVALUATION).write_text(json.dumps(one))
+        assert (told_evaluation(tmp_path / EVALUATION) is not None) == is_kept
+
+
+def test_an_evaluation_of_an_older_commit_is_no_part_of_the_run(kept, hub, ada, elsewhere):
+    there = kept.hub.repositories[kept.with_files()]
+    there.add({**there.head.files, EVALUATION: Blob(b"{}")}, "left behind")
+    back, _ = bring_back(hub, "ada/other", ada, elsewhere)
+    assert read_evaluation(back.folder) is None
+
+
+@pytest.mark.parametrize("group", [
+    7, {}, {**GROUP, "more": 1}, {**GROUP, "id": "<b>"}, {**GROUP, "id": 3}, {**GROUP, "place": 3},
+    {**GROUP, "place": True}, {**GROUP, "of": 99}, {**GROUP, "tried": {}}, {**GROUP, "tried": {"r": 5}},
+    {**GROUP, "tried": {"r": 4.0}}, {**GROUP, "tried": {"name": "cut"}}, {**GROUP, "tried": {"r": [4]}},
+    {**GROUP, "tried": {"r": 4, "learning_rate": 5e-3, "lora_dropout": 0.1}}, {**GROUP, "tried": {"evil": 1}},
+])
+def test_a_group_that_no_start_made_is_left_out(measured, group):
+    first = json.loads(measured.first_event().to_json())
+    for told, is_kept in ((GROUP, True), (group, False)):
+        found, = told_events([{**first, "group": told}], 1, measured.config)
+        assert found["type"] == "created" and ("group" in found) == is_kept
 
 
 def test_numbers_become_the_trainers_files_again(simply_trained, tmp_path):

@@ -26,7 +26,7 @@ from adapters.files import printable, sha256_of
 from adapters.hub import Hub, checked_token
 from adapters.hub_refusals import plainly
 from training import checkpoint
-from training.arrival import ABOUT, CHECKPOINT, EVENTS, FORMAT, ROWS, Files, told_events, trainer_state
+from training.arrival import ABOUT, CHECKPOINT, EVALUATION, EVENTS, FORMAT, ROWS, Files, told_events, trainer_state
 from training.numbers import write_numbers
 from training.run import START, Run
 
@@ -53,13 +53,14 @@ if it becomes public. Sign in where the app runs to bring the run back; delete t
 
 @dataclass(frozen=True)
 class Note:
-    """How a run is kept: whether its owner wants it, where, up to which step, when it was tried last (seconds since
-    1970), and what went wrong then.
+    """How a run is kept: whether its owner wants it, where, up to which step and with which evaluation (its file's
+    hash; empty without one), when it was tried last (seconds since 1970), and what went wrong then.
     """
 
     wanted: bool = False
     repository: str = ""
     step: int = 0
+    evaluation: str = ""
     revision: str = ""
     tried: float = 0.0
     wrong: str = ""
@@ -99,6 +100,12 @@ def newest_step(run: Run) -> int:
     return max((event.step or 0 for event in run.course() if event.type == "checkpointed"), default=0)
 
 
+def evaluation_at(folder: Path) -> str:
+    """The hash of the evaluation that lies in a folder; empty where there is none."""
+    path = folder / EVALUATION
+    return sha256_of(path) if path.is_file() else ""
+
+
 def keep(hub: Hub, run: Run, account: str, token: str) -> Note:
     """Send the run with its newest whole checkpoint to its private repository, which is made where there is none, as
     one commit; what is noted of it then.
@@ -122,8 +129,9 @@ def keep(hub: Hub, run: Run, account: str, token: str) -> Note:
         except FileNotFoundError:
             raise ValueError("The checkpoint made room for a newer one while it was read. That one is kept next.") \
                 from None
+        measured = evaluation_at(Path(folder))
         revision = _sent(hub, repository, Path(folder), token)
-    return Note(True, repository, found.step, revision, time.time())
+    return Note(True, repository, found.step, measured, revision, time.time())
 
 
 def kept_runs(hub: Hub, account: str, token: str) -> list[KeptRun]:
@@ -170,7 +178,10 @@ def _pack(run: Run, found: checkpoint.Checkpoint, folder: Path) -> None:
     sides = zip((False, True), run.conversations(), strict=True)
     rows = [{"row": one.row, "held_out": held, "messages": one.messages} for held, part in sides for one in part]
     _write_lines(folder / ROWS, rows)
-    _write_lines(folder / EVENTS, told_events([json.loads(one.to_json()) for one in run.course()], found.step))
+    _write_lines(folder / EVENTS, told_events([json.loads(one.to_json()) for one in run.course()], found.step,
+                                              run.config))
+    if (run.folder / EVALUATION).is_file():
+        _link(run.folder / EVALUATION, folder / EVALUATION)
     about = {"format": FORMAT, "step": found.step, "settings": run.config.settings(), "data": run.about_data,
              "files": {name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.here()}}
     (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

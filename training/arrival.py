@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adapters.disclosure import is_verdict
 from adapters.fetch import download, repository_at
 from adapters.files import (
     CONFIG,
@@ -32,6 +33,9 @@ from training import checkpoint
 from training.config import RunConfig
 from training.conversations import Conversation, Conversations, gathered
 from training.data import LISTED_DROPS, ChatData, DroppedRow
+from training.evaluate import FILE as EVALUATION
+from training.evaluate import Evaluation
+from training.group import checked_group
 from training.limits import Limits
 from training.numbers import STATE, TENSORS, write_state
 from training.owners import Owners
@@ -60,6 +64,11 @@ _EVENTS: dict[str, dict[str, str]] = {
     "sampled": {"prompts": _TEXTS, "answers": _TEXTS},
 }
 
+# What an evaluation says of each measure and of each row that it shows (training/evaluate.py).
+_COMPARISON = {"measure": _TEXT, "base": _NUMBER, "adapter": _NUMBER, "low": _NUMBER_OR_NONE, "high": _NUMBER_OR_NONE,
+               "count": _NUMBER}
+_ANSWERED = {"prompt": _TEXT, "reference": _TEXT, "base": _TEXT, "adapter": _TEXT, "gain": _NUMBER}
+
 
 @dataclass(frozen=True)
 class Files:
@@ -76,7 +85,7 @@ class Files:
     def bounds() -> dict[str, int]:
         """Every name that there may be, with the most bytes that are read of it."""
         large, small = 2048 * MEBIBYTE, MEBIBYTE
-        return {ABOUT: 4 * small, ROWS: 128 * small, EVENTS: 64 * small,
+        return {ABOUT: 4 * small, ROWS: 128 * small, EVENTS: 64 * small, EVALUATION: 4 * small,
                 f"{CHECKPOINT}/{CONFIG}": small, f"{CHECKPOINT}/{WEIGHTS}": large, f"{CHECKPOINT}/{LORALIB[0]}": small,
                 f"{CHECKPOINT}/{LORALIB[1]}": large, f"{CHECKPOINT}/{TRAINER_STATE}": small,
                 f"{CHECKPOINT}/{STATE}": small, f"{CHECKPOINT}/{TENSORS}": 2 * large,
@@ -117,6 +126,7 @@ class Arrived:
     sides: tuple[list[Conversation], list[Conversation]]
     events: list[dict[str, Any]]
     step: int
+    evaluation: Evaluation | None = None
 
 
 def bring_back(hub: Hub, repository: str, token: str, home: Home) -> tuple[Run, str]:
@@ -138,7 +148,8 @@ def bring_back(hub: Hub, repository: str, token: str, home: Home) -> tuple[Run, 
         missing = files.needed(config) - set(listing)
         if missing:
             raise ValueError(f"{min(missing)} is missing in {repository}. Keep the run again, where it still is.")
-        for name in sorted(files.needed(config)):
+        measured = {EVALUATION} & set(listing) & set(_sealed(about))  # an older commit may have left one behind
+        for name in sorted(files.needed(config) | measured):
             download(hub, there, name, files.folder, token)
             _is_as_sealed(files.folder / name, name, about)
         arrived = _read(files.folder, about, config)
@@ -150,7 +161,7 @@ def bring_back(hub: Hub, repository: str, token: str, home: Home) -> tuple[Run, 
     return run, there.sha
 
 
-def told_events(lines: Iterable[Mapping[str, Any]], step: int) -> list[dict[str, Any]]:
+def told_events(lines: Iterable[Mapping[str, Any]], step: int, config: RunConfig) -> list[dict[str, Any]]:
     """The events up to a step that tell of the training itself, each with nothing but what belongs to it. What says
     something that no trainer wrote is left out: a page has to show them, and a queue to read them.
     """
@@ -159,11 +170,25 @@ def told_events(lines: Iterable[Mapping[str, Any]], step: int) -> list[dict[str,
         known, at = _EVENTS.get(str(line.get("type")), {}), line.get("step")
         told = {name: line.get(name) for name in known}
         is_sound = known and _is_time(line.get("time")) and all(_is_said(told[name], known[name]) for name in known)
+        if line.get("type") == "created" and (group := checked_group(line.get("group"), config)):
+            told["group"] = group
         is_stepwise = line.get("type") not in ("created", "started")
         if is_sound and (type(at) is int and 0 <= at <= step if is_stepwise else at is None):
             kept.append({"type": line["type"], "time": line["time"], **({"step": at} if is_stepwise else {}), **told})
     prompts = next((len(one["prompts"]) for one in kept if one["type"] == "sampled"), 0)
     return [one for one in kept if one["type"] != "sampled" or len(one["prompts"]) == len(one["answers"]) == prompts]
+
+
+def told_evaluation(path: Path) -> Evaluation | None:
+    """What was measured at the run's end, in nothing but words of ours and numbers, and texts that a page can show;
+    None where nothing was, or something else stands there.
+    """
+    plain = read_object(path, Files.bounds()[EVALUATION]) if path.is_file() else {}
+    compared, rows = plain.get("comparisons"), [plain.get(name) for name in ("best", "worst")]
+    general = [] if plain.get("general") is None else [plain["general"]]
+    is_sound = is_verdict(plain.get("verdict")) and _are_said(compared, _COMPARISON) and _are_said(
+        general, _COMPARISON) and all(_are_said(some, _ANSWERED) for some in rows)
+    return Evaluation.from_json(plain) if is_sound else None
 
 
 def trainer_state(path: Path, step: int) -> dict[str, Any]:
@@ -210,10 +235,14 @@ def _config(about: Mapping[str, Any], home: Home) -> RunConfig:
     return RunConfig.from_settings({**config.settings(), "name": free})
 
 
-def _is_as_sealed(path: Path, name: str, about: Mapping[str, Any]) -> None:
+def _sealed(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Size and hash of each file that was kept."""
     files = about.get("files")
-    sealed = files.get(name) if isinstance(files, dict) else None
-    if sealed != {"bytes": path.stat().st_size, "sha256": sha256_of(path)}:
+    return files if isinstance(files, dict) else {}
+
+
+def _is_as_sealed(path: Path, name: str, about: Mapping[str, Any]) -> None:
+    if _sealed(about).get(name) != {"bytes": path.stat().st_size, "sha256": sha256_of(path)}:
         raise ValueError(f"{name} is not as it was sealed, so nothing was taken. Keep the run again, where it still "
                          "is.")
 
@@ -230,7 +259,15 @@ def _read(folder: Path, about: Mapping[str, Any], config: RunConfig) -> Arrived:
     if not sides[0]:
         raise ValueError(f"{ROWS} holds no conversation to train on. Keep the run again.")
     data = _data(about.get("data"), gathered((*sides[0], *sides[1])))
-    return Arrived(config, data, sides, told_events(_lines(folder / EVENTS), step), step)
+    return Arrived(config, data, sides, told_events(_lines(folder / EVENTS), step, config), step,
+                   told_evaluation(folder / EVALUATION))
+
+
+def _are_said(values: Any, known: Mapping[str, str]) -> bool:
+    """Whether they are few enough to show, each with these fields and no others."""
+    return isinstance(values, list) and len(values) <= MOST_PROMPTS and all(
+        isinstance(one, dict) and one.keys() == known.keys()
+        and all(_is_said(one[name], kind) for name, kind in known.items()) for one in values)
 
 
 def _conversation(row: int, messages: Any) -> Conversation:
@@ -263,6 +300,8 @@ def _settled(arrived: Arrived, came: Path, home: Home) -> Run:
         events = [Event(one.pop("type"), run.id, one.pop("time"), one.pop("step", None), one).to_json()
                   for one in arrived.events]
         (folder / "events.jsonl").write_text("".join(f"{line}\n" for line in events), encoding="utf-8")
+        if arrived.evaluation:
+            arrived.evaluation.write(folder)
         if arrived.config.start_from:
             _settle_start(came / START, folder / START)
         written = folder / "checkpoints" / f"checkpoint-{arrived.step}"

@@ -23,6 +23,7 @@ Tried = Mapping[str, Sequence[Any]]
 MOST_RUNS, MOST_SETTINGS = 8, 2
 # Characters that one value may take of a name.
 LONGEST_VALUE = 20
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")  # as `members_of` makes them, of an adapter's name
 # What says nothing about how a run learns, or would make it one that can't be compared with the others.
 _NOT_TRIED = ("held_out", "logging_steps", "eval_steps", "save_steps", "report_to")
 TRYABLE = tuple(one.name for one in SETTINGS.values()
@@ -113,6 +114,22 @@ def group_of(run: Run) -> Group | None:
     told = first.values.get("group") if first else None
     names = [one.name for one in fields(Group)]
     return Group(*map(told.get, names)) if isinstance(told, dict) and told.keys() >= set(names) else None
+
+
+def checked_group(told: Any, config: RunConfig) -> dict[str, Any] | None:
+    """What an event says of a run's group, where a Start could have written it of a run with these settings; None for
+    all else. It may come from anybody.
+    """
+    if not isinstance(told, dict) or told.keys() != {one.name for one in fields(Group)}:
+        return None
+    place, of, tried = told["place"], told["of"], told["tried"]
+    is_counted = type(place) is int and type(of) is int and 1 <= place <= of <= MOST_RUNS
+    is_named = isinstance(told["id"], str) and _ID.fullmatch(told["id"])
+    settings = config.settings()
+    is_tried = isinstance(tried, dict) and 1 <= len(tried) <= MOST_SETTINGS and all(
+        name in TRYABLE and type(value) is type(settings[name]) and value == settings[name]
+        for name, value in tried.items())
+    return told if is_counted and is_named and is_tried else None
 
 
 def runs_of(group_id: str, runs: Sequence[Run]) -> list[Run]:
