@@ -10,6 +10,7 @@ from phi3.models import base_facts, load_base, quantised
 from training import lease
 from training.config import RunConfig
 from training.data import read_data
+from training.run import SECONDS_TO_BEGIN, Event
 from training.runs import Runs
 
 SETTINGS = {"max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5e-3, "r": 4, "lora_dropout": 0.1,
@@ -161,3 +162,19 @@ def test_a_trainer_that_is_slow_to_end_does_not_fail_the_run_that_was_resumed_me
     assert run.state() == "preparing"
     lease._watch(Ended(), run, len(run.events()))
     assert run.state() == "failed" and "ended with code 0 before it began" in run.events()[-1].values["message"]
+
+
+class Killed:
+    """A trainer's process that the system ended."""
+
+    def wait(self):
+        return -9
+
+
+def test_a_trainer_that_took_long_to_begin_and_was_killed_is_reported_all_the_same(new_run):
+    run = new_run("crowded")
+    (run.folder / "log.txt").touch()
+    line = Event("created", run.id, run.events()[0].time - SECONDS_TO_BEGIN - 1).to_json()
+    (run.folder / "events.jsonl").write_text(line + "\n")
+    lease._watch(Killed(), run, 1)
+    assert run.state() == "failed" and "out of memory?" in run.events()[-1].values["message"]

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -37,7 +38,9 @@ def trainer(run):
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
-    process.communicate()
+    process.wait()
+    process.stdin.close()
+    process.stdout.close()
 
 
 def test_a_new_run_holds_its_config_its_rows_and_its_split(run):
@@ -146,6 +149,28 @@ def test_a_run_whose_trainer_never_began_is_interrupted_after_a_while(run):
     line = Event("created", run.id, run.events()[0].time - SECONDS_TO_BEGIN - 1).to_json()
     (run.folder / "events.jsonl").write_text(line + "\n")
     assert run.state() == "interrupted"
+
+
+class EndsMeanwhile(Run):
+    """A run whose trainer says how it ended, and goes, between two looks at it."""
+
+    def is_held(self):
+        self.append("failed", message="x", advice="y")
+        return False
+
+
+def test_a_trainer_that_ends_while_it_is_looked_at_is_not_taken_for_an_interrupted_one(run):
+    run.append("step", 1, loss=1.0)
+    assert EndsMeanwhile(run.folder).state() == "failed"
+
+
+def test_a_trainer_begins_although_somebody_just_looks_whether_there_is_one(run, trainer):
+    # Whoever looks takes the lock for a moment, as this process does until its input ends.
+    letting_go = threading.Timer(0.1, trainer.stdin.close)
+    letting_go.start()
+    with run.held(patience=60):
+        assert trainer.wait(20) == 0
+    letting_go.join()
 
 
 def test_a_resume_undoes_what_came_after_its_checkpoint(run):

@@ -236,6 +236,21 @@ def test_an_out_of_memory_says_how_far_off_the_plan_was_and_what_to_change(make_
     assert told["held_bytes"] > 0 and isinstance(told["changes"], dict)
 
 
+@pytest.mark.parametrize("problem", [
+    torch.OutOfMemoryError("CUDA out of memory."), MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory")])
+def test_a_trained_run_is_finished_although_its_evaluation_finds_no_memory(make_run, monkeypatch, problem):
+    from training.train import run_lease
+
+    def without_memory(*_, **__):
+        raise problem
+
+    monkeypatch.setattr("training.writer.evaluate_trained", without_memory)
+    run = make_run(max_steps=1)
+    end = run_lease(run)
+    assert end.type == run.state() == "finished" and "verdict" not in end.values
+
+
 def test_prediction_and_outcome_stand_in_the_last_event_and_are_kept_for_the_next_plan(make_run, home):
     from phi3.machine import this_machine
     from training.speed import measured

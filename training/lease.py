@@ -142,7 +142,8 @@ def _watch(process: subprocess.Popen, run: Run, before: int) -> None:
     it began, gets its `failed` event from here. (One that is slow to end may see the run resumed meanwhile.)
     """
     code = process.wait()
-    if run.folder.is_dir() and run.state() == "preparing" and len(run.events()) == before:
+    # One that was preparing for long, on a busy machine, is taken for interrupted.
+    if run.folder.is_dir() and run.state() in ("preparing", "interrupted") and len(run.events()) == before:
         why = "was ended by the system (out of memory?)" if code < 0 else f"ended with code {code}"
         last_words = (run.folder / "log.txt").read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:]
         run.append("failed", message=f"The trainer {why} before it began.", advice="The run's log.txt holds the "

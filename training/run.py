@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from adapters.library import Library
 from training.config import RunConfig
@@ -31,6 +31,8 @@ BUSY = ("queued", *UNDERWAY)
 START = "start"
 # A trainer that has not taken the run's lock by then never began: its app was ended in between.
 SECONDS_TO_BEGIN = 300
+# Longer than it takes to look whether somebody holds a run, on the busiest machine.
+SECONDS_OF_A_LOOK = 1.0
 # Nothing more happens by itself; a paused run is one that its next lease goes on with.
 RESTING = (*ENDED, "paused")
 # What a trainer says step by step: undone where a resume began before it.
@@ -191,11 +193,18 @@ class Run:
         Never asked by the trainer of its own run: a POSIX lock is lost when its holder closes any descriptor of
         the file.
         """
+        named = self._said()
+        if named is None and self.is_held():
+            return "running"
+        # A trainer may have said how it ended since its last event was read, and let go only then.
+        return named or self._said() or "interrupted"
+
+    def _said(self) -> str | None:
+        """The state as the last event names it; None where that is for the lock to say."""
         last = self.last_event()
         named = _STATE_BY_EVENT.get(last.type) if last else "preparing"
-        if named == "preparing" and last and time.time() - last.time > SECONDS_TO_BEGIN:
-            named = None
-        return named or ("running" if self.is_held() else "interrupted")
+        is_late = named == "preparing" and last and time.time() - last.time > SECONDS_TO_BEGIN
+        return None if is_late else named
 
     def follow(self, pause: float = 0.2) -> Iterator[Event]:
         """Events as they come, until the run has ended (or nobody is training it any more)."""
@@ -239,26 +248,33 @@ class Run:
         return (self.folder / "stop").exists()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the run's lock: one trainer per run. ValueError where another holds it.
+    def held(self, patience: float = SECONDS_OF_A_LOOK) -> Iterator[None]:
+        """Hold the run's lock: one trainer per run. ValueError where another holds it for so many seconds: whoever
+        looks whether somebody does (`is_held`) has it for a moment, too.
 
         `lockf`, not `flock`: the latter stays held by a forked child of a trainer that was killed.
         """
+        give_up = time.monotonic() + patience
         with (self.folder / "lock").open("a") as lock:
-            try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ValueError(f"The run {self.id} is being trained already.") from None
+            while not _locked(lock):
+                if time.monotonic() > give_up:
+                    raise ValueError(f"The run {self.id} is being trained already.")
+                time.sleep(0.01)
             yield
 
     def is_held(self) -> bool:
         """Whether somebody is training it now."""
         with (self.folder / "lock").open("a") as lock:
-            try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return True
+            return not _locked(lock)
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Lock the file for this process; False where another has it."""
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         return False
+    return True
 
 
 def _whole_lines(path: Path) -> int:

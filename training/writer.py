@@ -14,6 +14,7 @@ from phi3.template import Message
 from training import checkpoint, speed
 from training.checkpoint import CHECKPOINTS
 from training.evaluate import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, Evaluation, evaluate_trained, losses_of
+from training.failure import is_out_of_memory
 from training.plan import Plan
 from training.quota import TRAINER_MARGIN_SECONDS
 from training.run import Run
@@ -162,8 +163,6 @@ class Writer(TrainerCallback):
 
         A run that is trained is worth more than its figures: what an evaluation lacks doesn't fail it.
         """
-        import torch
-
         _, held = self.run.conversations()
         is_lent = self.lease.seconds is not None
         if not held or (is_lent and self.lease.left() < 4 * self._longest_look + TRAINER_MARGIN_SECONDS):
@@ -176,7 +175,9 @@ class Writer(TrainerCallback):
                 course = [event for event in course if (event.step or 0) <= last]
             found = evaluate_trained(self.trainer.model, self.base, held, losses_of(course),
                                      PROMPTS_WHERE_LENT if is_lent else PROMPTS_AT_THE_END)
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as problem:
+            if not is_out_of_memory(problem):
+                raise
             return None
         finally:
             self.spoke += time.monotonic() - began
