@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,10 +11,14 @@ import torch
 from torch.nn import functional
 
 from phi3.fused import inverse_root
+from phi3.machine import MEBIBYTE
 from phi3.packed import band
 
 # The cache grows by so many tokens, so that it is seldom moved.
 TOKENS_AT_A_TIME = 128
+# What a core's caches hold. A step that reads no more than this is over before a second thread has helped, and where
+# somebody else computes as well, each of its two hundred calls waits for that thread to get a turn.
+ENOUGH_FOR_ONE_THREAD = 32 * MEBIBYTE
 
 
 class Decoder:
@@ -38,6 +43,7 @@ class Decoder:
         head_size = self._layers[0][0].head_dim
         self._turns = Turns(self._core.rotary_emb, head_size)
         self.device = causal.device
+        self._is_small = self.device.type == "cpu" and _bytes_of(causal) <= ENOUGH_FOR_ONE_THREAD
         self.cache = Cache(len(self._layers), self._kept, head_size)
 
     @property
@@ -70,6 +76,10 @@ class Decoder:
 
     def step(self, tokens: Sequence[int]) -> torch.Tensor:
         """The next token of every row in the cache; logits (rows, vocabulary) of what comes after it."""
+        with _one_thread() if self._is_small else nullcontext():
+            return self._stepped(tokens)
+
+    def _stepped(self, tokens: Sequence[int]) -> torch.Tensor:
         cache = self.cache
         hidden = self._core.embed_tokens(torch.tensor(tokens, device=self.device))
         cache.lengthen(hidden)
@@ -228,6 +238,21 @@ class Turns:
         self._cos, self._sin = functional.pad(cos, (0, left), value=1.0), functional.pad(sin, (0, left))
         places = torch.arange(self._size, device=like.device)
         self.partners = torch.cat([places[half:2 * half], places[:half], places[2 * half:]])
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The calling thread computes alone in here. Entering and leaving takes a microsecond."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _bytes_of(model: torch.nn.Module) -> int:
+    return sum(value.nbytes for value in model.parameters())
 
 
 def _normed(module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:

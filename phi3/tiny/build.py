@@ -1,6 +1,5 @@
 """Makes the embedded Phi-3 from nothing but seeded code: `python -m phi3.tiny.build`."""
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -11,7 +10,6 @@ CONTEXT = 2048
 
 def main() -> None:
     arguments = parse_arguments()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")   # threads that spin stall each other on a busy machine
     import torch
     from transformers.utils import logging
     logging.disable_progress_bar()
