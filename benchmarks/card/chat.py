@@ -1,4 +1,4 @@
-"""Chat: lanes in one batch against one lane, against PEFT and against the memory's speed; and are they right?"""
+"""Chat: lanes in one batch against one lane, PEFT and the memory's own speed, and what they say against PEFT's words."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def _right(bench: Bench, precision: str) -> Iterator[Figure]:
     """Four lanes in one batch, each led along stock PEFT's own words."""
     lanes = _bench(bench, precision, adapters=4)
     found = agreement(lanes.base, list(lanes.folders), "What is the capital of France?", bench.size(48, 8))
-    yield Figure(f"{precision}: four lanes beside stock PEFT", round(found.difference, 5), "deviations of the logits",
-                 "the largest difference of any logit", check=found.check())
+    yield Figure(f"{lanes.base.precision}: four lanes beside stock PEFT", round(found.difference, 5),
+                 "deviations of the logits", "the largest difference of any logit", check=found.check())
 
 
 def _lanes(bench: Bench, precision: str) -> Iterator[Figure]:
@@ -60,12 +60,13 @@ def _lanes(bench: Bench, precision: str) -> Iterator[Figure]:
                 took[name].append(once)
         longest = max(longest, time.monotonic() - began)
         if turn:
-            yield from _told(bench, lanes, precision, took)
+            yield from _told(bench, lanes, took)
         if bench.left() < 1.5 * longest:
             return
 
 
-def _told(bench: Bench, lanes: Any, precision: str, took: Mapping[str, list[Any]]) -> Iterator[Figure]:
+def _told(bench: Bench, lanes: Any, took: Mapping[str, list[Any]]) -> Iterator[Figure]:
+    precision = lanes.base.precision
     steps = {name: statistics.median(one.step for one in some) for name, some in took.items()}
     for name, some in took.items():
         count = int(name.rsplit(" ", 1)[1])

@@ -47,8 +47,9 @@ def _seconds(act: Callable[[], object]) -> float:
 def _rates(bench: Bench) -> Iterator[Figure]:
     import torch
 
-    kind = "bf16 on the card" if on_card() else "float32 on the CPU"
-    yield Figure("device", torch.cuda.get_device_name() if on_card() else f"{torch.get_num_threads()} threads")
+    name, kind = (torch.cuda.get_device_name(), "bf16 on the card") if on_card() else \
+        (f"CPU, threads used: {torch.get_num_threads()}", "float32 on the CPU")
+    yield Figure("device", name)
     yield Figure("matrix product", round(matmul_rate() / 1e12, 3), f"TFLOP/s, {kind}")
     yield Figure("copy", round(copy_rate() / 1e9, 1), "GB/s, read and written")
 

@@ -23,9 +23,6 @@ SECONDS_BETWEEN_LOOKS = 0.2
 LAST_WORDS = 2000
 # In the work's folder: what each part's process said, a line a figure, and printed.
 SAID = "said"
-RATES = "benchmarks.card.rates"
-
-
 @dataclass(frozen=True)
 class Part:
     """`module` has SECTIONS; `seconds` is what it takes at full size on a large card, and `rehearsed` in a rehearsal
@@ -42,6 +39,10 @@ class Part:
         return self.rehearsed if small else self.seconds
 
 
+# What this machine can do at most; no part of the report's own, but what it begins with.
+RATES = Part("rates", "benchmarks.card.rates", 60, 60)
+
+
 @dataclass(frozen=True)
 class Order:
     """What was asked for: how long, where the work lies, whether it is a rehearsal, and which parts (none named: all).
@@ -53,14 +54,14 @@ class Order:
     only: tuple[str, ...] = ()
 
 
-def proved(parts: Sequence[Part], order: Order, report: Report, machine: Values) -> bool:
+def proved(parts: Sequence[Part], order: Order, report: Report, machine: Values, rates: Part = RATES) -> bool:
     """Run what there is time for and the report hasn't as done, and write it after every figure; whether nothing
     failed. `machine` is what the report says of it, before its rates are measured.
     """
     ends = time.time() + 60 * order.minutes
     (order.work / SAID).mkdir(parents=True, exist_ok=True)
-    rates = _ran(RATES, order, min(ends, time.time() + 120), lambda found: None)
-    report.begin({**machine, "minutes": order.minutes, "rates": rates.figures})
+    found = _ran(rates.module, order, min(ends, time.time() + rates.expected(order.small)), lambda found: None)
+    report.begin({**machine, "minutes": order.minutes, "rates": found.figures})
     for part in parts:
         if (not order.only or part.name in order.only) and not report.is_done(part.name):
             _run(part, order, ends, report)

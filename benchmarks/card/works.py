@@ -32,7 +32,7 @@ def _made(bench: Bench) -> Iterator[Figure]:
     facts = base_facts(str(folder))
     yield Figure("base made and saved, or there already", round(seconds, 1), "s",
                  check=Check(f"{size:.2f} GB in {len(shards)} shards, its config names remote code",
-                             len(shards) > 1 and "auto_map" in facts.config), details={"config": facts.config})
+                             len(shards) > 1 and "auto_map" in facts.config))
 
 
 def _loaded(bench: Bench, precision: str) -> Iterator[Figure]:
@@ -111,7 +111,7 @@ def _told(run: Any, method: str, killed: str, bench: Bench) -> Iterator[Figure]:
     resumed = next((event for event in run.events() if event.type == "resumed"), None)
     losses = [event.values["loss"] for event in steps]
     words = f"{killed} when it was killed, resumed from {resumed.values['checkpoint'] if resumed else 'nothing'}"
-    yield Figure(f"{method}: steps", float(end.step or 0), check=Check(
+    yield Figure(f"{method}: steps", end.step or 0, check=Check(
         words, killed == "interrupted" and bool(resumed and resumed.step) and end.type == "finished"
         and end.step == bench.steps))
     yield Figure(f"{method}: loss at the end", losses[-1], check=Check(
