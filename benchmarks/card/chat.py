@@ -1,4 +1,4 @@
-"""Chat: lanes in one batch against one lane, PEFT and the memory's own speed, and what they say against PEFT's words."""
+"""Chat: lanes in one batch against one lane, PEFT and the memory's own speed, and their words against PEFT's."""
 
 from __future__ import annotations
 
