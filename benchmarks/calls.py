@@ -1,6 +1,7 @@
 """One call of an app's named endpoint by plain HTTP: what it answers, or the words with which it refuses."""
 
 import json
+import socket
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,6 +9,13 @@ from typing import Any
 
 class Refused(Exception):
     """The app answered with an error; its words are the message."""
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def begin(address: str, name: str, given: Sequence[Any] | Mapping[str, Any],

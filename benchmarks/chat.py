@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         bench = _bench(asked, Path(folder))
         figures = {"precision": bench.base.precision, "torch_threads": torch.get_num_threads(),
-                   "lanes": _lanes(bench, asked.repeats), "goals": [], **_moves(bench, Path(folder), asked.repeats)}
+                   "lanes": _lanes(bench, asked.repeats), "goals": [], **moves(bench, Path(folder), asked.repeats)}
     figures["goals"] = _goals(figures)
     _print(figures)
     write("chat" if asked.device == "cpu" else f"chat-{bench.base.precision}", figures, asked.out)
@@ -73,7 +73,7 @@ def _bench(asked: argparse.Namespace, folder: Path) -> Bench:
     from phi3.models import EMBEDDED, load_base
 
     base = load_base(EMBEDDED, asked.precision, "cpu") if asked.device == "cpu" else _phi3_mini(asked.precision)
-    folders = tuple(_adapter(base, folder / str(number), number, 16) for number in range(max(LANES)))
+    folders = tuple(adapter_of(base, folder / str(number), number, 16) for number in range(max(LANES)))
     return Bench(replace(base, stop_tokens=()), folders, asked.tokens)
 
 
@@ -96,7 +96,7 @@ def _phi3_mini(precision: str | None) -> Any:
     return quantised(base) if precision == "nf4" else base
 
 
-def _adapter(base: Any, folder: Path, seed: int, rank: int) -> Path:
+def adapter_of(base: Any, folder: Path, seed: int, rank: int) -> Path:
     """A random adapter on the four fused layers, written by PEFT in the base's own type."""
     import torch
     from peft import LoraConfig, get_peft_model
@@ -115,7 +115,7 @@ def _adapter(base: Any, folder: Path, seed: int, rank: int) -> Path:
 
 def _lanes(bench: Bench, repeats: int) -> list[dict[str, Any]]:
     """Every arm in turn, and that so many times; what slots say is compared with what PEFT says."""
-    arms, took = dict(_arms(bench)), defaultdict(list)
+    arms, took = dict(arms_of(bench)), defaultdict(list)
     for repeat in range(repeats + 1):
         for name, arm in arms.items():
             once = arm()
@@ -134,7 +134,8 @@ def _lanes(bench: Bench, repeats: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _arms(bench: Bench) -> Iterator[tuple[str, Callable[[], Took]]]:
+def arms_of(bench: Bench, beside: Sequence[int] = LANES) -> Iterator[tuple[str, Callable[[], Took]]]:
+    """Every arm by its name; PEFT's stand beside these numbers of lanes alone."""
     peft = _peft(bench)
     from phi3.generate import Answerer
 
@@ -144,6 +145,8 @@ def _arms(bench: Bench) -> Iterator[tuple[str, Callable[[], Took]]]:
         folders = [str(folder) for folder in bench.folders[:count]]
         yield f"base {count}", lambda count=count: _by_us(bench, answerer, [None] * count)
         yield f"slots {count}", lambda folders=folders: _by_us(bench, answerer, folders)
+        if count not in beside:
+            continue
         yield f"stock base {count}", lambda count=count: _by_peft(bench, peft, ["__base__"] * count)
         yield f"PEFT mixed {count}", lambda names=names: _by_peft(bench, peft, names)
         yield f"PEFT one after another {count}", lambda names=names: _one_after_another(bench, peft, names)
@@ -225,7 +228,7 @@ def _one_after_another(bench: Bench, model: Any, names: list[str]) -> Took:
                 tuple(one.texts[0] for one in took))
 
 
-def _moves(bench: Bench, folder: Path, repeats: int) -> dict[str, Any]:
+def moves(bench: Bench, folder: Path, repeats: int) -> dict[str, Any]:
     """Milliseconds to switch between resident adapters and to load one from a file that is in memory already."""
     from phi3.slots import MOST_RANK, Mix, Slots
 
@@ -237,7 +240,7 @@ def _moves(bench: Bench, folder: Path, repeats: int) -> dict[str, Any]:
             "switch_four_lanes": lambda turn: slots.use(fours[turn % 5]),
             "peft_set_adapter": lambda turn: peft.set_adapter(f"adapter{turn % 8}", inference_mode=True)}
     # The embedded model's adapters are small: a wide one tells what a megabyte costs.
-    wide = _adapter(bench.base, folder / "wide", 99, 16 if bench.base.facts.hidden_size > 1000 else MOST_RANK)
+    wide = adapter_of(bench.base, folder / "wide", 99, 16 if bench.base.facts.hidden_size > 1000 else MOST_RANK)
     other = Slots(bench.base, 1)
     acts |= {"load": lambda turn: other.give_back(other.load(("usual", turn), bench.folders[0])),
              "load_per_50_megabytes": lambda turn: other.give_back(other.load(("wide", turn), wide))}

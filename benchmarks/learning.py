@@ -75,7 +75,7 @@ def _learned(example: str, asked: argparse.Namespace) -> Iterator[Learned]:
             question = prompt.messages[-1]["content"]
             print(f"? {question}\n  base    {plain}\n  adapter {learned}\n  due     {prompt.answer}")
         (manner_before, content_before, world_before), (manner, content, world) = (
-            (*_shares(example, prompts, texts), _world(general, texts[len(prompts):])) for texts in (base, taught))
+            (*shares_of(example, prompts, said), world_kept(general, said[len(prompts):])) for said in (base, taught))
         yield Learned(example, method, round(seconds, 1), end["base_loss"], end["loss"], manner_before, manner,
                       content_before, content, world_before, world)
 
@@ -100,7 +100,7 @@ def answers(prompts: Sequence[Exchange], adapter: str | None) -> list[str]:
     return [answer.text for answer in last]
 
 
-def _shares(example: str, prompts: Sequence[Exchange], texts: Sequence[str]) -> tuple[float, float]:
+def shares_of(example: str, prompts: Sequence[Exchange], texts: Sequence[str]) -> tuple[float, float]:
     """(manner shown, content right), each as a share of the prompts."""
     pairs = list(zip(prompts, texts[:len(prompts)], strict=True))
     manner = sum(measures.manner_shown(example, text) for _, text in pairs)
@@ -108,7 +108,7 @@ def _shares(example: str, prompts: Sequence[Exchange], texts: Sequence[str]) -> 
     return round(manner / len(pairs), 3), round(content / len(pairs), 3)
 
 
-def _world(general: Sequence[Exchange], texts: Sequence[str]) -> float:
+def world_kept(general: Sequence[Exchange], texts: Sequence[str]) -> float:
     """The share of general questions whose answer holds what is right, in whatever manner."""
     return round(sum(map(is_right, general, texts)) / len(general), 3)
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,11 +28,12 @@ WISHES = {"sum": "Count it twice, matey!", "capital": "Mark it on the chart!", "
 
 @dataclass(frozen=True)
 class Taught:
-    """Shares: of unseen questions of the kind, which show the wish and keep what is right; of others, before and after,
-    which have manner and content, and which show the wish though nobody asked for it there.
+    """Means over the seeds. Shares: of unseen questions of the kind, which show the wish and keep what is right; of
+    others, before and after, which have manner and content, and which show the wish though nobody asked for it there.
     """
 
     kind: str
+    seeds: int
     seconds: float
     shown: float
     right: float
@@ -47,24 +49,32 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="+", default=list(WISHES), choices=list(WISHES))
     parser.add_argument("--corrections", type=int, default=10)
     parser.add_argument("--prompts", type=int, default=60, help="unseen ones of the kind, and others (default 60)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind (default 3)")
     parser.add_argument("--out", type=Path, help="folder for the JSON")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         os.environ["STUDIO_HOME"] = home
-        outcomes = [_taught(kind, asked, Path(home)) for kind in asked.kinds]
+        outcomes = [_mean([_taught(kind, asked, Path(home), seed) for seed in range(asked.seeds)])
+                    for kind in asked.kinds]
     print(table(list(asdict(outcomes[0])), [list(asdict(one).values()) for one in outcomes]))
     write("teach", [asdict(one) for one in outcomes], asked.out)
     return 0
 
 
-def _taught(kind: str, asked: argparse.Namespace, home: Path) -> Taught:
+def _mean(some: Sequence[Taught]) -> Taught:
+    each = [asdict(one) for one in some]
+    return Taught(some[0].kind, len(some), *(round(statistics.mean(one[name] for one in each), 3)
+                                             for name in each[0] if name not in ("kind", "seeds")))
+
+
+def _taught(kind: str, asked: argparse.Namespace, home: Path, seed: int) -> Taught:
     pirate, wish = Library(home).get("pirate"), WISHES[kind]
     learned = _of_kind(kind, asked.corrections, unseen=False)
     said = answers(learned, str(pirate.folder))
     corrections = [Correction(one.messages, f"{text} {wish}", text) for one, text in zip(learned, said, strict=True)]
-    data = lesson(corrections, old_rows(pirate, Runs(home)), kind)
+    data = lesson(corrections, old_rows(pirate, Runs(home)), kind, seed)
     began = time.monotonic()
-    folder = _trained(data, f"taught-{kind}", home)
+    folder = _trained(data, f"taught-{kind}-{seed}", home, seed)
     seconds = time.monotonic() - began
     alike = _of_kind(kind, asked.prompts, unseen=True)
     others = [one for one in measures.drawn("pirate", 2 * asked.prompts, SEED + 2, unseen=True)
@@ -73,7 +83,7 @@ def _taught(kind: str, asked: argparse.Namespace, home: Path) -> Taught:
     new, rest_before, rest = after[:len(alike)], before[len(alike):], after[len(alike):]
     fine_before, fine = ([_is_fine(one, text) for one, text in zip(others, texts, strict=True)]
                          for texts in (rest_before, rest))
-    return Taught(kind, round(seconds, 1), _share([wish in text for text in new]),
+    return Taught(kind, 1, round(seconds, 1), _share([wish in text for text in new]),
                   _share([measures.content_right("pirate", one, text) for one, text in zip(alike, new, strict=True)]),
                   _share(fine_before), _share(fine),
                   _share([now for now, was in zip(fine, fine_before, strict=True) if was]),
@@ -96,13 +106,14 @@ def _is_fine(exchange: Exchange, text: str) -> bool:
     return measures.manner_shown("pirate", text) and measures.content_right("pirate", exchange, text)
 
 
-def _trained(data: ChatData, name: str, home: Path) -> str:
+def _trained(data: ChatData, name: str, home: Path, seed: int) -> str:
     """The adapter's folder."""
     rows = home / f"{name}.jsonl"
     rows.write_text("\n".join(json.dumps({"messages": list(one.messages)}) for one in data.conversations),
                     encoding="utf-8")
-    ran = subprocess.run([sys.executable, "-m", "training", "run", "--data", str(rows), "--name", name,
-                          "--start_from", "pirate", "--json"], check=True, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "training", "run", "--data", str(rows), "--name", name, "--start_from", "pirate",
+               "--seed", str(seed), "--json"]
+    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(ran.stdout.splitlines()[-1])["folder"]
 
 

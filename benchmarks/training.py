@@ -38,15 +38,20 @@ class Timed:
 
 
 class Clock:
-    """Wraps a collator and counts the tokens that pass; `began` and `ended` are set around the steps."""
+    """Wraps a collator and counts the tokens that pass, and how many are computed with their padding; `began` and
+    `ended` are set around the steps.
+    """
 
     def __init__(self, collator: Callable[[Any], Any]) -> None:
-        self.collator, self.tokens, self.steps = collator, 0, 0
+        self.collator, self.tokens, self.computed, self.steps = collator, 0, 0, 0
         self.began = self.ended = 0.0
 
     def __call__(self, rows: Sequence[Row]) -> Any:
         self.tokens += sum(len(row["input_ids"]) for row in rows)
-        return self.collator(rows)
+        batch = self.collator(rows)
+        self.computed += sum(len(pack.ids) for pack in batch["packs"]) if "packs" in batch \
+            else batch["input_ids"].numel()
+        return batch
 
     def rate(self) -> tuple[float, float]:
         """(tokens per second, seconds a step)."""
@@ -72,9 +77,9 @@ def main() -> int:
 
 def _measured(asked: argparse.Namespace, folder: Path) -> int:
     if asked.gpu:
-        from benchmarks.gpu import PHI3_MINI, make_base
+        from benchmarks.card.base import base_in
 
-        source, sets = str(make_base(folder / "phi-3-random", PHI3_MINI)), {"real lengths": None, "all 2047": LONGEST}
+        source, sets = str(base_in(folder, small=False)), {"real lengths": None, "all 2047": LONGEST}
     else:
         source, sets = "phi3/tiny", {"real lengths": None}
     print(json.dumps(circumstances()))
@@ -108,12 +113,14 @@ def ratios(timed: Sequence[Timed]) -> Iterator[str]:
                    f"{'reached' if times >= GOALS[name] else 'missed'}")
 
 
-def rows_of(length: int | None = None, count: int = 400) -> list[Row]:
-    """Conversations of log-normal length, or all as long; random words, of which the first quarter isn't trained."""
+def rows_of(length: int | None = None, count: int = 400, scale: float = 1.0) -> list[Row]:
+    """Conversations of log-normal length (times `scale`), or all as long; random words, of which the first quarter
+    isn't trained.
+    """
     rng = Random(0)
     rows = []
     for _ in range(count):
-        size = length or max(16, min(LONGEST, round(MEDIAN * rng.lognormvariate(0, SPREAD))))
+        size = length or max(16, round(scale * min(LONGEST, MEDIAN * rng.lognormvariate(0, SPREAD))))
         ids = [rng.randrange(10, 1900) for _ in range(size)]
         rows.append({"input_ids": ids, "labels": [*[-100] * (size // 4), *ids[size // 4:]]})
     return rows
@@ -123,16 +130,15 @@ def speeds(source: str, method: str, rows: list[Row], folder: Path, repeats: int
     """Every arm in turn, again and again, over the same rows, each once."""
     import torch
 
-    arms = {"plain": _trl, "tuned, packed": _packed, "tuned, by length": _by_length, "studio": _studio}
-    found: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in arms}
+    found: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
     on_card = torch.cuda.is_available()
-    base = _base(source, method)
+    base, config = base_for(source, method), config_of(method)
     for _ in range(repeats):
-        for arm, make in arms.items():
+        for arm, make in ARMS.items():
             if on_card:
                 torch.cuda.reset_peak_memory_stats()
-            trainer = make(base, method, rows, folder / "trainer")
-            rate, seconds = _timed(trainer)
+            trainer = make(base, rows, folder / "trainer", config)
+            rate, seconds = timed(trainer).rate()
             found[arm].append((rate, seconds, torch.cuda.max_memory_allocated() / 2**30 if on_card else 0.0))
             del trainer
             if on_card:
@@ -143,7 +149,7 @@ def speeds(source: str, method: str, rows: list[Row], folder: Path, repeats: int
             for arm, (rate, seconds, peak) in medians.items()]
 
 
-def gradients(source: str, method: str) -> float:
+def gradients(source: str, method: str, scale: float = 1.0) -> float:
     """Cosine between the gradients of one batch, of all LoRA weights together: the studio's, and plain PEFT's in
     float32 on the same weights (those that NF4 stands for, with QLoRA).
     """
@@ -153,10 +159,10 @@ def gradients(source: str, method: str) -> float:
     from phi3.models import shell_of
     from phi3.packed import Packed
 
-    base = _base(source, method)
-    config = replace(_config(method), lora_dropout=0.0)
-    rows = rows_of(count=4)
-    trainer = _studio(base, method, rows, Path(tempfile.gettempdir()), config)
+    base = base_for(source, method)
+    config = replace(config_of(method), lora_dropout=0.0)
+    rows = rows_of(count=4, scale=scale)
+    trainer = studio(base, rows, Path(tempfile.gettempdir()), config)
     model = trainer.model
     for name, weight in model.named_parameters():
         if "lora_B" in name:
@@ -190,15 +196,15 @@ def losses(folder: Path) -> dict[str, list[float]]:
     from phi3.template import encode_conversation
     from training.data import read_data, split
 
-    base = _base("phi3/tiny", "lora")
+    base = base_for("phi3/tiny", "lora")
     parts = split(read_data("pirate"), 0.1, 42)
     train, held = ([{"input_ids": list(one.input_ids), "labels": list(one.labels())} for one in
                     (encode_conversation(base.tokenizer, row.messages) for row in part)] for part in parts)
     found: dict[str, list[float]] = {"plain": [], "studio": []}
     for seed in range(SEEDS):
-        for arm, make in (("plain", _trl), ("studio", _studio)):
-            config = replace(_config("lora", LEARNING_STEPS), learning_rate=3e-3, seed=seed)
-            trainer = make(base, "lora", train, folder / "losses", config)
+        for arm, make in (("plain", plain), ("studio", studio)):
+            config = replace(config_of("lora", LEARNING_STEPS), learning_rate=3e-3, seed=seed)
+            trainer = make(base, train, folder / "losses", config)
             trainer.train()
             found[arm].append(_judged(trainer, held))
             print(f"seed {seed}, {arm}: {found[arm][-1]:.4f}", file=sys.stderr, flush=True)
@@ -214,19 +220,21 @@ def _judged(trainer: Any, held: list[Row]) -> float:
     return Learner(trainer.model).means(packs)[0]
 
 
-def _base(source: str, method: str) -> Any:
+def base_for(source: str, method: str) -> Any:
+    """The base as this method holds it."""
     from phi3.models import load_base
 
     return load_base(source, "nf4" if method == "qlora" else None)
 
 
-def _config(method: str, steps: int = -1) -> Any:
+def config_of(method: str, steps: int = -1, examples: int = EXAMPLES) -> Any:
+    """One epoch, or so many steps, of so many conversations a step."""
     import torch
 
     from training.config import RunConfig
 
     return RunConfig(method=method, max_steps=steps, num_train_epochs=1.0, max_length=2048, held_out=0.0,
-                     per_device_train_batch_size=EXAMPLES, bf16=torch.cuda.is_available(), save_steps=10_000_000)
+                     per_device_train_batch_size=examples, bf16=torch.cuda.is_available(), save_steps=10_000_000)
 
 
 def _peft(base: Any, config: Any) -> Any:
@@ -235,7 +243,7 @@ def _peft(base: Any, config: Any) -> Any:
     return get_peft_model(base.model, LoraConfig(**config.peft_config()))
 
 
-def _studio(base: Any, method: str, rows: list[Row], folder: Path, config: Any = None) -> Any:
+def studio(base: Any, rows: list[Row], folder: Path, config: Any) -> Any:
     """As `training/train.py` builds it."""
     from phi3.machine import this_machine
     from phi3.models import expanded
@@ -243,7 +251,6 @@ def _studio(base: Any, method: str, rows: list[Row], folder: Path, config: Any =
     from training.plan import make_plan
     from training.trainer import Lesson, trainer_of
 
-    config = config or _config(method)
     plan = make_plan(config, base.facts.config, [len(row["input_ids"]) for row in rows], [], this_machine())
     whole = expanded(base) if plan.expanded else base
     trainer = trainer_of(config, method_of(config, whole), plan, Lesson(rows), folder, base.tokenizer)
@@ -251,8 +258,7 @@ def _studio(base: Any, method: str, rows: list[Row], folder: Path, config: Any =
     return trainer
 
 
-def _trl(base: Any, method: str, rows: list[Row], folder: Path, config: Any = None,
-         **more: Any) -> Any:
+def plain(base: Any, rows: list[Row], folder: Path, config: Any, **more: Any) -> Any:
     """TRL's own trainer and defaults, with the recipe's two dictionaries; in float32 on a CPU."""
     import torch
     from datasets import Dataset
@@ -261,7 +267,6 @@ def _trl(base: Any, method: str, rows: list[Row], folder: Path, config: Any = No
 
     from phi3.models import shell_of
 
-    config = config or _config(method)
     on_card = torch.cuda.is_available()
     shared = {name: getattr(config, name) for name in ("learning_rate", "lr_scheduler_type", "warmup_steps", "seed",
                                                        "max_length", "per_device_train_batch_size")}
@@ -272,23 +277,26 @@ def _trl(base: Any, method: str, rows: list[Row], folder: Path, config: Any = No
                       peft_config=LoraConfig(**config.peft_config()), processing_class=base.tokenizer)
 
 
-def _packed(base: Any, method: str, rows: list[Row], folder: Path) -> Any:
+def packed(base: Any, rows: list[Row], folder: Path, config: Any, **more: Any) -> Any:
     """Best-fit packing to TRL's length, in as many packs a step as hold about as many examples."""
     mean = sum(len(row["input_ids"]) for row in rows) / len(rows)
-    packs = max(1, round(EXAMPLES * mean / 2048))
-    return _trl(base, method, rows, folder, packing=True, gradient_checkpointing=False,
-                per_device_train_batch_size=packs)
+    packs = max(1, round(config.per_device_train_batch_size * mean / config.max_length))
+    return plain(base, rows, folder, config, packing=True, gradient_checkpointing=False,
+                 per_device_train_batch_size=packs, **more)
 
 
-def _by_length(base: Any, method: str, rows: list[Row], folder: Path) -> Any:
+def by_length(base: Any, rows: list[Row], folder: Path, config: Any) -> Any:
     """Batches of rows that are about as long as each other."""
     with_length = [{**row, "length": len(row["input_ids"])} for row in rows]
-    return _trl(base, method, with_length, folder, gradient_checkpointing=False,
-                train_sampling_strategy="group_by_length")
+    return plain(base, with_length, folder, config, gradient_checkpointing=False,
+                 train_sampling_strategy="group_by_length")
 
 
-def _timed(trainer: Any) -> tuple[float, float]:
-    """(tokens per second, seconds a step) of the whole training."""
+ARMS = {"plain": plain, "tuned, packed": packed, "tuned, by length": by_length, "studio": studio}
+
+
+def timed(trainer: Any) -> Clock:
+    """The whole training by the clock."""
     import torch
     from transformers import TrainerCallback
     from transformers.trainer_callback import PrinterCallback
@@ -307,7 +315,7 @@ def _timed(trainer: Any) -> tuple[float, float]:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Ends())
     trainer.train()
-    return clock.rate()
+    return clock
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ from phi3.packed import band
 
 # The cache grows by so many tokens, so that it is seldom moved.
 TOKENS_AT_A_TIME = 128
-# What a core's caches hold. A step that reads no more than this is over before a second thread has helped, and where
-# somebody else computes as well, each of its two hundred calls waits for that thread to get a turn.
+# What a core's caches hold. One row's step that reads no more than this gains nothing by a second thread, and where
+# somebody else computes as well, each of its two hundred calls would wait for that thread to get a turn.
 ENOUGH_FOR_ONE_THREAD = 32 * MEBIBYTE
 
 
@@ -76,7 +76,7 @@ class Decoder:
 
     def step(self, tokens: Sequence[int]) -> torch.Tensor:
         """The next token of every row in the cache; logits (rows, vocabulary) of what comes after it."""
-        with _one_thread() if self._is_small else nullcontext():
+        with _one_thread() if self._is_small and len(tokens) == 1 else nullcontext():
             return self._stepped(tokens)
 
     def _stepped(self, tokens: Sequence[int]) -> torch.Tensor:

@@ -1,7 +1,6 @@
 """The app as a visitor meets it: started as a process of its own, seen through the system's Chromium."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, Playwright, expect
 
+from benchmarks.calls import free_port
 from tests import chromium
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,13 +98,6 @@ def answered(page: Page, letter: str) -> None:
     """Wait until the lane says who answered and how fast, and nothing streams any more."""
     expect(page.locator(f"#newest-{letter} .by")).to_contain_text("per second")
     expect(page.locator("#send")).to_be_visible()
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_for(address: str, process: subprocess.Popen, log: Path, patience: float = 120) -> None:

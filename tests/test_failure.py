@@ -48,6 +48,18 @@ def test_what_is_named_makes_the_plan_smaller_by_what_was_missing():
     assert plan_of(replace(config, **told["changes"])).peak < plan_of(config).peak * 10 / 12
 
 
+def test_a_run_that_never_fitted_is_told_what_does_and_not_what_was_missing_at_first():
+    config = RunConfig(bf16=True, per_device_train_batch_size=1024, max_length=2048, gradient_checkpointing=True)
+
+    def long_rows(config: RunConfig):
+        return make_plan(config, MINI, [min(2047, config.max_length)] * 1024, [], CARD)
+
+    with pytest.raises(OutOfMemory) as caught, against_plan(config, long_rows, lambda: 78 * GIBIBYTE):
+        raise ON_A_CARD
+    assert not long_rows(config).fits
+    assert long_rows(replace(config, **caught.value.failure.told["changes"])).fits
+
+
 def test_a_processor_without_memory_is_told_from_other_errors_by_torchs_words():
     assert raised(ON_A_CPU)["asked_bytes"] == 4 * GIBIBYTE
     with pytest.raises(RuntimeError, match="shapes"), against_plan(RunConfig(), plan_of, lambda: 1):

@@ -1,4 +1,4 @@
-"""Threads that wait leave the cores to others, and a small base answers with one."""
+"""Threads that wait leave the cores to others, and one answer of a small base takes one."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def test_who_knows_better_is_listened_to():
     assert _printed("phi3", {"GOMP_SPINCOUNT": "7"}) == "7"
 
 
-def test_a_small_base_speaks_with_one_thread_and_leaves_the_others_as_they_were(small_base, monkeypatch):
+def test_one_answer_of_a_small_base_takes_one_thread_and_leaves_the_others_as_they_were(small_base, monkeypatch):
     answerer, seen = Answerer(load_base(str(small_base))), []
     own = torch.nn.functional.scaled_dot_product_attention
 

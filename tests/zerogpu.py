@@ -1,7 +1,8 @@
 """A ZeroGPU without one: a loopback device service, and the real app with the real `spaces` client, on a CPU.
 
 The service answers as the platform's does and kills a worker whose time is over. The app runs in a process of its own
-(`python -m tests.zerogpu`), where a few places of torch and `spaces` that need a card are replaced before it starts.
+(`python -m tests.zerogpu`), where a few places of torch and `spaces` that need a card are replaced before it starts;
+where there is a card, none are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,10 +26,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from benchmarks.calls import Refused, answer_at, begin
+from benchmarks.calls import Refused, answer_at, begin, free_port
 from tests.files import ROOT
 
-UUID = "GPU-00000000-0000-0000-0000-000000000000"
+NO_CARD = "GPU-00000000-0000-0000-0000-000000000000"
+
+
+def card_here() -> str | None:
+    """What NVIDIA's driver calls this machine's first card; None where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    asked = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+    return next((line.strip() for line in answer.stdout.splitlines() if line.startswith("GPU-")), None)
 
 
 @dataclass
@@ -67,6 +78,7 @@ class Service:
 
     def __init__(self, quota: int | None = None) -> None:
         self.quota = quota
+        self.card = card_here() or NO_CARD
         self.used: dict[str, int] = {}
         self.lent: list[Lent] = []
         self.is_busy = False
@@ -90,7 +102,7 @@ class Service:
             is_idle = all(one.is_over for one in self.lent)
             lease = Lent(f"allow-{len(self.lent)}", visitor, wish["taskId"], seconds)
             self.lent.append(lease)
-        body = {"idle": is_idle, "nvidiaIndex": 0, "nvidiaUUID": UUID, "allowToken": lease.token}
+        body = {"idle": is_idle, "nvidiaIndex": 0, "nvidiaUUID": self.card, "allowToken": lease.token}
         lease.timer = threading.Timer(seconds, self.kill, [lease])
         lease.timer.daemon = True
         lease.timer.start()
@@ -244,8 +256,6 @@ def rehearsed(folder: Path, base: Path, service: Service, turn_seconds: int = 60
     """The app with a studio in `folder`, until the context ends. One thread everywhere: a forked process that comes
     after threads have computed would wait for them for ever.
     """
-    from tests.browser import free_port
-
     (folder / "cgroup").write_text("5:devices:/rehearsal\n", encoding="utf-8")
     port, log = free_port(), folder / "app.log"
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
@@ -283,8 +293,16 @@ def _wait_for(app: App, patience: float = 240) -> None:
     raise AssertionError(f"No page after {patience} s: {app.log.read_text()[-4000:]}")
 
 
-def serve_on_a_cpu() -> int:
-    """Run the app with the real `spaces`, on a torch without a card."""
+def serve() -> int:
+    """Run the app with the real `spaces`: as it is where there is a card, and else on a torch without one."""
+    if not card_here():
+        _replace_what_needs_a_card()
+    import app
+
+    return app.main()
+
+
+def _replace_what_needs_a_card() -> None:
     import bitsandbytes  # noqa: F401 (it looks for a card when it is imported)
     import torch
 
@@ -297,9 +315,6 @@ def serve_on_a_cpu() -> int:
     torch.version.cuda = None
     spaces.zero.torch.init = _take_card
     spaces.zero.torch.move = _unpack
-    import app
-
-    return app.main()
 
 
 def _no_card() -> None:
@@ -335,4 +350,4 @@ def _fill(fakes: list[Any], like: Any, values: bytes) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(serve_on_a_cpu())
+    sys.exit(serve())

@@ -177,7 +177,9 @@ def change_after_memory_ran_out(config: RunConfig, plan_of: Callable[[RunConfig]
     change, or the fewest together, by which the plan shrinks as much as was missing (`asked` 0: not known). Empty
     where nothing is enough.
     """
-    allowed = int(plan_of(config).peak * (held / (held + asked) if asked else CAUTION))
+    plan = plan_of(config)
+    # A plan that said beforehand that it won't fit must fit now as well.
+    allowed = min(plan.available, int(plan.peak * (held / (held + asked) if asked else CAUTION)))
 
     def bounded(changed: RunConfig) -> Plan:
         return replace(plan_of(changed), available=allowed)

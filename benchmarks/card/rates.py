@@ -1,0 +1,57 @@
+"""What this machine can do at most: its matrix rate and how fast it copies; everything else is held against these."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+from benchmarks.card.bench import Bench, on_card, wait_for_card
+from benchmarks.card.figure import Figure, Section
+
+TIMES, WARM_UPS = 10, 3
+
+
+def matmul_rate() -> float:
+    """Operations a second of a large square matrix product: bf16 on a card, float32 on a CPU; of random numbers."""
+    import torch
+
+    side, dtype, device = (8192, torch.bfloat16, "cuda") if on_card() else (1024, torch.float32, "cpu")
+    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / _seconds(lambda: one @ other)
+
+
+def copy_rate() -> float:
+    """Bytes a second, read and written, of a copy from memory to the same memory."""
+    import torch
+
+    count = 1 << (31 if on_card() else 26)
+    source = torch.ones(count, device="cuda" if on_card() else "cpu", dtype=torch.uint8)
+    target = torch.empty_like(source)
+    return 2 * count / _seconds(lambda: target.copy_(source))
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    """The median of several times, each waited for."""
+    took = []
+    for turn in range(WARM_UPS + TIMES):
+        wait_for_card()
+        began = time.perf_counter()
+        act()
+        wait_for_card()
+        if turn >= WARM_UPS:
+            took.append(time.perf_counter() - began)
+    return statistics.median(took)
+
+
+def _rates(bench: Bench) -> Iterator[Figure]:
+    import torch
+
+    name, kind = (torch.cuda.get_device_name(), "bf16 on the card") if on_card() else \
+        (f"CPU, threads used: {torch.get_num_threads()}", "float32 on the CPU")
+    yield Figure("device", name)
+    yield Figure("matrix product", round(matmul_rate() / 1e12, 3), f"TFLOP/s, {kind}")
+    yield Figure("copy", round(copy_rate() / 1e9, 1), "GB/s, read and written")
+
+
+SECTIONS = (Section("rates", _rates),)

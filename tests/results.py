@@ -1,0 +1,123 @@
+"""`python -m tests.results` rewrites the tables of benchmarks/README.md from the results that are committed."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.card.report import table
+from tests.files import ROOT
+from tests.readme import phrase
+
+README = ROOT / "benchmarks" / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
+NO_QUESTION = {"__init__.py", "calls.py", "report.py"}
+REHEARSAL = "gpu-rehearsal"
+
+
+def regenerated(text: str) -> str:
+    """The README's text with every table made anew; ValueError where a marker is missing."""
+    for name, lines in TABLES.items():
+        marked = re.compile(f"(<!-- {name} -->\n).*(<!-- /{name} -->)", re.DOTALL)
+        if not marked.search(text):
+            raise ValueError(f"benchmarks/README.md lacks <!-- {name} --> or <!-- /{name} -->. Put both markers back.")
+        made = "\n".join(lines())
+        text = marked.sub(lambda found, made=made: f"{found[1]}{made}\n{found[2]}", text)
+    return text
+
+
+def result(name: str) -> dict[str, Any]:
+    """A committed result, with its circumstances."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def scripts() -> Iterator[str]:
+    """Each script's question, and where its answer lies."""
+    rows = []
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        if path.name not in NO_QUESTION:
+            name = REHEARSAL if path.stem == "gpu" else path.stem
+            there = (RESULTS / f"{name}.json").is_file()
+            rows.append((f"`{path.stem}`", phrase(path).split(" `python")[0],
+                         f"[{name}.json](results/{name}.json)" if there else "none committed"))
+    yield from table(("script", "question", "result"), rows)
+
+
+def goals() -> Iterator[str]:
+    """The goals that a CPU can be held to, beside what was measured."""
+    training, plan, chat = (result(name)["figures"] for name in ("training", "plan", "chat"))
+    rates = {(one["method"], one["arm"]): one["tokens_per_second"] for one in training["real lengths"]}
+    ours, tuned = rates["lora", "studio"], max(rates["lora", arm] for arm in ("tuned, packed", "tuned, by length"))
+    off = {name: plan["off_by"][f"{name}_ratio"] for name in ("time", "memory")}
+    rows = [_row("C1 a step against plain TRL", "×", ours / rates["lora", "plain"], 4.0, True, "training"),
+            _row("T3 against the best-tuned TRL", "×", ours / tuned, 1.6, True, "training"),
+            _row("T4 QLoRA ÷ LoRA, speed", "", rates["qlora", "studio"] / ours, 0.97, True, "training"),
+            *(_row(f"cosine to plain PEFT's gradients, {method}", "", cosine, 0.9999, True, "training")
+              for method, cosine in training["cosine"].items()),
+            *(_row(f"T5 plan off by, {name}, {which}", "", some[which], 0.10, False, "plan")
+              for name, some in off.items() for which in ("median", "worst")),
+            *(_row(f"{_letter(one['goal'])}{one['goal']}", "", one["median"], one["wanted"], _is_more(one), "chat")
+              for one in chat["goals"])]
+    yield from table(("goal", "wanted", "measured", "", "result"), rows)
+
+
+def _row(name: str, unit: str, value: float, wanted: float, more: bool, source: str) -> tuple[str, ...]:
+    is_reached = value >= wanted if more else value <= wanted
+    return (name, f"{'≥' if more else '≤'} {wanted:g}{unit}", f"{value:.3g}{unit}",
+            "reached" if is_reached else "**missed**", source)
+
+
+def _letter(goal: str) -> str:
+    """The goals' own numbers, for those of the chat."""
+    numbers = {"four lanes against one": "I2", "four lanes against PEFT": "I3", "switch": "I4", "load": "I4",
+               "base against": "I5"}
+    return next(f"{number} " for words, number in numbers.items() if goal.startswith(words))
+
+
+def _is_more(goal: dict[str, Any]) -> bool:
+    return (goal["median"] >= goal["wanted"]) is goal["reached"]
+
+
+def training() -> Iterator[str]:
+    """Every arm's real tokens a second."""
+    rows = [(one["method"], one["arm"], f"{one['tokens_per_second']:,}", f"{one['milliseconds']:,.0f}")
+            for one in result("training")["figures"]["real lengths"]]
+    yield from table(("method", "arm", "real tokens/s", "ms a step"), rows)
+
+
+def chat() -> Iterator[str]:
+    """Milliseconds a step of each arm with one, two, four and eight lanes."""
+    rows: dict[str, list[str]] = {}
+    for one in result("chat")["figures"]["lanes"]:
+        rows.setdefault(one["arm"].rsplit(" ", 1)[0], []).append(f"{one['milliseconds_per_step']:.2f}")
+    yield from table(("arm", "1 lane", "2", "4", "8"), [(arm, *cells) for arm, cells in rows.items()])
+
+
+def learning() -> Iterator[str]:
+    """What a run with the default settings teaches."""
+    rows = [(one["example"], one["method"], f"{one['seconds']:.0f}", f"{one['base_loss']:.3f} → {one['loss']:.3f}",
+             *(f"{one[f'base_{share}']:.0%} → {one[share]:.0%}" for share in ("manner", "content", "world")))
+            for one in result("learning")["figures"]["runs"]]
+    yield from table(("example", "method", "seconds", "held-out loss", "manner", "content", "the base's world"), rows)
+
+
+def rehearsal() -> Iterator[str]:
+    """How each part of the proof on a card ended in its rehearsal."""
+    rows = [(part["name"], part["status"], f"{part['seconds']:.0f}", str(len(part["figures"])),
+             _passed(part["figures"])) for part in result(REHEARSAL)["parts"]]
+    yield from table(("part", "status", "seconds", "figures", "checks passed"), rows)
+
+
+def _passed(figures: Sequence[dict[str, Any]]) -> str:
+    judged = [one["passed"] for one in figures if one["passed"] is not None]
+    return f"{sum(judged)} of {len(judged)}"
+
+
+TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "scripts": scripts, "goals": goals, "training": training, "chat": chat, "learning": learning,
+    "rehearsal": rehearsal}
+
+
+if __name__ == "__main__":
+    Path(README).write_text(regenerated(README.read_text(encoding="utf-8")), encoding="utf-8")
