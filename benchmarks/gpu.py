@@ -1,4 +1,4 @@
-"""Does it all hold on a card, at full size? `python -m benchmarks.gpu --minutes 9 --out FOLDER [--resume]`.
+"""Does it all hold on a card, at full size? `python -m benchmarks.gpu [--minutes 9] [--out FOLDER] [--resume]`.
 
 Seven parts, most worth first, each in a process of its own; the report is written after every figure, and `--resume`
 goes on where the last call ended. Without a card `--rehearse` runs them all at about a hundredth of the size.
@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.card.report import MARKDOWN, Report
 from benchmarks.card.runner import Order, Part, proved
-from phi3.machine import this_machine
+from phi3.machine import studio_home, this_machine
 
 PARTS = (
     Part("it works", "benchmarks.card.works", 200, 60),
@@ -64,7 +64,8 @@ def _asked(arguments: Sequence[str] | None, parts: Sequence[Part]) -> argparse.N
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=9, help="all of it takes no longer (default 9)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="for report.json and report.md")
+    parser.add_argument("--out", type=Path, default=studio_home() / "card", metavar="FOLDER",
+                        help="for report.json and report.md (default: card, in the studio's folder)")
     parser.add_argument("--work", type=Path, metavar="FOLDER", help="for the base (8 GB), runs and logs (default: in "
                         "--out); the same one for --resume")
     parser.add_argument("--resume", action="store_true", help="run what the report in --out has not as done")

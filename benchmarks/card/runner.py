@@ -23,6 +23,8 @@ SECONDS_BETWEEN_LOOKS = 0.2
 LAST_WORDS = 2000
 # In the work's folder: what each part's process said, a line a figure, and printed.
 SAID = "said"
+
+
 @dataclass(frozen=True)
 class Part:
     """`module` has SECTIONS; `seconds` is what it takes at full size on a large card, and `rehearsed` in a rehearsal
