@@ -181,7 +181,11 @@ def test_whatever_stands_in_a_provenance_no_text_of_its_own_is_disclosed(extra):
 MESSAGES = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 TEXTS = {"chatml": "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n",
          "phi-3": "<|user|>\na<|end|>\n<|assistant|>\nb<|end|>\n", "inst text": "<s>[INST] a [/INST] b</s>",
-         "human assistant text": "Human: a\nAssistant: b"}
+         "human assistant text": "Human: a\nAssistant: b",
+         "alpaca text": "### Instruction:\na\n\n### Response:\nb",
+         "gemma text": "<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n",
+         "llama-3 text": "<|start_header_id|>user<|end_header_id|>\n\na<|eot_id|>"
+                         "<|start_header_id|>assistant<|end_header_id|>\n\nb<|eot_id|>"}
 
 
 @pytest.mark.parametrize(("row", "said"), [

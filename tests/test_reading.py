@@ -124,6 +124,26 @@ def test_rows_are_counted_as_a_person_would(saved):
     assert [drop.row for drop in data.dropped] == [2]
 
 
+def test_a_sheet_of_notes_and_a_title_above_the_header_are_no_rows(saved):
+    book, out = Workbook(), io.BytesIO()
+    book.active.append(["Read me first."])
+    for row in [("Our questions",), (), COLUMNS, *PAIRS]:
+        book.create_sheet("Table") if "Table" not in book.sheetnames else None
+        book["Table"].append(row)
+    book.save(out)
+    data = read_data(saved("a.xlsx", out.getvalue()))
+    assert texts(data) == texts(read_data(saved("b.xlsx", as_xlsx([COLUMNS, *PAIRS]))))
+    assert [one.row for one in data.conversations][:2] == [1, 2]
+    assert any("'Table'" in note and "'Sheet'" in note for note in data.notes)
+    assert any("'Our questions'" in note for note in data.notes)
+
+
+def test_a_sheet_has_the_columns_that_are_written_in_it_and_no_more(saved):
+    with pytest.raises(UnknownColumns) as refused:
+        read_data(saved("a.xlsx", as_xlsx([("frage", "antwort"), ("a", "b"), ("c", "d")])))
+    assert list(refused.value.columns) == ["frage", "antwort"]
+
+
 def test_a_quote_that_is_never_closed_is_named(saved):
     data = read_data(saved("a.csv", b'question,answer\na,b\n"c,d\ne,f\ng,h\n'))
     assert texts(data) == [("a", "b")] and data.dropped[0].reason == "a quote that is never closed, over 3 lines"
@@ -203,6 +223,8 @@ DEEP = as_zip({"a.zip": as_zip({"b.zip": as_zip({"c.zip": as_zip({"a.jsonl": as_
     ("a.jsonl.gz", gzip.compress(as_jsonl())[:-20], "cut off or damaged"),
     ("a.parquet", b"PAR1" + b"x" * 40, "damaged"), ("a.xlsx", as_csv(), "isn't one"),
     ("a.pdf", b"%PDF-1.4", "a PDF"), ("a.xls", b"\xd0\xcf\x11\xe0\xa1", "old Office"),
+    ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+    ("a.json", b"\n<!DOCTYPE html><html></html>", "a web page"),
     ("a.txt", b"Once upon a time.", "plain text without turns"), ("a.csv", b"prompt,completion\n", "It holds no rows"),
     ("a.csv", b"alone\nx\n", "Columns seen: alone"), ("a.xlsx", as_xlsx([]), "no sheet holds anything"),
 ])

@@ -44,6 +44,10 @@ SAME = [
     ("chatml", {"text": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>\n"}),
     ("phi-3", {"text": "<|user|>\nHi<|end|>\n<|assistant|>\nHo<|end|>\n<|endoftext|>"}),
     ("phi-3", "<|user|>Hi<|end|><|assistant|>Ho<|end|>"), ("inst text", {"text": "<s>[INST] Hi [/INST] Ho </s>"}),
+    ("llama-3 text", {"text": "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+                              "<|start_header_id|>assistant<|end_header_id|>\n\nHo<|eot_id|>"}),
+    ("gemma text", {"text": "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHo<end_of_turn>\n"}),
+    ("alpaca text", {"text": "Below is a task.\n\n### Instruction:\nHi\n\n### Response:\nHo</s>"}),
     ("human assistant text", {"text": "### Human: Hi### Assistant: Ho"}),
 ]
 
@@ -174,3 +178,20 @@ def test_whatever_a_row_is_it_becomes_turns_or_a_reason(row):
         assert as_messages(row)[-1]["role"] == "assistant"
     except ValueError as problem:
         assert str(problem)
+
+
+@pytest.mark.parametrize("said", ["Be brief.", {"parts": [{"text": "Be brief."}]},
+                                  {"role": "system", "parts": [{"text": "Be "}, {"text": "brief."}]}])
+@pytest.mark.parametrize("name", ["systemInstruction", "system_instruction", "system"])
+def test_a_system_message_beside_the_turns_is_kept_however_it_is_written(name, said):
+    row = {name: said, "contents": [{"role": "user", "parts": [{"text": "Hi"}]},
+                                    {"role": "model", "parts": [{"text": "Ho"}]}]}
+    assert as_messages(row) == [SYSTEM, *TURNS]
+
+
+def test_alpaca_s_text_has_its_input_under_the_instruction_and_as_many_turns_as_are_written():
+    text = ("### Instruction:\nAdd.\n\n### Input:\n1 and 2\n\n### Response:\n3\n\n"
+            "### Instruction:\nOnce more.\n\n### Response:\n6\n### End")
+    assert as_messages({"text": text}) == [
+        {"role": "user", "content": "Add.\n\n1 and 2"}, {"role": "assistant", "content": "3"},
+        {"role": "user", "content": "Once more."}, {"role": "assistant", "content": "6"}]

@@ -1,4 +1,4 @@
-"""Conversations that are written as one text with marks between the turns: ChatML, Phi-3's form and older ones."""
+"""Conversations as one text with marks between the turns: ChatML, the forms of Phi-3, Llama and Gemma, older ones."""
 
 import re
 from collections.abc import Iterator
@@ -8,11 +8,22 @@ _CHATML = re.compile(r"<\|im_start\|>[ \t]*([^\n<|]{0,40})\r?\n?(.*?)(?:<\|im_en
 _PHI3_ROLES = r"<\|(?:system|user|assistant)\|>"
 _PHI3 = re.compile(r"<\|(system|user|assistant)\|>[ \t]*\r?\n?(.*?)"
                    rf"(?:<\|end\|>|<\|endoftext\|>|</s>|(?={_PHI3_ROLES})|\Z)", re.DOTALL)
+_LLAMA3 = re.compile(r"<\|start_header_id\|>[ \t]*([^\n<|]{0,40})<\|end_header_id\|>[ \t]*(?:\r?\n){0,2}(.*?)"
+                     r"(?:<\|eot_id\|>|<\|eom_id\|>|<\|end_of_text\|>|(?=<\|start_header_id\|>)|\Z)", re.DOTALL)
+_GEMMA = re.compile(r"<start_of_turn>[ \t]*([^\n<|]{0,40})\r?\n(.*?)(?:<end_of_turn>|<eos>|(?=<start_of_turn>)|\Z)",
+                    re.DOTALL)
+_MARKED = {"chatml": _CHATML, "phi-3": _PHI3, "llama-3 text": _LLAMA3, "gemma text": _GEMMA}
+_ALPACA = re.compile(r"### ?Instruction ?:\s*(.*?)(?:\s*### ?Input ?:\s*(.*?))?\s*### ?Response ?:\s*(.*?)"
+                     r"(?=\s*(?:</s>|<\|endoftext\|>|### ?End\b|### ?Instruction ?:|\Z))", re.DOTALL)
 _INST = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=(?:<s>)?\s*\[INST\]|</s>|\Z)", re.DOTALL)
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 _NAMED = re.compile(r"(?:\A\s*|\n\s*\n?|(?=### ?[A-Z]))(?:### ?)?(Human|User|Assistant|System|Bot|GPT) ?:[ \t]*")
 _FORMS = (("chatml", re.compile(r"\A.{0,200}?<\|im_start\|>", re.DOTALL)),
           ("phi-3", re.compile(rf"\A\s*(?:<s>|<\|endoftext\|>)?\s*{_PHI3_ROLES}")),
+          ("llama-3 text", re.compile(r"\A\s*(?:<\|begin_of_text\|>)?\s*<\|start_header_id\|>")),
+          ("gemma text", re.compile(r"\A\s*(?:<bos>)?\s*<start_of_turn>")),
+          # What Stanford's Alpaca says above the instruction is its template's, and no turn.
+          ("alpaca text", re.compile(r"\A(?:[^#]{0,400}\n)?\s*### ?Instruction ?:")),
           ("inst text", re.compile(r"\A\s*(?:<s>)?\s*\[INST\]")),
           ("human assistant text", re.compile(r"\A\s*(?:### ?)?(?:Human|User|System) ?:")))
 
@@ -24,9 +35,13 @@ def looks_like_chat(text: str) -> str | None:
 
 def turns_of_text(text: str, form: str) -> Iterator[tuple[str, str]]:
     """(who, what they said) of each turn; what a mark spells inside a turn stays as it is."""
-    if form in ("chatml", "phi-3"):
-        for turn in (_CHATML if form == "chatml" else _PHI3).finditer(text):
+    if form in _MARKED:
+        for turn in _MARKED[form].finditer(text):
             yield turn[1].strip(), turn[2].strip("\r\n")
+    elif form == "alpaca text":
+        for turn in _ALPACA.finditer(text):
+            yield "user", "\n\n".join(filter(None, (turn[1].strip(), (turn[2] or "").strip())))
+            yield "assistant", turn[3].strip()
     elif form == "inst text":
         for turn in _INST.finditer(text):
             system = _SYS.match(turn[1])

@@ -21,6 +21,7 @@ from training.turns import (
     message,
     refuse_pictures,
     said_by,
+    text_of,
     turns_in,
     turns_of_object,
     usable,
@@ -32,7 +33,7 @@ COLUMNS_WE_KNOW = ("Known are: messages (role, content), conversations (from, va
 
 _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "dialogues", "chat", "chats",
           "turns", "conv", "convs", "chat_messages", "chat_history", "thread", "utterances", "data")
-_SYSTEMS = ("system", "system_prompt", "system_message", "sys")
+_SYSTEMS = ("system", "system_prompt", "system_message", "sys", "system_instruction", "systeminstruction")
 _PROMPTS = ("prompt", "question", "query", "instruction", "input", "inputs", "user", "human", "request", "problem", "q",
             "user_input", "user_message", "user_prompt", "message", "utterance", "questions", "instructions", "prompts",
             "ask", "source", "src")
@@ -275,7 +276,9 @@ def _chosen(row: dict[str, Any], names: dict[str, str], column: str) -> list[Mes
 
 def _with_system(row: Mapping[str, Any], names: Mapping[str, str], turns: list[Message]) -> list[Message]:
     column = _find(names, _SYSTEMS)
-    text = row[column] if column else None
+    said = row[column] if column else None
+    # As Gemini writes it: a turn, or its parts.
+    text = text_of(said) if isinstance(said, dict | list) and said else said
     if not isinstance(text, str) or not text.strip() or (turns and turns[0]["role"] == "system"):
         return turns
     return [message("system", text), *turns]

@@ -95,7 +95,7 @@ def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     if one.get("tool_calls") or one.get("function_call"):
         raise ValueError("an answer that calls a tool")
     if role is not None and text is not None:
-        yield said_by(one[role], _text(one[text]))
+        yield said_by(one[role], text_of(one[text]))
         return
     if role is not None and role in ("role", "from") and one[role] is not None:
         yield said_by(one[role], "")
@@ -104,7 +104,7 @@ def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     spoken = [(name, value) for name, value in named if name and value is not None]
     if not spoken:
         raise ValueError("a turn without a role")
-    yield from (message(name, _text(value)) for name, value in spoken)
+    yield from (message(name, text_of(value)) for name, value in spoken)
 
 
 def said_by(named: Any, text: str) -> Message:
@@ -122,7 +122,7 @@ def message(role: str, text: str) -> Message:
     return {"role": role, "content": text}
 
 
-def _text(content: Any) -> str:
+def text_of(content: Any) -> str:
     """A string, a number, or a list of text parts as OpenAI and others write them."""
     if isinstance(content, dict) and ("parts" in content or "text" in content):
         content = content.get("parts", content.get("text"))

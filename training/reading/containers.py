@@ -28,6 +28,9 @@ _STRANGE = ((b"\xff\xd8\xff", "a JPEG picture"), (b"\x89PNG", "a PNG picture"), 
             (b"\x28\xb5\x2f\xfd", "a Zstandard file"), (b"SQLite format 3", "an SQLite database"),
             (b"ARROW1", "an Arrow file"), (b"\x7fELF", "a program"), (b"\x93NUMPY", "a NumPy array"))
 _TAR = (257, b"ustar")
+# What a download brings where it went wrong.
+_NOT_ITSELF = ((b"version https://git-lfs", "a pointer of Git LFS"), (b"<!doctype html", "a web page"),
+               (b"<html", "a web page"))
 _CHUNK = MEBIBYTE
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
                    OverflowError, MemoryError)
@@ -109,6 +112,10 @@ def _parts(path: Path, name: str, folder: Path, left: _Left, depth: int = 0) -> 
         strange = "a tar archive"
     if strange:
         raise ValueError(f"{name} is {strange}, which can't be read here. Save the conversations as {_FORMATS}.")
+    instead = next((what for mark, what in _NOT_ITSELF if start.lstrip().lower().startswith(mark)), None)
+    if instead:
+        raise ValueError(f"{name} is {instead}, not the file that it stands for. Download that: on the Hub by the "
+                         "button beside its name, in a clone by `git lfs pull`.")
     if depth > 2:
         raise ValueError(f"{name} is an archive in an archive in an archive. Unpack it first.")
     if start.startswith(b"\x1f\x8b"):

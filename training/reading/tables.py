@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -228,41 +229,64 @@ _XLSX_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, OSE
 
 
 def xlsx_parts(path: Path, name: str, bounds: Bounds) -> list[Part]:
-    """The first sheet that holds anything; its first row names the columns. Values, not formulas."""
+    """The first sheet that holds rows; its first row names the columns, titles above it aside. Values, not formulas."""
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
         book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
-        sheets = [sheet for sheet in book.worksheets if _first_cells(sheet, bounds)]
+        starts = {sheet.title: _start(sheet, bounds) for sheet in book.worksheets}
+        sheets = [sheet for sheet in book.worksheets if starts[sheet.title]]
     except (*_XLSX_ERRORS, InvalidFileException) as problem:
         raise _damaged(name, "xlsx", problem) from None
     if not sheets:
         book.close()
         raise ValueError(f"{name} is empty: no sheet holds anything.")
-    others = ", ".join(repr(one.title) for one in sheets[1:5])
-    notes = [f"Only the sheet {sheets[0].title!r} of {name} was read, not {others}."] if others else []
-    return [Part(name, _xlsx_rows(book, sheets[0], name, bounds), notes=notes)]
+    # A sheet of notes before the table has a line or two, and no rows below a header.
+    read = next((one for one in sheets if len(starts[one.title]) > 1), sheets[0])
+    others = ", ".join(repr(one.title) for one in sheets[:5] if one is not read)
+    notes = [f"Only the sheet {read.title!r} of {name} was read, not {others}."] if others else []
+    titles = _titles(starts[read.title])
+    if titles:
+        notes.append(f"{name} has a title above its header, {titles[0]!r}, which was left out.")
+    return [Part(name, _xlsx_rows(book, read, name, (bounds, len(titles))), notes=notes)]
 
 
-def _first_cells(sheet: Any, bounds: Bounds) -> list[Any]:
+def _start(sheet: Any, bounds: Bounds) -> list[list[str]]:
+    """The first rows that hold anything."""
     # What a sheet says of its own size may be wrong either way.
     sheet.reset_dimensions()
-    for cells in sheet.iter_rows(max_row=50, max_col=bounds.columns, values_only=True):
-        if any(cell is not None and str(cell).strip() for cell in cells):
-            return list(cells)
-    return []
+    rows = map(_written, sheet.iter_rows(max_row=50, max_col=bounds.columns, values_only=True))
+    return list(itertools.islice(filter(None, rows), 4))
 
 
-def _xlsx_rows(book: Any, sheet: Any, name: str, bounds: Bounds) -> Iterator[Row]:
+def _written(cells: Sequence[Any]) -> list[str]:
+    """A row's cells up to the last that holds anything: openpyxl fills rows up to the widest that was asked for."""
+    texts = ["" if cell is None else str(cell).strip() for cell in cells]
+    return texts[:max((place for place, text in enumerate(texts, 1) if text), default=0)]
+
+
+def _titles(start: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of one cell above a row that reads like a header of several."""
+    above = list(itertools.takewhile(lambda row: len(row) == 1, start))
+    below = start[len(above)] if len(above) < len(start) else []
+    is_header = len(below) > 1 and all(below) and len(set(below)) == len(below) and not any(map(_is_no_name, below))
+    return [row[0] for row in above] if is_header else []
+
+
+def _xlsx_rows(book: Any, sheet: Any, name: str, how: tuple[Bounds, int]) -> Iterator[Row]:
+    bounds, titles = how
     try:
         names: list[str] = []
         number, empty = 0, Counter[str]()
         for cells in sheet.iter_rows(max_col=bounds.columns, values_only=True):
-            written = ["" if cell is None else str(cell).strip() for cell in cells]
-            is_empty = not any(written)
+            written = _written(cells)
+            is_empty = not written
             if not names:
-                names = [] if is_empty else column_names(written)
+                if not is_empty and titles:
+                    titles -= 1
+                elif not is_empty:
+                    names = column_names(written)
                 continue
             number += 1
             if is_empty:
