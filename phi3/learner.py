@@ -84,7 +84,7 @@ class Learner:
     def hidden(self, packed: Packed) -> torch.Tensor:
         """What the head sees of each token: (tokens, width)."""
         hidden = self._core.embed_tokens(packed.ids)
-        attention = Attention(packed.lengths, self._window, hidden.device, self._way)
+        attention = Attention(packed.lengths, self._window, hidden, self._way)
         offsets = [self._turns.offset(length) for length in packed.lengths]
         places = packed.places
         if any(offsets):

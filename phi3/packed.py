@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch.nn import functional
@@ -63,14 +64,16 @@ class Attention:
     that are longer than the window.
     """
 
-    def __init__(self, lengths: Sequence[int], window: int, device: torch.device, way: str = "sdpa") -> None:
-        self._window, self._way = window, way
-        self._is_varlen = way == "flash_attention_2" or (way == "sdpa" and has_varlen(device))
+    def __init__(self, lengths: Sequence[int], window: int, like: torch.Tensor, way: str = "sdpa") -> None:
+        """`like` is of the device and type of what is attended over; `way` as transformers names it."""
+        self._lengths, self._window, self._device, self._way = lengths, window, like.device, way
+        # Flash attention knows the two half types alone, whoever wrote it.
+        self._is_varlen = like.dtype in (torch.float16, torch.bfloat16) and \
+            (way == "flash_attention_2" or (way == "sdpa" and has_varlen(like.device)))
+        self._longest = max(lengths)
         if self._is_varlen:
             ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-            self._ends, self._longest = ends.to(device, non_blocking=True), max(lengths)
-        else:
-            self._groups = [_group(some, device) for some in _alike(lengths)]
+            self._ends = ends.to(like.device, non_blocking=True)
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float,
                  dropout: float = 0.0) -> torch.Tensor:
@@ -84,6 +87,10 @@ class Attention:
         divided = zip(self._groups, *(part.split(sizes) for part in (queries, keys, values)), strict=True)
         parts = [self._of_group(group, some, scaling, dropout) for group, *some in divided]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @cached_property
+    def _groups(self) -> list[_Group]:
+        return [_group(some, self._device) for some in _alike(self._lengths)]
 
     def _by_varlen(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
                    scaling: float) -> torch.Tensor:

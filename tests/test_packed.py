@@ -1,0 +1,58 @@
+"""Attention over packed rows: the call for a card's variable-length kernel says what every other way computes."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from phi3 import packed
+from phi3.packed import Attention
+
+LENGTHS, HEADS, KEPT, SIZE = (9, 5, 2), 4, 2, 8
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """The kernel as its documentation describes it, in plain products, on any device; what it was called with."""
+    calls = []
+
+    def varlen_attn(query, key, value, ends, kept_ends, longest, kept_longest, *, scale, window_size, enable_gqa):
+        calls.append((query.dtype, ends.tolist(), longest, window_size, enable_gqa))
+        assert ends.dtype is torch.int32 and torch.equal(ends, kept_ends) and longest == kept_longest
+        rows = []
+        for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            of_row = [part[start:end].transpose(0, 1) for part in (query, key, value)]
+            of_row[1:] = [part.repeat_interleave(len(of_row[0]) // len(part), 0) for part in of_row[1:]]
+            back = torch.arange(end - start)[:, None] - torch.arange(end - start)
+            left, right = window_size
+            seen = (back >= -right) & ((back <= left) if left >= 0 else True)
+            rows.append(functional.scaled_dot_product_attention(*of_row, seen, scale=scale).transpose(0, 1))
+        return torch.cat(rows)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
+    monkeypatch.setattr(packed, "has_varlen", lambda device: True)
+    return calls
+
+
+def parts(dtype):
+    torch.manual_seed(0)
+    tokens = sum(LENGTHS)
+    return [torch.randn(tokens, heads, SIZE, dtype=dtype) for heads in (HEADS, KEPT, KEPT)]
+
+
+@pytest.mark.parametrize("window", [4, 9, 2047])
+def test_the_kernel_is_asked_for_what_the_other_ways_compute(kernel, window):
+    given = parts(torch.bfloat16)
+    found = Attention(LENGTHS, window, given[0])(*given, scaling=0.3)
+    assert kernel == [(torch.bfloat16, [0, 9, 14, 16], 9, (window - 1 if window < 9 else -1, 0), True)]
+    expected = Attention(LENGTHS, window, given[0].float(), "eager")(*(one.float() for one in given), scaling=0.3)
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
+
+
+def test_what_the_kernel_does_not_know_is_computed_without_it(kernel):
+    """It has no float32 and no dropout."""
+    given = parts(torch.float32)
+    whole = Attention(LENGTHS, 2047, given[0])(*given, scaling=0.3)
+    half = [one.bfloat16() for one in given]
+    dropped = Attention(LENGTHS, 2047, half[0])(*half, scaling=0.3, dropout=0.5)
+    assert kernel == [] and whole.dtype is torch.float32 and dropped.shape == (sum(LENGTHS), HEADS * SIZE)
+    assert not torch.allclose(dropped.float(), whole, atol=0.1)
