@@ -6,19 +6,17 @@ goes on where the last call ended. Without a card `--rehearse` runs them all at 
 
 import argparse
 import platform
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchmarks.card.report import MARKDOWN, Report
 from benchmarks.card.runner import Order, Part, proved
-from phi3.machine import studio_home, this_machine
+from benchmarks.report import versions
+from phi3.machine import studio_home, this_machine, told_by_driver
 
 PARTS = (
     Part("it works", "benchmarks.card.works", 200, 60),
@@ -56,8 +54,9 @@ def main(arguments: Sequence[str] | None = None, parts: Sequence[Part] = PARTS) 
 
 def circumstances() -> dict[str, Any]:
     """Machine, driver, versions and date, without waiting for torch."""
-    return {"date": time.strftime("%Y-%m-%d %H:%M"), "machine": this_machine().hardware(), "driver": _driver(),
-            "python": platform.python_version(), "versions": {name: _version(name) for name in PACKAGES}}
+    return {"date": time.strftime("%Y-%m-%d %H:%M"), "machine": this_machine().hardware(),
+            "driver": next(iter(told_by_driver("driver_version")), None), "python": platform.python_version(),
+            "versions": versions(PACKAGES)}
 
 
 def _asked(arguments: Sequence[str] | None, parts: Sequence[Part]) -> argparse.Namespace:
@@ -73,23 +72,6 @@ def _asked(arguments: Sequence[str] | None, parts: Sequence[Part]) -> argparse.N
     parser.add_argument("--only", nargs="+", default=[], metavar="PART", choices=[part.name for part in parts],
                         help=f"of: {', '.join(part.name for part in parts)}")
     return parser.parse_args(arguments)
-
-
-def _version(package: str) -> str | None:
-    """None where it isn't installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _driver() -> str | None:
-    """The version of NVIDIA's driver; None where there is none."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
-    return answer.stdout.split("\n")[0].strip() or None if answer.returncode == 0 else None
 
 
 if __name__ == "__main__":

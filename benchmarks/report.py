@@ -6,7 +6,8 @@ import platform
 import time
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,17 @@ def circumstances() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"), "machine": machine.name, "threads": machine.threads,
         "memory_gib": round(machine.memory), "card_memory_gib": round(machine.card_memory),
         "processor": _processor(), "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions(PACKAGES),
     }
+
+
+def versions(packages: Sequence[str]) -> dict[str, str | None]:
+    """Of each package; None where it isn't installed."""
+    found: dict[str, str | None] = dict.fromkeys(packages)
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

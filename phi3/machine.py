@@ -66,15 +66,20 @@ def _first_card() -> tuple[str, float] | None:
     """Name and gibibytes of the first NVIDIA card that the installed torch can use, or None."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not _torch_has_cuda():
         return None
-    if shutil.which("nvidia-smi") is None:
-        return None
-    asked = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
-    lines = [line for line in answer.stdout.splitlines() if "," in line]
-    if answer.returncode or not lines:
+    lines = told_by_driver("name,memory.total")
+    if not lines:
         return None
     name, mebibytes = lines[0].rsplit(",", 1)
     return name.strip(), float(mebibytes) / 1024
+
+
+def told_by_driver(fields: str) -> list[str]:
+    """What NVIDIA's driver says of each card, a line a card; nothing where there is none. Memory is in mebibytes."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    asked = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+    return [] if answer.returncode else [line.strip() for line in answer.stdout.splitlines() if line.strip()]
 
 
 def _torch_has_cuda() -> bool:

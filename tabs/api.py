@@ -8,7 +8,8 @@ from typing import Any
 import gradio as gr
 
 from tabs import form, openings
-from tabs.api_data import data_of, with_data
+from tabs.api_data import Asked
+from tabs.parameters import spelled_out
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import Visitor, token_of, visitor_of
@@ -21,8 +22,6 @@ from training.speed import measured
 
 # Where a run's files lie and which process trains it is nobody's business.
 NOT_TOLD = ("folder", "pid")
-# The calls in which a program says which data it means.
-OF_DATA = ("inspect", "plan", "train")
 Settings = dict[str, Any]
 
 
@@ -30,8 +29,7 @@ def build(studio: Studio) -> None:
     """Add the endpoints to the page that is being built; `/lease` is tabs/turns.py's, where a GPU is lent."""
     calls = _Calls(studio)
     for name in ("inspect", "plan", "train", "run", "runs", "stop", "resume"):
-        call = getattr(calls, name)
-        gr.api(plainly(with_data(call) if name in OF_DATA else call), api_name=name, concurrency_limit=None)
+        gr.api(plainly(spelled_out(getattr(calls, name))), api_name=name, concurrency_limit=None)
 
 
 class _Calls:
@@ -40,16 +38,16 @@ class _Calls:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def inspect(self, max_length: int = 1024, **data: Any) -> dict:
+    def inspect(self, data: Asked, max_length: int = 1024) -> dict:
         """What data holds, what of it can't be used and why.
 
         Parameters:
             max_length: Tokens of a conversation that a run would keep.
         """
-        chosen = data_of(self.studio, **data)
+        chosen = data.data(self.studio)
         return make_report(chosen, self.studio.tokenizer.result(), max_length).as_json()
 
-    def plan(self, settings: dict | None = None, **data: Any) -> dict:
+    def plan(self, data: Asked, settings: dict | None = None) -> dict:
         """What a run on this data would do and need: its settings, warnings of those that are known to be bad, steps,
         memory in bytes by term, seconds by part.
 
@@ -57,7 +55,7 @@ class _Calls:
             settings: Those of the README's table; what they don't say follows from the data by a `preset` (quick,
                 balanced, thorough, recipe), which they may name.
         """
-        chosen = data_of(self.studio, **data)
+        chosen = data.data(self.studio)
         lengths = whole_lengths(chosen.conversations, self.studio.tokenizer.result())
         config = form.suited_settings(self.studio, settings or {}, lengths)
         train, held = (lengths_of(part, self.studio.tokenizer.result(), config.max_length)
@@ -67,7 +65,7 @@ class _Calls:
         return {**plan.as_json(), "settings": config.settings(),
                 "warnings": warnings_for(config, form.task_of(self.studio, lengths))}
 
-    def train(self, request: gr.Request, settings: dict | None = None, **data: Any) -> dict:
+    def train(self, request: gr.Request, data: Asked, settings: dict | None = None) -> dict:
         """Begin a run, or queue it where another is being trained. Returns its id at once, with the `key` that shows
         that it is yours (empty on one's own machine) and how many runs come `before` it. Where a GPU is lent, call
         /lease with both until it says that the run doesn't go on.
@@ -75,7 +73,7 @@ class _Calls:
         Parameters:
             settings: Those of the README's table, as for /plan.
         """
-        visitor, chosen = visitor_of(self.studio, request), data_of(self.studio, **data)
+        visitor, chosen = visitor_of(self.studio, request), data.data(self.studio)
         token = token_of(self.studio, request)
         lengths = whole_lengths(chosen.conversations, self.studio.tokenizer.result())
         config = form.suited_settings(self.studio, settings or {}, lengths)

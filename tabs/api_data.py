@@ -2,73 +2,50 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gradio.utils import get_upload_folder
 
-from tabs.data_source import source_from
-from tabs.parameters import parameter, spelled_out
+from tabs.data_source import columns_of, source_from
+from tabs.parameters import told
 from tabs.studio import Studio
 from training.data import ChatData, example_names, last, source_of
-from training.shapes import Columns
-
-# What may be said of the data in a call, and what it means; all of it text but the file.
-SAID = {
-    "example": "The name of an example: pirate, json or shop.",
-    "text": "The text of a JSONL file, instead.",
-    "file": "An uploaded file, instead: JSONL, JSON, CSV, TSV, Parquet, xlsx, gz or zip.",
-    "hub": "A dataset on the Hub, instead: OWNER/NAME or its page's address.",
-    "subset": "Of a dataset on the Hub: its configuration. Empty: its only or default one.",
-    "split": "Of a dataset on the Hub: its split. Empty: the one for training.",
-    "prompt_column": "The column that holds the prompts, where the columns' names don't say it.",
-    "answer_column": "The column that holds the answers; both or neither.",
-}
 
 
-def with_data(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The call as programs see it: instead of `**data` a parameter for each way to say which data is meant."""
-    *own, _ = inspect.signature(call, eval_str=True).parameters.values()
-    request = [one for one in own if one.name == "request"]
-    more = [parameter(name, None, dict | None) if name == "file" else parameter(name, "", str) for name in SAID]
-    signature = inspect.Signature([*request, *more, *own[len(request):]], return_annotation=dict)
+@dataclass(frozen=True)
+class Asked:
+    """What a call says of its data; exactly one of the first four."""
 
-    def asked(*given: Any, **named: Any) -> Any:
-        bound = signature.bind(*given, **named)
-        return call(**bound.arguments)
+    example: str = told("The name of an example: pirate, json or shop.", "")
+    text: str = told("The text of a JSONL file, instead.", "")
+    file: dict | None = told("An uploaded file, instead: JSONL, JSON, CSV, TSV, Parquet, xlsx, gz or zip.", None)
+    hub: str = told("A dataset on the Hub, instead: OWNER/NAME or its page's address.", "")
+    subset: str = told("Of a dataset on the Hub: its configuration. Empty: its only or default one.", "")
+    split: str = told("Of a dataset on the Hub: its split. Empty: the one for training.", "")
+    prompt_column: str = told("The column that holds the prompts, where the columns' names don't say it.", "")
+    answer_column: str = told("The column that holds the answers; both or neither.", "")
 
-    return spelled_out(asked, call, signature, SAID)
-
-
-def data_of(studio: Studio, example: str = "", text: str = "", file: dict | None = None, hub: str = "",
-            subset: str = "", split: str = "", prompt_column: str = "", answer_column: str = "") -> ChatData:
-    """The data that a call means, read as the Train tab reads it; ValueError where there is none, or where it is no
-    example and nothing that was uploaded.
-    """
-    said = {"example": example, "text": text.strip(), "file": file, "hub": hub.strip()}
-    given = [name for name, value in said.items() if value]
-    if len(given) != 1:
-        raise ValueError(f"Which data? Given: {', '.join(given) or 'nothing'}. Give one of {', '.join(said)}.")
-    if (subset or split) and not hub:
-        raise ValueError("A subset and a split are those of a dataset on the Hub. Give its id as hub.")
-    columns = _columns(prompt_column, answer_column)
-    if example:
-        if example not in example_names():
-            raise ValueError(f"There is no example named {example!r}. Give one of {', '.join(example_names())}.")
-        return last(studio.shelf.read(source_of(example, columns=columns)))
-    place = str(_uploaded(studio, file)) if file else None
-    return last(studio.shelf.read(source_from(studio, place, text, [hub, subset, split], columns=columns)))
-
-
-def _columns(prompt: str, answer: str) -> Columns | None:
-    if not prompt and not answer:
-        return None
-    if not prompt or not answer or prompt == answer:
-        raise ValueError(f"prompt_column is {prompt!r} and answer_column {answer!r}. Give two different columns, or "
-                         "neither.")
-    return Columns(prompt, answer)
+    def data(self, studio: Studio) -> ChatData:
+        """Read as the Train tab reads it; ValueError where there is none, or where it is no example and nothing that
+        was uploaded.
+        """
+        said = {"example": self.example, "text": self.text.strip(), "file": self.file, "hub": self.hub.strip()}
+        given = [name for name, value in said.items() if value]
+        if len(given) != 1:
+            raise ValueError(f"Which data? Given: {', '.join(given) or 'nothing'}. Give one of {', '.join(said)}.")
+        if (self.subset or self.split) and not self.hub:
+            raise ValueError("A subset and a split are those of a dataset on the Hub. Give its id as hub.")
+        columns = columns_of(self.prompt_column, self.answer_column) if self.prompt_column or self.answer_column \
+            else None
+        if self.example:
+            if self.example not in example_names():
+                raise ValueError(f"There is no example named {self.example!r}. Give one of "
+                                 f"{', '.join(example_names())}.")
+            return last(studio.shelf.read(source_of(self.example, columns=columns)))
+        place = str(_uploaded(studio, self.file)) if self.file else None
+        hub = [self.hub, self.subset, self.split]
+        return last(studio.shelf.read(source_from(studio, place, self.text, hub, columns=columns)))
 
 
 def _uploaded(studio: Studio, file: dict) -> Path:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import gradio as gr
 
@@ -16,7 +15,7 @@ from chat.drawing import SAMPLING_LABELS, is_strength, sampling_of
 from phi3.lane import STRONGEST, Answer, Lane, Sampling
 from phi3.template import Message
 from tabs.hub import LONGEST_NAME, Reach
-from tabs.parameters import parameter, spelled_out
+from tabs.parameters import Told, spelled_out, told
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import token_of, visitor_of
@@ -40,19 +39,12 @@ def build(studio: Studio) -> None:
 
 def with_sampling(call: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     """The call as programs see it: instead of `**sampling` a parameter for each field of Sampling, with its type, its
-    default and what it does, and of what it streams the type of one. Gradio passes all of them by their places.
+    default and what it does.
     """
-    seen = inspect.signature(call, eval_str=True)
-    *own, _ = seen.parameters.values()
     kinds = get_type_hints(Sampling)
-    drawn = [parameter(one.name, _plain(one.default), list[str] if isinstance(one.default, tuple) else kinds[one.name])
-             for one in fields(Sampling)]
-    signature = inspect.Signature([*own, *drawn], return_annotation=get_args(seen.return_annotation)[0])
-
-    def asked(*given: Any, **named: Any) -> Iterator[Any]:
-        yield from call(**signature.bind(*given, **named).arguments)
-
-    return spelled_out(asked, call, signature, {one.name: SAMPLING_LABELS[one.name][1] for one in drawn})
+    return spelled_out(call, [
+        Told(one.name, _plain(one.default), list[str] if isinstance(one.default, tuple) else kinds[one.name],
+             SAMPLING_LABELS[one.name][1]) for one in fields(Sampling)])
 
 
 def _plain(default: Any) -> Any:
@@ -67,51 +59,60 @@ class _Speaker:
     strength: float = 1.0
 
 
+_MESSAGE = "What to answer."
+_HISTORY = 'What was said before, oldest first: {"role": "user" or "assistant", "content": text}.'
+
+
+@dataclass(frozen=True)
+class ToOne:
+    """What /chat is asked."""
+
+    message: str = told(_MESSAGE)
+    adapter: str = told("base, an adapter's name in the Chat tab, or one on the Hub: owner/name or its page's address.",
+                        BASE)
+    history: list[dict] | None = told(_HISTORY, None)
+    system: str = told("A system message. Empty: none.", "")
+    strength: float = told("How strongly the adapter speaks, from 0 (the base) to 2; 1 is as it was trained.", 1.0)
+    key: str = told("Where many visitors come: the key that /train returned, so that its adapter is found.", "")
+
+
+@dataclass(frozen=True)
+class ToMany:
+    """What /compare is asked."""
+
+    message: str = told(_MESSAGE)
+    adapters: list[str] = told("Who answers: base, adapters' names, or adapters on the Hub, as for /chat.")
+    strengths: list[float] | None = told("How strongly each of them speaks, from 0 to 2. Left out: 1.", None)
+    history: list[dict] | None = told(_HISTORY, None)
+    system: str = told("A system message for all of them. Empty: none.", "")
+    keys: list[str] | None = told("Where many visitors come: the keys that /train returned, so that their adapters are "
+                                  "found.", None)
+
+
 class _Calls:
     """The endpoints; their docstrings and types are what the API page and a list of tools show."""
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
 
-    def chat(self, request: gr.Request, message: str, adapter: str = BASE,
-             history: list[dict] | None = None, system: str = "", strength: float = 1.0, key: str = "",
-             **sampling: Any) -> Iterator[str]:
-        """Answer a message with the base or one adapter. Streams the text so far; the last is the whole answer.
-
-        Parameters:
-            message: What to answer.
-            adapter: base, an adapter's name in the Chat tab, or one on the Hub: owner/name or its page's address.
-            history: What was said before, oldest first: {"role": "user" or "assistant", "content": text}.
-            system: A system message. Empty: none.
-            strength: How strongly the adapter speaks, from 0 (the base) to 2; 1 is as it was trained.
-            key: Where many visitors come: the key that /train returned, so that its adapter is found.
-        """
-        talk = _conversation(message, history, system)
+    def chat(self, request: gr.Request, asked: ToOne, **sampling: Any) -> Iterator[str]:
+        """Answer a message with the base or one adapter. Streams the text so far; the last is the whole answer."""
+        talk = _conversation(asked.message, asked.history, asked.system)
         drawn = sampling_of(sampling)
-        speaker = _Speaker(_text("An adapter", adapter), _strength(strength))
-        for (answer,) in self._answers(self._reach(request, key), [speaker], talk, drawn):
+        speaker = _Speaker(_text("An adapter", asked.adapter), _strength(asked.strength))
+        for (answer,) in self._answers(self._reach(request, asked.key), [speaker], talk, drawn):
             if answer.end == "error":
                 raise ValueError(answer.note)
             yield answer.text
 
-    def compare(self, request: gr.Request, message: str, adapters: list[str], strengths: list[float] | None = None,
-                history: list[dict] | None = None, system: str = "", keys: list[str] | None = None,
-                **sampling: Any) -> Iterator[list[dict]]:
+    def compare(self, request: gr.Request, asked: ToMany, **sampling: Any) -> Iterator[list[dict]]:
         """Answer a message with up to eight adapters side by side, in one batch. Streams a list with adapter, text,
         tokens, seconds, done and note for each; the last has all of them done. A note says what is the matter.
-
-        Parameters:
-            message: What to answer.
-            adapters: Who answers: base, adapters' names, or adapters on the Hub, as for /chat.
-            strengths: How strongly each of them speaks, from 0 to 2. Left out: 1.
-            history: What was said before, oldest first: {"role": "user" or "assistant", "content": text}.
-            system: A system message for all of them. Empty: none.
-            keys: Where many visitors come: the keys that /train returned, so that their adapters are found.
         """
-        talk = _conversation(message, history, system)
+        talk = _conversation(asked.message, asked.history, asked.system)
         drawn = sampling_of(sampling)
-        speakers = _speakers(adapters, strengths)
-        for answers in self._answers(self._reach(request, *(keys or [])), speakers, talk, drawn):
+        speakers = _speakers(asked.adapters, asked.strengths)
+        for answers in self._answers(self._reach(request, *(asked.keys or [])), speakers, talk, drawn):
             yield [_told(speaker, answer) for speaker, answer in zip(speakers, answers, strict=True)]
 
     def _answers(self, reach: Reach, speakers: Sequence[_Speaker], talk: tuple[Message, ...],

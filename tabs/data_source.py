@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import gradio as gr
@@ -105,9 +105,15 @@ def ask_hub(id: str, config: str, split: str) -> tuple[list[str], None, str]:
 
 def choose_columns(prompt: str, answer: str, file: Any, text: str | None, hub: Any) -> dict[str, Any]:
     """The columns of just this data; ValueError where they are one."""
+    return {"of": _which(file, text, hub), "chosen": list(astuple(columns_of(prompt, answer)))}
+
+
+def columns_of(prompt: str, answer: str) -> Columns:
+    """Which column asks and which answers, as somebody said; ValueError where they are not two."""
     if not prompt or not answer or prompt == answer:
-        raise ValueError(f"The prompt is {prompt!r} and the answer {answer!r}. Choose two different columns.")
-    return {"of": _which(file, text, hub), "chosen": [prompt, answer]}
+        raise ValueError(f"The column of the prompts is {prompt!r} and that of the answers {answer!r}. Give two "
+                         "different columns.")
+    return Columns(prompt, answer)
 
 
 def _which(file: Any, text: str | None, hub: Any) -> str:

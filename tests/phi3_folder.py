@@ -1,7 +1,8 @@
 """Makes a folder laid out as a public Phi-3 repository: sharded random weights, `auto_map` in the config."""
 
-import json
 from pathlib import Path
+
+from benchmarks.card.base import name_remote_code
 
 CONTROL_TOKENS = ("<|endoftext|>", "<|assistant|>", "<|placeholder1|>", "<|system|>", "<|end|>", "<|user|>")
 TEMPLATE = (
@@ -51,10 +52,5 @@ def make_phi3_folder(folder: Path, **shape: int) -> Path:
     model.generation_config.eos_token_id = ends
     model.save_pretrained(folder, max_shard_size="150KB")
     tokenizer.save_pretrained(folder)
-    written = json.loads((folder / "config.json").read_text())
-    written["auto_map"] = {"AutoConfig": "configuration_phi3.Phi3Config",
-                           "AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}
-    (folder / "config.json").write_text(json.dumps(written))
-    (folder / "modeling_phi3.py").write_text("raise RuntimeError('remote code was run')\n")
-    (folder / "configuration_phi3.py").write_text("raise RuntimeError('remote code was run')\n")
+    name_remote_code(folder)
     return folder

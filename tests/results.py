@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.card.report import table
+from benchmarks.chat import MOVES, RATIOS
+from benchmarks.goals import AGAINST_DEFAULTS, AGAINST_TUNED, GRADIENTS, PLAN_OFF, QLORA_SPEED, Goal
 from tests.files import ROOT
 from tests.readme import phrase
 
 README = ROOT / "benchmarks" / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
-NO_QUESTION = {"__init__.py", "calls.py", "report.py"}
+NO_QUESTION = {"__init__.py", "calls.py", "goals.py", "report.py"}
 REHEARSAL = "gpu-rehearsal"
 
 
@@ -49,34 +51,23 @@ def goals() -> Iterator[str]:
     training, plan, chat = (result(name)["figures"] for name in ("training", "plan", "chat"))
     rates = {(one["method"], one["arm"]): one["tokens_per_second"] for one in training["real lengths"]}
     ours, tuned = rates["lora", "studio"], max(rates["lora", arm] for arm in ("tuned, packed", "tuned, by length"))
+    medians = {one["goal"]: one["median"] for one in chat["goals"]}
     off = {name: plan["off_by"][f"{name}_ratio"] for name in ("time", "memory")}
-    rows = [_row("C1 a step against plain TRL", "×", ours / rates["lora", "plain"], 4.0, True, "training"),
-            _row("T3 against the best-tuned TRL", "×", ours / tuned, 1.6, True, "training"),
-            _row("T4 QLoRA ÷ LoRA, speed", "", rates["qlora", "studio"] / ours, 0.97, True, "training"),
-            *(_row(f"cosine to plain PEFT's gradients, {method}", "", cosine, 0.9999, True, "training")
+    rows = [_row("C1 a step against plain TRL", "×", ours / rates["lora", "plain"], AGAINST_DEFAULTS, "training"),
+            _row("T3 against the best-tuned TRL", "×", ours / tuned, AGAINST_TUNED, "training"),
+            _row("T4 QLoRA ÷ LoRA, speed", "", rates["qlora", "studio"] / ours, QLORA_SPEED, "training"),
+            *(_row(f"cosine to plain PEFT's gradients, {method}", "", cosine, GRADIENTS, "training")
               for method, cosine in training["cosine"].items()),
-            *(_row(f"T5 plan off by, {name}, {which}", "", some[which], 0.10, False, "plan")
+            *(_row(f"T5 plan off by, {name}, {which}", "", some[which], PLAN_OFF, "plan")
               for name, some in off.items() for which in ("median", "worst")),
-            *(_row(f"{_letter(one['goal'])}{one['goal']}", "", one["median"], one["wanted"], _is_more(one), "chat")
-              for one in chat["goals"])]
+            *(_row(f"{goal.number} {name}", "", medians[name], goal, "chat")
+              for name, *_, goal in (*RATIOS, *MOVES))]
     yield from table(("goal", "wanted", "measured", "", "result"), rows)
 
 
-def _row(name: str, unit: str, value: float, wanted: float, more: bool, source: str) -> tuple[str, ...]:
-    is_reached = value >= wanted if more else value <= wanted
-    return (name, f"{'≥' if more else '≤'} {wanted:g}{unit}", f"{value:.3g}{unit}",
-            "reached" if is_reached else "**missed**", source)
-
-
-def _letter(goal: str) -> str:
-    """The goals' own numbers, for those of the chat."""
-    numbers = {"four lanes against one": "I2", "four lanes against PEFT": "I3", "switch": "I4", "load": "I4",
-               "base against": "I5"}
-    return next(f"{number} " for words, number in numbers.items() if goal.startswith(words))
-
-
-def _is_more(goal: dict[str, Any]) -> bool:
-    return (goal["median"] >= goal["wanted"]) is goal["reached"]
+def _row(name: str, unit: str, value: float, goal: Goal, source: str) -> tuple[str, ...]:
+    return (name, f"{goal.side} {goal.wanted:g}{unit}", f"{value:.3g}{unit}",
+            "reached" if goal.is_reached(value) else "**missed**", source)
 
 
 def training() -> Iterator[str]:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.card.figure import ROOFLINE, Figure
+from benchmarks.card.figure import Figure
 from benchmarks.card.report import JSON, MARKDOWN, Report
 from benchmarks.card.runner import Order, Part, proved
+from benchmarks.goals import ROOFLINE
 from benchmarks.gpu import PARTS
 from tests.files import ROOT
 
@@ -20,7 +21,8 @@ MACHINE = {"date": "today", "machine": "a machine", "driver": None, "python": "3
 HEAD = """
 import os, signal, subprocess, sys, threading, time
 from pathlib import Path
-from benchmarks.card.figure import FOUR_LANES, Check, Figure, Section
+from benchmarks.card.figure import Check, Figure, Section
+from benchmarks.goals import FOUR_LANES
 """
 QUICK = """
 def measured(bench):

@@ -11,7 +11,6 @@ import base64
 import json
 import math
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from benchmarks.calls import Refused, answer_at, begin, free_port
+from phi3.machine import told_by_driver
 from tests.files import ROOT
 
 NO_CARD = "GPU-00000000-0000-0000-0000-000000000000"
@@ -34,11 +34,7 @@ NO_CARD = "GPU-00000000-0000-0000-0000-000000000000"
 
 def card_here() -> str | None:
     """What NVIDIA's driver calls this machine's first card; None where there is none."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    asked = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
-    return next((line.strip() for line in answer.stdout.splitlines() if line.startswith("GPU-")), None)
+    return next((line for line in told_by_driver("uuid") if line.startswith("GPU-")), None)
 
 
 @dataclass

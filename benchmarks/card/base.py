@@ -58,11 +58,16 @@ def make_base(folder: Path, shape: dict[str, Any], shard: str) -> Path:
     free_memory()
     for name in TOKENIZER_FILES:
         shutil.copyfile(EMBEDDED_TOKENIZER / name, folder / name)
+    name_remote_code(folder)
+    return folder
+
+
+def name_remote_code(folder: Path) -> None:
+    """Let the folder's config name code of its own, as the public repository's does; it fails aloud if it is run."""
     for module in {path.split(".")[0] for path in REMOTE_CODE.values()}:
         (folder / f"{module}.py").write_text(LOUD, encoding="utf-8")
     written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps({**written, "auto_map": REMOTE_CODE}), encoding="utf-8")
-    return folder
 
 
 def make_chats(path: Path, tokens: int, rows: int = 400) -> Path:

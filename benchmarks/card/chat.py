@@ -13,19 +13,9 @@ from typing import Any
 
 from benchmarks.card.agreement import agreement
 from benchmarks.card.bench import Bench, free_memory, on_card
-from benchmarks.card.figure import (
-    AGAINST_MIXED,
-    FOUR_BITS,
-    FOUR_LANES,
-    LOAD,
-    ONE_STREAM,
-    SWITCH,
-    UNMERGED,
-    Figure,
-    Goal,
-    Section,
-)
+from benchmarks.card.figure import FOUR_BITS, Figure, Section
 from benchmarks.card.rates import copy_rate
+from benchmarks.goals import AGAINST_MIXED, FOUR_LANES, LOAD, ONE_STREAM, SWITCH, UNMERGED, Goal
 
 REPEATS = 3
 # Beside more lanes than these, PEFT takes minutes.

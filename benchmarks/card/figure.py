@@ -6,41 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.goals import Goal
+
 if TYPE_CHECKING:
     from benchmarks.card.bench import Bench
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A number to be reached: at least, or where `more` is not better, at most."""
-
-    name: str
-    wanted: float
-    more: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.name}: {'≥' if self.more else '≤'} {self.wanted:g}"
-
-    def is_reached(self, value: float) -> bool:
-        """Whether this number is good enough."""
-        return value >= self.wanted if self.more else value <= self.wanted
-
-
-# The goals for a card, by the names that the project's measurements have for them.
-ROOFLINE = Goal("T1, share of the roofline at 2047 tokens", 0.68)
-AGAINST_DEFAULTS = Goal("T2, times TRL's defaults", 4.0)
-AGAINST_TUNED = Goal("T3, times the best-tuned TRL", 1.6)
-AGAINST_UNSLOTH = Goal("T3, times Unsloth", 1.5)
-QLORA_SPEED = Goal("T4, of LoRA's speed", 0.97)
-PLAN_OFF = Goal("T5, off the plan by", 0.10, more=False)
-ONE_STREAM = Goal("I1, share of the bandwidth roofline", 0.80)
-FOUR_LANES = Goal("I2, four lanes ÷ one lane", 1.25, more=False)
-AGAINST_MIXED = Goal("I3, times faster than PEFT mixed (a goal for CPUs)", 2.5)
-SWITCH = Goal("I4, milliseconds to switch", 1.0, more=False)
-LOAD = Goal("I4, milliseconds for 50 MB", 25.0, more=False)
-UNMERGED = Goal("I5, base ÷ one unmerged adapter", 0.97)
-FIVE_MINUTES = Goal("Z1, million tokens in five minutes (half a Blackwell)", 2.0)
-GRADIENTS = Goal("cosine to plain float32 PEFT's gradients", 0.9999)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import Any
 
 from benchmarks.card.base import make_chats
 from benchmarks.card.bench import Bench, are_as_they_were, copied_weights, on_card, wait_for_card
-from benchmarks.card.figure import FIVE_MINUTES, TRAINING, Check, Figure, Section
+from benchmarks.card.figure import TRAINING, Check, Figure, Section
+from benchmarks.goals import FIVE_MINUTES
 
 NAME, QUESTION = "lent", "Where is the ship?"
 SECONDS_BETWEEN_LOOKS = 0.05

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import resource
 import statistics
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +39,12 @@ class Peak:
 
     def bytes(self) -> int:
         """Of tensors on a card; of everything on a CPU."""
-        import torch
+        from training.outcome import peak_bytes
 
-        if on_card():
-            return torch.cuda.max_memory_allocated()
-        if _LINUX.exists():
+        if not on_card() and _LINUX.exists():
+            # The one that can be forgotten; `getrusage` keeps its own.
             return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", _LINUX.read_text(encoding="utf-8"))[1])
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
+        return peak_bytes()
 
     def reserved(self) -> int:
         """What torch's allocator took of the card for it; on a CPU the same as the bytes."""

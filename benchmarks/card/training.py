@@ -11,21 +11,10 @@ from functools import partial
 from typing import Any
 
 from benchmarks.card.bench import Bench, free_memory, on_card
-from benchmarks.card.figure import (
-    AGAINST_DEFAULTS,
-    AGAINST_TUNED,
-    AGAINST_UNSLOTH,
-    FOUR_BITS,
-    GRADIENTS,
-    QLORA_SPEED,
-    ROOFLINE,
-    TRAINING,
-    Check,
-    Figure,
-    Section,
-)
+from benchmarks.card.figure import FOUR_BITS, TRAINING, Check, Figure, Section
 from benchmarks.card.rates import matmul_rate
 from benchmarks.card.steps import Peak, largest_kernels
+from benchmarks.goals import AGAINST_DEFAULTS, AGAINST_TUNED, AGAINST_UNSLOTH, GRADIENTS, QLORA_SPEED, ROOFLINE
 
 GIGABYTE = 1e9
 REPEATS = 5
@@ -89,7 +78,7 @@ def _makers() -> dict[str, Any]:
 
     from benchmarks.training import ARMS, packed, studio
 
-    ours = {OURS: studio, **({OURS_IN_4_BITS: studio} if _has_four_bits() else {})}
+    ours = {OURS_IN_4_BITS: studio} if _has_four_bits() else {}
     liger = {"tuned, packed, Liger": partial(packed, use_liger_kernel=True)} \
         if importlib.util.find_spec("liger_kernel") and on_card() else {}
     return {**ARMS, **liger, **ours}
