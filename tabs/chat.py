@@ -11,12 +11,13 @@ import gradio as gr
 from chat import conversation
 from chat.conversation import Talks
 from chat.export import asking_of, strengths_of
-from tabs import arrivals, asking, chat_panel, editor, find, publish, taking, teaching, theme, voting
+from tabs import arrivals, asking, chat_panel, editor, find, publish, remembering, taking, teaching, theme, voting
 from tabs.asking import Entrance
 from tabs.chat_panel import ChatPanel
 from tabs.events import AT_ONCE, Changes
 from tabs.hub import LONGEST_NAME, reach_of
 from tabs.plainly import plainly
+from tabs.remembering import Remembered
 from tabs.stopping import Stops
 from tabs.studio import Studio
 from tabs.visitor import visitor_of
@@ -29,6 +30,7 @@ def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
     library = visitor_of(studio, None).library
     panel = chat_panel.build(conversation.first_lanes(library), conversation.who_can_answer(library))
     edited = editor.build()
+    presence = remembering.build()
     with gr.Column(elem_classes="card"):
         lessons, tally = teaching.build(), voting.build()
         away, many = taking.build()
@@ -39,6 +41,7 @@ def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
     _connect_address(panel, studio, page, entrance)
     asking.connect(asking.Asker(panel, edited, studio, stops, entrance))
     _connect_tools(panel, stops)
+    remembering.connect(presence, panel, page)
     editor.connect(edited, panel)
     teaching.connect(lessons, edited, panel, entrance.runs, entrance.tabs)
     voting.connect(tally, panel, studio, entrance.keys)
@@ -78,8 +81,17 @@ def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> N
 
 
 def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
-    """`?adapter=NAME&adapter=OWNER/NAME` opens this tab with those lanes, their `strength`s, and how they are asked."""
-    def open_lanes(kept: Any, request: gr.Request) -> Iterator[Changes]:
+    """`?adapter=NAME&adapter=OWNER/NAME` opens this tab with those lanes, their `strength`s, and how they are asked; a
+    reload brings back what was said.
+    """
+    def open_lanes(kept: Any, remembered: str, request: gr.Request) -> Iterator[Changes]:
+        before = Remembered.of(remembered)
+        if before.was_chatting or before.draft:
+            opened = {entrance.tabs: gr.Tabs(selected="chat")} if before.was_chatting else {}
+            yield {**opened, **({panel.message: before.draft} if before.draft else {})}
+        if before.talks:
+            yield {**panel.place(before.talks), **panel.asked_as(before.asking)}
+            return
         names = [name[:LONGEST_NAME] for name in request.query_params.getlist("adapter") if name.strip()]
         if not names:
             yield {panel.announced: ""}
@@ -92,7 +104,7 @@ def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance
         yield from arrivals.picked(panel, reach_of(studio, request, kept), talks, entrance.keys)
 
     changed = [*panel.outputs(), panel.system, *panel.sampling.values(), entrance.tabs, entrance.keys]
-    page.load(plainly(open_lanes), entrance.keys, changed, **AT_ONCE)
+    page.load(plainly(open_lanes), [entrance.keys, panel.said], changed, js=remembering.REMEMBERED, **AT_ONCE)
 
 
 def _connect_tools(panel: ChatPanel, stops: Stops) -> None:

@@ -19,8 +19,10 @@ from chat.conversation import (
     has_answers,
 )
 from chat.drawing import SAMPLING_LABELS
+from chat.memory import as_text
 from phi3.lane import STRONGEST, Sampling
 from tabs import lane_view, theme
+from tabs.events import hidden_text
 from tabs.run_panel import ANNOUNCED
 
 # A pane that scrolls by itself must be reachable by keyboard.
@@ -53,10 +55,13 @@ class LaneParts:
 
 @dataclass(frozen=True)
 class ChatPanel:
-    """`talks` holds the conversations of this browser tab, `known` the adapters that its pickers offer."""
+    """`talks` holds the conversations of this browser tab, `said` the same for the browser to keep, `known` the
+    adapters that its pickers offer.
+    """
 
     lanes: tuple[LaneParts, ...]
     talks: gr.State
+    said: gr.Textbox
     known: gr.State
     announced: gr.HTML
     message: gr.Textbox
@@ -78,7 +83,7 @@ class ChatPanel:
         """Everything that `offer`, `show` and `stream` may change."""
         parts = [part for lane in self.lanes
                  for part in (lane.column, lane.picker, lane.strength, lane.remove, lane.before, lane.newest)]
-        return [self.talks, self.known, self.announced, self.suggestions, self.message, self.send, self.stop,
+        return [self.talks, self.said, self.known, self.announced, self.suggestions, self.message, self.send, self.stop,
                 self.retry, self.undo, self.clear, self.add, self.votes, *self.voting, *parts]
 
     def pickers(self) -> dict[str, Component]:
@@ -98,7 +103,7 @@ class ChatPanel:
         """
         resting = gr.update(interactive=not answering)
         shown: dict[Component, Any] = {
-            self.talks: talks, self.announced: lane_view.announcement(talks),
+            self.talks: talks, self.said: as_text(talks), self.announced: lane_view.announcement(talks),
             self.suggestions: gr.update(visible=not has_answers(talks)),
             self.send: gr.update(visible=not answering), self.stop: gr.update(visible=answering),
             self.retry: resting, self.undo: resting, self.clear: resting,
@@ -158,8 +163,9 @@ def build(talks: Talks, choices: list[str]) -> ChatPanel:
             system = gr.Textbox(label=theme.SYSTEM_MESSAGE, info=theme.SYSTEM_HINT, lines=2, elem_id="system")
             with gr.Row(elem_classes="numbers-row"):
                 sampling = {one.name: _setting(one.name, one.default) for one in dataclasses.fields(Sampling)}
-    return ChatPanel(drawn, gr.State(talks), gr.State(choices), announced, message, send, stop, suggestions, suggested,
-                     *tools, blind, votes, voting, system, sampling)
+    said = hidden_text()
+    return ChatPanel(drawn, gr.State(talks), said, gr.State(choices), announced, message, send, stop, suggestions,
+                     suggested, *tools, blind, votes, voting, system, sampling)
 
 
 def _lane(place: int, talks: Talks, choices: list[str]) -> LaneParts:

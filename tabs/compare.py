@@ -10,10 +10,10 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import compare_view, run_panel, theme
-from tabs.events import AT_ONCE, Changes
+from tabs.events import AT_ONCE, Changes, hidden_text
 from tabs.openings import Openings
 from tabs.plainly import plainly
-from tabs.text import escaped
+from tabs.text import escaped, sign_of
 from tabs.visitor import Visitor, visitor_of
 from training.compare import FEWEST, compared
 from training.group import group_of, runs_of
@@ -27,7 +27,8 @@ SECONDS_BETWEEN_LOOKS = 2
 
 @dataclass(frozen=True)
 class ComparePart:
-    """Components that show runs side by side; `picked` are their ids, and `seen` what of them is on the page already.
+    """Components that show runs side by side; `picked` are their ids, and `seen` the sign of what of them is on the
+    page already.
     """
 
     column: gr.Column
@@ -40,7 +41,7 @@ class ComparePart:
     loss_table: gr.HTML
     timer: gr.Timer
     picked: gr.State
-    seen: gr.State
+    seen: gr.Textbox
 
     def drawn(self) -> list[Component]:
         """Everything that changes with what is compared."""
@@ -65,7 +66,7 @@ def build() -> ComparePart:
             with gr.Column(scale=7, min_width=320):
                 tables = theme.markup(elem_id="compare-tables")
     return ComparePart(column, which, standing, stop, shown, chart, tables, loss_table,
-                       gr.Timer(SECONDS_BETWEEN_LOOKS, active=False), gr.State([]), gr.State(None))
+                       gr.Timer(SECONDS_BETWEEN_LOOKS, active=False), gr.State([]), hidden_text())
 
 
 def connect(part: ComparePart, runs: Openings, page: gr.Blocks) -> None:
@@ -109,7 +110,7 @@ def _connect_showing(part: ComparePart, runs: Openings, yardsticks: Yardsticks) 
     def show(picked: list[str], keys: Any, request: gr.Request) -> Changes:
         return _shown(part, _found(visitor_of(studio, request, keys), picked), yardsticks)
 
-    def follow(picked: list[str], seen: Any, keys: Any, request: gr.Request) -> Changes:
+    def follow(picked: list[str], seen: str, keys: Any, request: gr.Request) -> Changes:
         return _shown(part, _found(visitor_of(studio, request, keys), picked), yardsticks, seen)
 
     def stop(picked: list[str], keys: Any, request: gr.Request) -> Changes:
@@ -140,14 +141,15 @@ def _found(visitor: Visitor, picked: Sequence[str]) -> list[Run]:
     return [own[one] for one in picked if one in own]
 
 
-def _shown(part: ComparePart, found: Sequence[Run], yardsticks: Yardsticks, seen: Any = None) -> Changes:
+def _shown(part: ComparePart, found: Sequence[Run], yardsticks: Yardsticks, seen: str = "") -> Changes:
     """These runs side by side; nothing where `seen` says that this is on the page."""
     now = [[run.id, run.state(), run.is_asked_to_stop(), (run.folder / "events.jsonl").stat().st_size] for run in found]
-    if now == seen:
+    sign = sign_of(now)
+    if sign == seen:
         return {part.seen: seen}
     going = [asked for _, state, asked, _ in now if state in BUSY]
     goes_on = bool(going)
-    changes = {part.picked: [run.id for run in found], part.seen: now, part.timer: gr.Timer(active=goes_on),
+    changes = {part.picked: [run.id for run in found], part.seen: sign, part.timer: gr.Timer(active=goes_on),
                part.stop: gr.update(visible=goes_on and len(found) >= FEWEST, interactive=not all(going))}
     try:
         if len(found) < FEWEST:

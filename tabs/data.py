@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import data_source, data_view, describe, theme
-from tabs.events import QUIETLY, Changes, file_text, saves
+from tabs.events import QUIETLY, Changes, hidden_text, saves
 from tabs.form import Form, asked
 from tabs.plainly import plainly
 from tabs.studio import Studio
@@ -91,7 +91,7 @@ def build(studio: Studio) -> DataStep:
     with gr.Accordion("", open=False, visible=False, elem_classes="fold") as left_out:
         reasons = theme.markup()
         download = gr.Button(theme.DOWNLOAD_DROPPED, elem_id="download-dropped", elem_classes="quiet fit")
-        dropped = file_text()
+        dropped = hidden_text()
     with gr.Accordion(theme.LENGTHS_TITLE, open=False, visible=False, elem_classes="fold") as long:
         histogram = theme.markup(elem_id="histogram")
     seen_title = theme.markup(f'<h3 class="seen-title">{theme.SEEN_TITLE}</h3>{data_view.legend()}')

@@ -12,7 +12,7 @@ from gradio.components import Component
 from gradio.events import Dependency
 
 from tabs import describe_view, theme
-from tabs.events import AT_ONCE, QUIETLY, Changes, file_text, saves
+from tabs.events import AT_ONCE, QUIETLY, Changes, hidden_text, saves
 from tabs.plainly import plainly
 from tabs.run_panel import ANNOUNCED
 from tabs.stopping import Stops
@@ -155,7 +155,7 @@ def build(studio: Studio) -> DescribePart:
             others = gr.Button(theme.OTHER_ANSWERS, elem_id="other-answers", elem_classes="quiet fit")
             more = gr.Button(theme.ASK_MORE, elem_id="ask-more", elem_classes="quiet fit")
             download = gr.Button(theme.DOWNLOAD_ANSWERS, elem_id="download-answers", elem_classes="quiet fit")
-        file = file_text()
+        file = hidden_text()
     # Outside the column: what is hidden is not there, and reads nothing from the browser.
     states = [gr.BrowserState(storage_key=f"phi3-lora-studio-{name}", secret=studio.browser_secret())
               for name in ("gathered", "corrected", "shown")]

@@ -17,9 +17,9 @@ QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE = {**QUIETLY, "concurrency_limit": None}
 
 
-def file_text() -> gr.Textbox:
-    """Where a file's text passes through the page; nobody sees it."""
-    return gr.Textbox(visible="hidden", elem_classes="never-shown")
+def hidden_text(**more: Any) -> gr.Textbox:
+    """A text that the page holds or passes on, and nobody sees: a state's value would stay on the server."""
+    return gr.Textbox(visible="hidden", elem_classes="never-shown", **more)
 
 
 def saves(button: gr.Button, write: Callable[..., str], text: gr.Textbox, name: str, **given: Any) -> None:

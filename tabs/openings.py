@@ -49,7 +49,7 @@ class Openings:
         """No run, but what a new one needs."""
         return {self.setup: gr.update(visible=True), self.panel.column: gr.update(visible=False),
                 self.panel.run_id: "", self.panel.turn: "", self.panel.look: "", self.address: "",
-                self.panel.timer: gr.Timer(active=False), self.past: run_view.listed(visitor.runs())}
+                **self.panel.at_rest(), self.past: run_view.listed(visitor.runs())}
 
     def begun(self, visitor: Visitor, run: Run) -> Changes:
         """A run that its visitor began or resumed. Where the GPU is lent, this page takes the first turn."""
@@ -158,20 +158,20 @@ def _connect_following(runs: Openings) -> None:
     """The run that is shown, as it gets on."""
     panel, studio = runs.panel, runs.studio
 
-    def follow(run_id: str, seen: run_panel.Seen | None, turn: str, look: str, keys: Any,
-               request: gr.Request) -> Changes:
+    def follow(run_id: str, seen: str, turn: str, look: str, keys: Any, request: gr.Request) -> Changes:
         visitor = visitor_of(studio, request, keys)
         try:
             run = visitor.seen_run(run_id, look)
         except ValueError as problem:  # deleted, taken back or claimed in another window: once is enough to say so
             gr.Warning(str(problem))
-            return {panel.timer: gr.Timer(active=False)}
+            return panel.at_rest()
         changes = panel.show(run, run_panel.Standing.of(studio, visitor, run), seen, turn)
-        is_news = seen is None or changes[panel.seen].state != seen.state
+        is_news = changes[panel.seen].split(" ")[0] != seen.split(" ")[0]  # the state
         return {**changes, runs.past: run_view.listed(visitor.runs())} if is_news else changes
 
-    panel.timer.tick(plainly(follow), [panel.run_id, panel.seen, panel.turn, panel.look, runs.keys],
-                     [runs.past, *panel.outputs()], **AT_ONCE)
+    for timer in (panel.timer, panel.again):
+        timer.tick(plainly(follow), [panel.run_id, panel.seen, panel.turn, panel.look, runs.keys],
+                   [runs.past, *panel.outputs()], **AT_ONCE)
 
 
 def _connect_changing(runs: Openings) -> None:

@@ -10,8 +10,10 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import code_view, compare_view, evaluation_view, run_view, theme
+from tabs.events import hidden_text
 from tabs.progress import Progress, progress_of
 from tabs.studio import Studio
+from tabs.text import sign_of
 from tabs.visitor import Visitor
 from training.evaluate import read_evaluation
 from training.group import group_of, runs_of
@@ -19,6 +21,8 @@ from training.lowest import better_checkpoint
 from training.run import Event, Run
 from training.script import script_of
 
+# At every look of the first timer, and of the second one, which goes on where an answer to the first got lost.
+SECONDS_BETWEEN_LOOKS = (0.5, 8)
 ANNOUNCED = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 
 
@@ -60,11 +64,19 @@ class Seen:
     before: int = 0
     shared: str = ""
 
+    def sign(self) -> str:
+        """The state, and a short hash of it all."""
+        return f"{self.state} {sign_of(self)}"
+
 
 @dataclass(frozen=True)
 class RunPanel:
-    """Components that show a run; `run_id` is the one shown and `seen` what of it is on the page already. `turn` is
-    set while this page borrows the GPU for it, turn after turn; `look` is the key of a run that somebody else showed.
+    """Components that show a run; `run_id` is the one shown and `seen` the sign of what of it is on the page already.
+    The page itself holds that sign, so what was sent and never came is sent again. `turn` is set while this page
+    borrows the GPU for it, turn after turn; `look` is the key of a run that somebody else showed.
+
+    `timer` asks how the run gets on, and `again` asks the same from time to time: an event of `timer` whose answer got
+    lost would be its last.
     """
 
     column: gr.Column
@@ -97,8 +109,9 @@ class RunPanel:
     sure: gr.Checkbox
     publish: gr.Column
     timer: gr.Timer
+    again: gr.Timer
     run_id: gr.State
-    seen: gr.State
+    seen: gr.Textbox
     turn: gr.State
     look: gr.State
 
@@ -106,11 +119,11 @@ class RunPanel:
         """Everything that `show` may change."""
         return list(vars(self).values())
 
-    def show(self, run: Run, standing: Standing, seen: Seen | None = None, turn: str = "") -> dict[Component, Any]:
+    def show(self, run: Run, standing: Standing, seen: str = "", turn: str = "") -> dict[Component, Any]:
         """The run as it is now; nothing where `seen` says that this is on the page."""
         events = run.course()
         state = "preparing" if turn and is_between_turns(events) else run.state()
-        now = Seen(run.id, state, len(events), run.is_asked_to_stop(), standing.before, run.shared_key())
+        now = Seen(run.id, state, len(events), run.is_asked_to_stop(), standing.before, run.shared_key()).sign()
         if now == seen:
             return {self.seen: seen}
         picture = progress_of(run, events, state)
@@ -135,11 +148,18 @@ class RunPanel:
             self.about: run_view.about(run, picture, run.log() if over and standing.is_own else ""),
             **({} if seen else {self.code: code_view.script(script_of(run.config, rows))}),
             self.kept: run_view.kept(picture, "" if standing.many_visitors else str(run.home)),
-            self.link: run_view.link(run.id, now.shared),
-            self.timer: gr.Timer(active=not over),
+            self.link: run_view.link(run.id, run.shared_key()),
+            **self._asking(not over),
             self.run_id: run.id,
             self.seen: now,
         }
+
+    def at_rest(self) -> dict[Component, Any]:
+        """Nobody asks any more how the run gets on."""
+        return self._asking(False)
+
+    def _asking(self, goes_on: bool) -> dict[Component, Any]:
+        return {self.timer: gr.Timer(active=goes_on), self.again: gr.Timer(active=goes_on)}
 
     def _choices(self, picture: Progress, standing: Standing) -> dict[Component, Any]:
         """The buttons that make sense for this run and this visitor."""
@@ -208,9 +228,11 @@ def build() -> RunPanel:
                     publish = gr.Column(visible=False)
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, evaluation, speed, about, code = _numbers()
+    seen = hidden_text()
+    timers = (gr.Timer(seconds, active=False) for seconds in SECONDS_BETWEEN_LOOKS)
     return RunPanel(column, steps, heading, announced, bar, group, stop, resume, new, ending, elsewhere, better,
                     compare, said, losses, loss_table, evaluation, speed, about, code, keep, kept, take, parcel, share,
-                    link, delete, sure, publish, gr.Timer(0.5, active=False), gr.State(""), gr.State(None),
+                    link, delete, sure, publish, *timers, gr.State(""), seen,
                     gr.State(""), gr.State(""))
 
 

@@ -15,7 +15,7 @@ from chat.drawing import sampling_of
 from chat.export import as_json, as_markdown, as_query
 from tabs import code_view, theme
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE, Changes, file_text, saves
+from tabs.events import AT_ONCE, Changes, hidden_text, saves
 from tabs.plainly import plainly
 from tabs.stopping import Stops
 from tabs.studio import Studio
@@ -54,7 +54,7 @@ def build() -> tuple[Away, Many]:
             markdown = gr.Button(theme.AS_MARKDOWN, elem_id="take-markdown", elem_classes="quiet fit")
             plain = gr.Button(theme.AS_JSON, elem_id="take-json", elem_classes="quiet fit")
             make_link = gr.Button(theme.LINK_HERE, elem_id="link-lanes", elem_classes="quiet fit")
-            file = file_text()
+            file = hidden_text()
         link = theme.markup(elem_id="lanes-link", js_on_load=code_view.COPY)
     with gr.Accordion(theme.MANY_PROMPTS, open=False, elem_classes="fold", elem_id="many"):
         theme.markup(f'<p class="muted">{theme.MANY_LEAD}</p>')
@@ -62,7 +62,7 @@ def build() -> tuple[Away, Many]:
         with gr.Row(elem_classes="tools"):
             ask = gr.Button(theme.ASK_MANY, variant="primary", elem_id="ask-many", elem_classes="fit")
             take = gr.Button(theme.DOWNLOAD_TABLE, visible=False, elem_id="take-table", elem_classes="quiet fit")
-            table_file = file_text()
+            table_file = hidden_text()
         table = theme.markup(elem_id="many-table")
     return Away(markdown, plain, file, make_link, link), Many(prompts, ask, table, gr.State(None), take, table_file)
 

@@ -13,7 +13,7 @@ from tabs import editor as editing
 from tabs import theme
 from tabs.chat_panel import ChatPanel
 from tabs.editor import Edited, Editor
-from tabs.events import AT_ONCE, QUIETLY, Changes, file_text, saves
+from tabs.events import AT_ONCE, QUIETLY, Changes, hidden_text, saves
 from tabs.hub import Reach, reach_of
 from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
@@ -63,7 +63,7 @@ def build() -> Lessons:
                               elem_classes="fit")
             take = gr.Button(theme.DOWNLOAD_CORRECTIONS, visible=False, elem_id="take-corrections",
                              elem_classes="quiet fit")
-            file = file_text()
+            file = hidden_text()
     return Lessons(fold, who, rows, train, take, file)
 
 

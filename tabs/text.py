@@ -1,5 +1,6 @@
 """Text that models and visitors wrote, made safe for the page; and numbers as people read them."""
 
+import hashlib
 import html
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,11 @@ def as_written(text: str) -> str:
 def as_markdown(text: str) -> str:
     """A model's answer with its lists, tables and code."""
     return f'<div class="text" dir="auto">{_MARKDOWN.render(text)}</div>'
+
+
+def sign_of(value: Any) -> str:
+    """A short hash of a value of plain ones: the same for the same."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
 def table(title: str, rows: Sequence[tuple[str, Any]]) -> str:

@@ -23,7 +23,7 @@ from tabs import (
     theme,
     turns,
 )
-from tabs.events import QUIETLY, Changes
+from tabs.events import QUIETLY, Changes, hidden_text
 from tabs.openings import Openings, begin_group, begin_run
 from tabs.plainly import plainly
 from tabs.studio import Studio
@@ -80,7 +80,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.Stat
         theme.markup(f'<p class="muted" id="kept-here">{kept_here(studio)}</p>')
     data.connect(setup.data, studio, setup.form, page)
     _connect_settings(setup, studio, page)
-    address = gr.Textbox(visible="hidden", elem_id="address", elem_classes="never-shown")
+    address = hidden_text(elem_id="address")
     runs = Openings(setup.column, panel, past, keys, address, studio)
     _connect_start(setup, runs)
     openings.connect(runs, page)

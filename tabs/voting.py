@@ -13,7 +13,7 @@ from chat.conversation import Talks, can_be_voted_on, named_again, voted
 from chat.vote import Standing, Verdict, Vote, Votes, pairs_as_jsonl, tally
 from tabs import theme
 from tabs.chat_panel import MOST_LANES, ChatPanel
-from tabs.events import AT_ONCE, Changes, file_text, saves
+from tabs.events import AT_ONCE, Changes, hidden_text, saves
 from tabs.hub import reach_of
 from tabs.plainly import plainly
 from tabs.studio import Studio
@@ -48,7 +48,7 @@ def build() -> Tally:
         with gr.Row(elem_classes="tools"):
             take = gr.Button(theme.DOWNLOAD_PAIRS, visible=False, elem_id="take-pairs", elem_classes="quiet fit")
             forget = gr.Button(theme.FORGET_VOTES, visible=False, elem_id="forget-votes", elem_classes="quiet fit")
-            file = file_text()
+            file = hidden_text()
     return Tally(fold, table, take, forget, file)
 
 

@@ -35,8 +35,9 @@ class Endless:
 
 
 @pytest.fixture
-def endless_page(home, browser):
-    """A page of the app's own parts, with the endless answerer instead of a base."""
+def endless(home, browser):
+    """`(page, blocks)`: a page of the app's own parts, with the endless answerer instead of a base, and who serves it.
+    """
     facts, machine = base_facts("phi3/tiny"), this_machine()
     studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home))
     studio.tokenizer.set_result(load_tokenizer(facts))
@@ -46,9 +47,15 @@ def endless_page(home, browser):
                                   quiet=True, css_paths=[theme.STYLESHEET])
     page = browser.new_page()
     page.goto(address)
-    yield page
+    yield page, blocks
     page.close()
     blocks.close()
+
+
+@pytest.fixture
+def endless_page(endless):
+    """Its page alone."""
+    return endless[0]
 
 
 def test_compare_asks_base_and_adapter_the_runs_own_question(visit, app):
@@ -149,3 +156,16 @@ def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
     ask(page, "Hello")
     expect(page.locator("#newest-A .problem")).to_contain_text("adapter_model.safetensors is missing")
     shutil.rmtree(folder)
+
+
+def test_a_page_that_the_server_has_forgotten_loads_itself_again_with_what_was_said(endless):
+    page, blocks = endless
+    to_chat(page)
+    ask(page, "Go on for ever.")
+    expect(page.locator("#newest-A .answer .text")).to_contain_text("and on")
+    page.keyboard.press("Escape")
+    answered(page, "A")
+    page.evaluate("window.isTheOldPage = true")
+    blocks.app.state_holder.session_data.clear()
+    page.wait_for_function("!window.isTheOldPage")
+    expect(page.locator("#newest-A .question")).to_contain_text("Go on for ever.")

@@ -1,0 +1,111 @@
+"""What a reload must not lose: what was said, a message that is being written, the tab that is open.
+
+The browser keeps them for as long as its own tab lives. A lost connection reloads the page too: Gradio does that by
+itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from chat.conversation import Asking, Talks
+from chat.export import asking_of
+from chat.memory import MOST_CHARACTERS, talks_from
+from tabs import theme
+from tabs.chat_panel import ChatPanel
+from tabs.events import AT_ONCE, QUIETLY, hidden_text
+
+# `sessionStorage` belongs to one tab of the browser and outlives its reloads; a page in a frame may be denied it.
+SAID, LEFT = "phi3-lora-studio-said", "phi3-lora-studio-left"
+LONGEST_DRAFT = 20_000
+SECONDS_BETWEEN_LOOKS = 5
+REMEMBER = f"""(said, ...values) => {{
+  const names = %s;
+  const asking = Object.fromEntries(names.map((name, place) => [name, String(values[place] ?? '')]));
+  try {{
+    if (said) sessionStorage.setItem('{SAID}', JSON.stringify({{said, asking}}));
+    else sessionStorage.removeItem('{SAID}');
+  }} catch (problem) {{ console.debug(problem); }}
+}}"""
+# An address that names lanes opens those, but not again when its page is reloaded.
+REMEMBERED = f"""(keys) => {{
+  try {{
+    const [visit] = performance.getEntriesByType('navigation');
+    if (visit?.type === 'navigate' && new URL(window.location).searchParams.has('adapter')) return [keys, ''];
+    const kept = {{...JSON.parse(sessionStorage.getItem('{SAID}') ?? '{{}}'),
+                   ...JSON.parse(sessionStorage.getItem('{LEFT}') ?? '{{}}')}};
+    return [keys, JSON.stringify(kept)];
+  }} catch (problem) {{ console.debug(problem); return [keys, '']; }}
+}}"""
+LEAVING = f"""window.addEventListener('pagehide', () => {{
+  const draft = document.querySelector('#message textarea')?.value ?? '';
+  const tab = document.querySelector('#tabs [role=tab][aria-selected=true]')?.innerText.trim() ?? '';
+  try {{ sessionStorage.setItem('{LEFT}', JSON.stringify({{draft, tab}})); }}
+  catch (problem) {{ console.debug(problem); }}
+}});"""
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What a page knew before it was loaded again; no lanes where nothing had been said."""
+
+    talks: Talks = ()
+    asking: Asking = field(default_factory=Asking)
+    draft: str = ""
+    was_chatting: bool = False
+
+    @classmethod
+    def of(cls, kept: Any) -> Remembered:
+        """Out of what the browser kept; nothing where that is damaged."""
+        if not isinstance(kept, str) or len(kept) > 2 * MOST_CHARACTERS:
+            return cls()
+        try:
+            told = json.loads(kept or "{}")
+        except (ValueError, RecursionError):
+            return cls()
+        if not isinstance(told, dict):
+            return cls()
+        asking = told.get("asking") if isinstance(told.get("asking"), dict) else {}
+        draft = told.get("draft") if isinstance(told.get("draft"), str) else ""
+        texts = {str(name): value for name, value in asking.items() if isinstance(value, str)}
+        return cls(talks_from(told.get("said", "")), asking_of(texts), draft[:LONGEST_DRAFT], told.get("tab") == "Chat")
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Whether the server still knows this page: it forgets one that it hasn't heard of for an hour (a laptop that
+    slept), or when too many others came. `is_known` is the server's own and would be forgotten with everything else,
+    `was_known` the page's; `lost` makes it load itself again.
+    """
+
+    is_known: gr.State
+    was_known: gr.Textbox
+    lost: gr.Textbox
+
+
+def build() -> Presence:
+    """Draw what nobody sees, where this is called."""
+    theme.markup(js_on_load=LEAVING)
+    return Presence(gr.State(False), hidden_text(), hidden_text())
+
+
+def connect(presence: Presence, panel: ChatPanel, page: gr.Blocks) -> None:
+    """The browser keeps what was said, and how answers are drawn, whenever something was said; and a page that the
+    server has forgotten is loaded again.
+    """
+    asking: dict[str, Component] = {"system": panel.system, **panel.sampling}
+    panel.said.change(None, [panel.said, *asking.values()], js=REMEMBER % json.dumps(list(asking)), **QUIETLY)
+    known = [presence.is_known, presence.was_known]
+    page.load(lambda: (True, "yes"), outputs=known, **AT_ONCE)
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(is_lost, known, presence.lost, **AT_ONCE)
+    presence.lost.change(None, presence.lost, js="(lost) => { if (lost) window.location.reload(); }", **QUIETLY)
+
+
+def is_lost(is_known: bool, was_known: str) -> str:
+    """Something where the server knew this page and does so no more; nothing for a page that isn't loaded yet."""
+    return "lost" if was_known and not is_known else ""

@@ -1,0 +1,145 @@
+"""Reloads, and connections that break: nothing that was said or written is lost, and a run is followed again."""
+
+import itertools
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import answered, ask, pick, to_chat
+from tests.cable import cable_to
+from tests.staged import StagedRun
+
+names = (f"lost-{number}" for number in itertools.count(1))
+
+
+@pytest.fixture
+def cabled(app, browser):
+    """Opens pages whose connections go through a cable: `(page, cable)`."""
+    opened = []
+    with cable_to(urlsplit(app.address).port) as cable:
+        def visit(query: str = "") -> tuple[Page, object]:
+            page = replace(app, address=f"http://127.0.0.1:{cable.port}/").open(browser, query)
+            opened.append(page)
+            return page, cable
+
+        yield visit
+        for page in opened:
+            page.close()
+
+
+def loaded_again(page: Page, act) -> None:
+    """Do it, and wait until the page was loaded again, by whom ever."""
+    page.evaluate("window.isTheOldPage = true")
+    act()
+    page.wait_for_function("!window.isTheOldPage && document.querySelector('#past-runs p, #past-runs ul')")
+
+
+def test_a_reload_keeps_conversation_lanes_settings_and_what_was_being_written(visit):
+    page = visit()
+    to_chat(page)
+    pick(page, "B", "json")
+    page.get_by_role("button", name="Add a lane").click()
+    expect(page.locator("#picker-C input")).to_be_visible()
+    page.get_by_role("button", name="How answers are drawn").click()
+    page.locator("#system textarea").fill("Be brief.")
+    ask(page, "How much is 7 plus 5?")
+    for letter in "ABC":
+        answered(page, letter)
+    said = [page.locator(f"#newest-{letter} .text").all_inner_texts() for letter in "ABC"]
+    page.locator("#message textarea").fill("And what")
+    loaded_again(page, page.reload)
+    expect(page.locator("#newest-C .by")).to_contain_text("per second")
+    assert [page.locator(f"#newest-{letter} .text").all_inner_texts() for letter in "ABC"] == said
+    expect(page.locator("#message textarea")).to_have_value("And what")
+    expect(page.locator("#picker-B input")).to_have_value("json")
+    page.get_by_role("button", name="How answers are drawn").click()
+    expect(page.locator("#system textarea")).to_have_value("Be brief.")
+    ask(page, "And 3 more?")
+    answered(page, "A")
+    expect(page.locator("#before-A .question")).to_contain_text("How much is 7 plus 5?")
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("#newest-A .question")).to_have_count(0)
+    loaded_again(page, page.reload)
+    expect(page.locator("#picker-A input")).to_be_visible()
+    expect(page.locator("#newest-A .question")).to_have_count(0)
+
+
+def test_another_tab_knows_nothing_of_it(visit):
+    page = visit()
+    to_chat(page)
+    ask(page, "Who are you?")
+    answered(page, "A")
+    other = visit()
+    to_chat(other)
+    expect(other.locator("#newest-A .question")).to_have_count(0)
+
+
+def test_an_address_with_lanes_opens_those_whatever_was_said_before(visit, app):
+    page = visit()
+    to_chat(page)
+    ask(page, "Who are you?")
+    answered(page, "A")
+    page.goto(f"{app.address}?adapter=json")
+    expect(page.locator("#picker-B input")).to_have_value("json")
+    expect(page.locator("#newest-A .question")).to_have_count(0)
+
+
+def test_a_connection_that_breaks_while_it_answers_costs_no_more_than_that_answer(cabled):
+    page, cable = cabled()
+    to_chat(page)
+    ask(page, "Who are you?")
+    answered(page, "A")
+    ask(page, "Tell me a long story about the sea.")
+    expect(page.locator("#newest-A .question")).to_contain_text("story")
+
+    def breaks():
+        cable.pull()
+        expect(page.get_by_text("Connection to the server was lost")).to_be_visible()
+        cable.put_in()
+
+    loaded_again(page, breaks)
+    expect(page.locator("#before-A .question")).to_contain_text("Who are you?")
+    expect(page.locator("#newest-A .question")).to_contain_text("story")
+    page.locator("#newest-A").get_by_role("button", name="Again").click()
+    answered(page, "A")
+    expect(page.locator("#newest-A .answer .text")).not_to_be_empty()
+
+
+def test_a_run_is_followed_to_its_end_though_the_connection_breaks(cabled, app):
+    staged = StagedRun(app.home, name=next(names))
+    with staged.held():
+        staged.begin()
+        staged.train(1, 20)
+        page, cable = cabled(f"?run={staged.run.id}")
+        expect(page.locator("#run-bar")).to_contain_text("Step 20")
+        cable.pull()
+        staged.train(21, 60)
+        staged.end("finished")
+        loaded_again(page, cable.put_in)
+    expect(page.locator("#compare")).to_be_visible()
+
+
+def test_a_run_is_followed_to_its_end_though_an_answer_of_the_app_never_comes(visit, app):
+    staged = StagedRun(app.home, name=next(names))
+    lost = []
+
+    def lose_one(route):
+        # A look at the run says what of it the page has: "running" and a hash.
+        if lost or '"running ' not in (route.request.post_data or ""):
+            return route.continue_()
+        lost.append(route.request)
+        return route.fulfill(json={"event_id": "an event that nobody ever hears of"})
+
+    with staged.held():
+        staged.begin()
+        staged.train(1, 20)
+        page = visit(f"?run={staged.run.id}")
+        expect(page.locator("#run-bar")).to_contain_text("Step 20")
+        page.route("**/queue/join*", lose_one)
+        while not lost:
+            page.wait_for_timeout(50)
+        staged.train(21, 60)
+        staged.end("finished")
+    expect(page.locator("#compare")).to_be_visible()
