@@ -26,10 +26,10 @@ class Several:
 
     def inputs(self) -> dict[str, Component]:
         """What `taken` reads, by name."""
-        return dict(zip(_NAMES, (*self.settings, *self.values), strict=True))
+        return dict(zip(NAMES, (*self.settings, *self.values), strict=True))
 
 
-_NAMES = tuple(f"several_{kind}_{number}" for kind in ("setting", "values") for number in range(MOST_SETTINGS))
+NAMES = tuple(f"several_{kind}_{number}" for kind in ("setting", "values") for number in range(MOST_SETTINGS))
 
 
 def build(studio: Studio) -> Several:
@@ -50,7 +50,7 @@ def taken(form: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     """The values of each setting that is tried, taken out of what the form holds; empty where none is. ValueError where
     a value is none, or where values stand beside no setting.
     """
-    said = [form.pop(name, None) or "" for name in _NAMES]
+    said = [form.pop(name, None) or "" for name in NAMES]
     tried: dict[str, tuple[Any, ...]] = {}
     for name, text in zip(said[:MOST_SETTINGS], said[MOST_SETTINGS:], strict=True):
         if text.strip() and not name:

@@ -22,6 +22,7 @@ from tabs import (
     several,
     theme,
     turns,
+    unfinished,
 )
 from tabs.events import QUIETLY, Changes, hidden_text
 from tabs.openings import Openings, begin_group, begin_run
@@ -66,6 +67,7 @@ class _Setup:
     fit: gr.Button
     start: gr.Button
     code: gr.HTML
+    kept: unfinished.Unfinished
 
 
 def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.State) -> TrainTab:
@@ -99,7 +101,9 @@ def _setup(studio: Studio) -> _Setup:
             with gr.Column(scale=7, min_width=320, elem_classes="card"):
                 step = data.build(studio)
             with gr.Column(scale=5, min_width=320, elem_classes="card"):
-                return _Setup(column, step, *_settings(studio))
+                settings = _settings(studio)
+    preset, _, _, fields, tries, *_ = settings
+    return _Setup(column, step, *settings, unfinished.build(step, preset, fields, tries))
 
 
 def _settings(studio: Studio) -> tuple[Any, ...]:
@@ -153,7 +157,8 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
         may_fit = bool(plan and not plan.fits and not tried)
         change = one_change(config, plan_of) if may_fit else {}
         warnings = [said for one in configs for said in warnings_for(one, form.task_of(studio, lengths))]
-        return {setup.note: plan_view.warned(list(dict.fromkeys(warnings))),
+        return {setup.kept.by_hand: unfinished.by_hand(settings, {**studio.suited, **filled}),
+                setup.note: plan_view.warned(list(dict.fromkeys(warnings))),
                 setup.code: code_view.script(script_of(config, _file_of(source))),
                 setup.plan: several.planned(plans) + plan_view.planned(plan, shown, change),
                 setup.start: several.start_words(len(configs)),
@@ -170,14 +175,17 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
     changes = [part.change for part in (setup.data.source, lengths, setup.filled, *setup.form.values(),
                                         *tries.values())]
     inputs = {**setup.form, "lengths": lengths, "filled": setup.filled}
-    gr.on([page.load, *changes], plainly(read), outputs=[setup.note, setup.plan, setup.fit, setup.code, setup.start],
-          trigger_mode="always_last", **QUIETLY, inputs_kwargs={**inputs, **tries, "source": setup.data.source})
+    outputs = [setup.kept.by_hand, setup.note, setup.plan, setup.fit, setup.code, setup.start]
+    gr.on([page.load, *changes], plainly(read), outputs=outputs, trigger_mode="always_last", **QUIETLY,
+          inputs_kwargs={**inputs, **tries, "source": setup.data.source})
     setup.fit.click(plainly(make_it_fit), outputs=list(setup.form.values()), inputs_kwargs=inputs, **QUIETLY)
-    _connect_presets(setup, studio)
+    _connect_presets(setup, studio, unfinished.connect(setup.kept, page))
 
 
-def _connect_presets(setup: _Setup, studio: Studio) -> None:
-    """A preset that is chosen fills the form; other data fills it anew, but for what was changed by hand."""
+def _connect_presets(setup: _Setup, studio: Studio, brought_back: Any) -> None:
+    """A preset that is chosen fills the form; other data, and one that a reload brought back, fills it anew, but for
+    what was changed by hand.
+    """
     def choose(preset: str, lengths: list[int] | None) -> Changes:
         found = preset_of(preset, form.task_of(studio, lengths))
         fields = {setup.form[name]: value for name, value in found.values.items()}
@@ -198,8 +206,9 @@ def _connect_presets(setup: _Setup, studio: Studio) -> None:
 
     lengths, outputs = setup.data.lengths, [*setup.form.values(), setup.filled, setup.why]
     setup.preset.input(plainly(choose), [setup.preset, lengths], outputs, **QUIETLY)
-    lengths.change(plainly(follow), outputs=outputs, **QUIETLY, trigger_mode="always_last", inputs_kwargs={
-        **setup.form, "preset": setup.preset, "lengths": lengths, "filled": setup.filled})
+    inputs = {**setup.form, "preset": setup.preset, "lengths": lengths, "filled": setup.filled}
+    for changed in (lengths.change, brought_back.success):
+        changed(plainly(follow), outputs=outputs, inputs_kwargs=inputs, trigger_mode="always_last", **QUIETLY)
 
 
 def _in_grey(words: str) -> str:

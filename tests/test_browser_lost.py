@@ -143,3 +143,22 @@ def test_a_run_is_followed_to_its_end_though_an_answer_of_the_app_never_comes(vi
         staged.train(21, 60)
         staged.end("finished")
     expect(page.locator("#compare")).to_be_visible()
+
+
+def test_a_reload_keeps_what_was_set_up_for_a_run_that_is_not_begun(visit):
+    page = visit()
+    page.get_by_role("radio", name="Your own").check()
+    rows = [f'{{"prompt": "Say {number}.", "completion": "{number}!"}}' for number in range(30)]
+    page.locator("#paste textarea").fill("\n".join(rows))
+    expect(page.locator("#data-summary")).to_contain_text("30")
+    page.get_by_role("radio", name="Thorough").check()
+    expect(page.locator("#setting-r input")).to_have_value("32")
+    page.locator("#setting-r input").fill("7")
+    page.locator("#setting-name input").fill("mine")
+    page.locator("#setting-name input").press("Tab")
+    page.wait_for_function("sessionStorage.getItem('phi3-lora-studio-setup')?.includes('mine')")
+    loaded_again(page, page.reload)
+    expect(page.locator("#data-summary")).to_contain_text("30")
+    expect(page.get_by_role("radio", name="Thorough")).to_be_checked()
+    expect(page.locator("#setting-r input")).to_have_value("7")
+    expect(page.locator("#setting-name input")).to_have_value("mine")
