@@ -83,10 +83,10 @@ def test_turns_of_a_gpu_are_shown_as_one_run_by_the_page_that_takes_them(staged)
         panel = run_panel.build()
     staged.begin()
     staged.run.append("lease_ended", 5, reason="time")
-    assert panel.show(staged.run, run_panel.Standing(), turn="now")[panel.seen].state == "preparing"
-    assert panel.show(staged.run, run_panel.Standing())[panel.seen].state == "paused"
+    assert panel.show(staged.run, run_panel.Standing(), turn="now")[panel.seen].split()[0] == "preparing"
+    assert panel.show(staged.run, run_panel.Standing())[panel.seen].split()[0] == "paused"
     staged.run.append("lease_ended", 5, reason="quota")
-    assert panel.show(staged.run, run_panel.Standing(), turn="now")[panel.seen].state == "paused"
+    assert panel.show(staged.run, run_panel.Standing(), turn="now")[panel.seen].split()[0] == "paused"
 
 
 def test_before_the_first_change_the_base_stands_alone(staged):
