@@ -19,7 +19,7 @@ _DATA_WORDS = {
     "kind": frozenset(("example", "file", "paste", "hub")),
     "format": frozenset(("messages", "sharegpt", "alpaca", "preference", "prompt-completion", "question and answer",
                          "chosen columns", "chatml", "phi-3", "llama-3 text", "gemma text", "alpaca text", "inst text",
-                         "human assistant text")),
+                         "human assistant text", "chatgpt export", "openassistant tree")),
 }
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)

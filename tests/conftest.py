@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import hypothesis
 import pytest
 
 from tests.phi3_folder import make_phi3_folder
@@ -14,6 +15,9 @@ from tests.phi3_folder import make_phi3_folder
 ROOT = Path(__file__).resolve().parent.parent
 # Read when huggingface_hub is imported, and the tests' Hub knows plain uploads alone.
 os.environ["HF_HUB_DISABLE_XET"] = "1"
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

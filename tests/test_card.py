@@ -91,7 +91,7 @@ def test_evil_names_break_neither_the_yaml_nor_the_card(evil):
     assert text.count("\n# ") == text.count("\n# " + text.split("\n# ")[1][:1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(anything.text(max_size=60))
 def test_any_text_survives_as_a_name_a_licence_and_an_example(text):
     made = text_of(repository=f"ada/{text}", licence=text, language=text, examples=[Example(text, text, text)],
@@ -172,7 +172,7 @@ def test_the_snippet_is_python():
     lambda inner: anything.lists(inner, max_size=3) | anything.dictionaries(anything.sampled_from(
         ["name", "kind", "run", "rows", "train", "sha256", "path", "canary-7f3a"]), inner, max_size=3), max_leaves=8),
     max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_whatever_stands_in_a_provenance_no_text_of_its_own_is_disclosed(extra):
     own = {**PROVENANCE["settings"], "name": "canary-7f3a", "start_from": "canary-7f3a"}
     assert "canary-7f3a" not in json.dumps(disclosed({**PROVENANCE, "settings": own, **extra}))
@@ -194,6 +194,11 @@ TEXTS = {"chatml": "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_
     *(({"text": text}, form) for form, text in TEXTS.items()),
     ({"instruction": "a", "output": "b"}, "alpaca"), ({"prompt": "a", "chosen": "b", "rejected": "c"}, "preference"),
     ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, "sharegpt"),
+    ({"prompt": {"role": "prompter", "text": "a", "replies": [{"role": "assistant", "text": "b"}]}},
+     "openassistant tree"),
+    ({"mapping": {who: {"parent": before, "message": {"author": {"role": who}, "content": {
+        "content_type": "text", "parts": [text]}}} for who, before, text in (
+            ("user", None, "a"), ("assistant", "user", "b"))}}, "chatgpt export"),
 ])
 def test_the_form_of_the_rows_stands_in_the_card_whatever_it_is(row, said):
     form = read_text(json.dumps(row)).format

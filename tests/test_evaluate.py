@@ -100,7 +100,7 @@ def test_loss_on_general_rows_that_rose_clearly_is_forgetting(seed):
 
 
 @given(some.lists(some.floats(-100, 100), min_size=2, max_size=40))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_an_interval_holds_the_mean_and_is_the_same_for_the_same_rows(differences):
     low, high = interval(differences, resamples=100)
     mean = sum(differences) / len(differences)

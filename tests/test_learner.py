@@ -151,7 +151,7 @@ def test_gradients_pass_dropout_where_the_numbers_did():
     torch.testing.assert_close(b.grad, out.sum(0).expand(32, 32))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 120))
 def test_packing_loses_no_row_and_keeps_to_its_budget(lengths, budget):
     bins = packed(lengths, budget)

@@ -4,7 +4,7 @@ import json
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from phi3.template import encode_conversation
@@ -29,7 +29,6 @@ def warned(data, **asked):
     return " ".join(report_of(data, counted(data), TOKENIZER, RunConfig(**asked)).warnings)
 
 
-@settings(deadline=None)
 @given(some.lists(some.tuples(some.text(min_size=1, max_size=30), some.text(min_size=1, max_size=30)), min_size=1,
                   max_size=4), some.integers(1, 90))
 def test_counts_at_any_limit_are_those_of_the_cut_conversation(pairs, limit):

@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 
 from phi3.template import encode_conversation
@@ -131,7 +131,6 @@ turn_lists = some.lists(some.fixed_dictionaries({
     max_size=7)
 
 
-@settings(deadline=None)
 @given(turn_lists)
 def test_any_turns_become_a_valid_conversation_or_a_reason(turns):
     try:
@@ -150,7 +149,6 @@ TOKENIZER = byte_tokenizer()
 CONTROL = set(TOKENIZER.get_added_vocab().values())
 
 
-@settings(deadline=None)
 @given(turn_lists)
 def test_rendering_and_tokenising_never_makes_a_control_token_of_text(turns):
     try:
@@ -171,7 +169,6 @@ anything = some.recursive(plain, max_leaves=12, extend=lambda inner: some.lists(
                           | some.dictionaries(names, inner, max_size=4))
 
 
-@settings(deadline=None)
 @given(anything)
 def test_whatever_a_row_is_it_becomes_turns_or_a_reason(row):
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from phi3.template import Message
 from training.chat_text import looks_like_chat, turns_of_text
 from training.reading.rows import BadRow, shown
+from training.trees import kind_of_tree, turns_of_tree
 from training.turns import (
     ROLE_KEYS,
     TEXT_KEYS,
@@ -29,7 +30,8 @@ from training.turns import (
 )
 
 COLUMNS_WE_KNOW = ("Known are: messages (role, content), conversations (from, value), instruction/input/output, "
-                   "prompt/completion, question/answer, chosen/rejected, and text in ChatML or Phi-3's form.")
+                   "prompt/completion, question/answer, chosen/rejected, ChatGPT's export, and text in ChatML or "
+                   "Phi-3's form.")
 
 _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "dialogues", "chat", "chats",
           "turns", "conv", "convs", "chat_messages", "chat_history", "thread", "utterances", "data")
@@ -122,8 +124,8 @@ def _shape(row: Any, columns: Columns | None) -> _Shape:
     if columns is not None:
         return _Shape("chosen columns", lambda: _with_system(row, _names(row), _mapped(row, columns)))
     names = _names(row)
-    return (_listed(row, names) or _preferred(row, names) or _paired(row, names) or _hidden_list(row, names)
-            or _written(row, names) or _none(_unknown(names)))
+    return (_grown(row) or _listed(row, names) or _preferred(row, names) or _paired(row, names)
+            or _hidden_list(row, names) or _written(row, names) or _none(_unknown(names)))
 
 
 def _none(why: str) -> _Shape:
@@ -160,6 +162,11 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     if strong and not _find(names, _ANSWERS) and not isinstance(row[names[strong]], str):
         return _Shape("messages", lambda: _none("no list of turns").turns())
     return None
+
+
+def _grown(row: dict[str, Any]) -> _Shape | None:
+    kind = kind_of_tree(row)
+    return _Shape(kind, lambda: turns_of_tree(row, kind)) if kind else None
 
 
 def _preferred(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:

@@ -135,7 +135,7 @@ def _part(part: Any) -> str:
     if isinstance(part, str):
         return part
     if isinstance(part, dict):
-        kind = str(part.get("type", "text"))
+        kind = str(part.get("type") or part.get("content_type") or ("text" if "text" in part else ""))
         if kind.endswith("text") and isinstance(part.get("text", ""), str):
             return part.get("text", "")
         for picture in _PICTURES:

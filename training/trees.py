@@ -1,0 +1,85 @@
+"""Conversations that are kept as trees, of which one branch is taken: ChatGPT's own export, and OpenAssistant's trees.
+
+ChatGPT's `conversations.json` (OpenAI's help centre, "How do I export my ChatGPT history") has for each conversation a
+`mapping` of nodes and the `current_node`, whose branch is what the person last saw. A line of OpenAssistant's
+`*_trees.jsonl` (LAION-AI/Open-Assistant, oasst-data) has a `prompt` with `replies`, of which the best ranked is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from phi3.template import Message
+from training.turns import said_by, text_of
+
+# What ChatGPT keeps beside what was said: what it knew of the person, and how it came to its answer.
+_UNSAID = {"user_editable_context", "model_editable_context", "thoughts", "reasoning_recap", "system_error"}
+_SAID = {"text", "multimodal_text"}
+
+
+def kind_of_tree(row: Mapping[str, Any]) -> str | None:
+    """Whose tree this row is; None where it is none."""
+    if isinstance(row.get("mapping"), dict) and all(isinstance(node, dict) for node in row["mapping"].values()):
+        return "chatgpt export"
+    prompt = row.get("prompt")
+    if isinstance(prompt, dict) and isinstance(prompt.get("replies"), list) and isinstance(prompt.get("text"), str):
+        return "openassistant tree"
+    return None
+
+
+def turns_of_tree(row: Mapping[str, Any], kind: str) -> list[Message]:
+    """The turns of the branch that is taken; ValueError says why it can't be learned from."""
+    return list(_chatgpts(row) if kind == "chatgpt export" else _openassistants(row["prompt"]))
+
+
+def _chatgpts(row: Mapping[str, Any]) -> Iterator[Message]:
+    nodes = row["mapping"]
+    branch: list[Mapping[str, Any]] = []
+    seen: set[str] = set()
+    at = row.get("current_node") or _last_of(nodes)
+    while isinstance(at, str) and at in nodes and at not in seen:
+        seen.add(at)
+        branch.append(nodes[at])
+        at = nodes[at].get("parent")
+    for node in reversed(branch):
+        said = node.get("message")
+        if isinstance(said, dict):
+            yield from _chatgpts_turn(said)
+
+
+def _last_of(nodes: Mapping[str, Any]) -> str | None:
+    """The newest node that nothing follows, for an export that doesn't say where the person was."""
+    ends = [name for name, node in nodes.items() if not node.get("children")]
+    return ends[-1] if ends else None
+
+
+def _chatgpts_turn(said: Mapping[str, Any]) -> Iterator[Message]:
+    about, content = said.get("metadata"), said.get("content")
+    is_hidden = isinstance(about, dict) and about.get("is_visually_hidden_from_conversation") is True
+    kind = content.get("content_type") if isinstance(content, dict) else None
+    if is_hidden or kind in _UNSAID:
+        return
+    if said.get("recipient", "all") != "all":
+        raise ValueError("an answer that calls a tool")
+    turn = said_by(said.get("author"), text_of(content) if kind in _SAID else "")
+    if kind not in _SAID:
+        raise ValueError(f"a part that is no text ({str(kind)[:40]})")
+    if turn["role"] != "system" or turn["content"].strip():
+        yield turn
+
+
+def _openassistants(prompt: Mapping[str, Any]) -> Iterator[Message]:
+    node: Mapping[str, Any] | None = prompt
+    while node is not None:
+        yield said_by(node.get("role"), text_of(node.get("text")))
+        replies = node.get("replies")
+        kept = [one for one in replies if isinstance(one, dict) and not one.get("deleted")] \
+            if isinstance(replies, list) else []
+        node = min(kept, key=_rank, default=None)
+
+
+def _rank(reply: Mapping[str, Any]) -> float:
+    """The best is 0; who wasn't ranked comes after those who were."""
+    rank = reply.get("rank")
+    return rank if isinstance(rank, int | float) else float("inf")
