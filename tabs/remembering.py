@@ -15,10 +15,11 @@ from gradio.components import Component
 
 from chat.conversation import Asking, Talks
 from chat.export import asking_of
-from chat.memory import MOST_CHARACTERS, talks_from
+from chat.memory import talks_from
 from tabs import theme
 from tabs.chat_panel import ChatPanel
 from tabs.events import AT_ONCE, QUIETLY, hidden_text
+from tabs.text import mapping_of
 
 # `sessionStorage` belongs to one tab of the browser and outlives its reloads; a page in a frame may be denied it.
 SAID, LEFT = "phi3-lora-studio-said", "phi3-lora-studio-left"
@@ -32,13 +33,14 @@ REMEMBER = f"""(said, ...values) => {{
     else sessionStorage.removeItem('{SAID}');
   }} catch (problem) {{ console.debug(problem); }}
 }}"""
-# An address that names lanes opens those, but not again when its page is reloaded.
+# An address that names lanes opens those, but not again when its page is reloaded; the tab comes back by a reload only.
 REMEMBERED = f"""(keys) => {{
   try {{
     const [visit] = performance.getEntriesByType('navigation');
     if (visit?.type === 'navigate' && new URL(window.location).searchParams.has('adapter')) return [keys, ''];
     const kept = {{...JSON.parse(sessionStorage.getItem('{SAID}') ?? '{{}}'),
                    ...JSON.parse(sessionStorage.getItem('{LEFT}') ?? '{{}}')}};
+    if (visit?.type === 'navigate') delete kept.tab;
     return [keys, JSON.stringify(kept)];
   }} catch (problem) {{ console.debug(problem); return [keys, '']; }}
 }}"""
@@ -62,18 +64,12 @@ class Remembered:
     @classmethod
     def of(cls, kept: Any) -> Remembered:
         """Out of what the browser kept; nothing where that is damaged."""
-        if not isinstance(kept, str) or len(kept) > 2 * MOST_CHARACTERS:
-            return cls()
-        try:
-            told = json.loads(kept or "{}")
-        except (ValueError, RecursionError):
-            return cls()
-        if not isinstance(told, dict):
-            return cls()
+        told = mapping_of(kept)
         asking = told.get("asking") if isinstance(told.get("asking"), dict) else {}
         draft = told.get("draft") if isinstance(told.get("draft"), str) else ""
         texts = {str(name): value for name, value in asking.items() if isinstance(value, str)}
-        return cls(talks_from(told.get("said", "")), asking_of(texts), draft[:LONGEST_DRAFT], told.get("tab") == "Chat")
+        return cls(talks_from(told.get("said", "")), asking_of(texts), draft[:LONGEST_DRAFT],
+                   told.get("tab") == "Chat")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,15 @@ def as_markdown(text: str) -> str:
 def sign_of(value: Any) -> str:
     """A short hash of a value of plain ones: the same for the same."""
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+def mapping_of(text: Any) -> dict[str, Any]:
+    """The JSON object that a browser kept; empty where it is none, since it sends whatever somebody wrote there."""
+    try:
+        found = json.loads(text) if isinstance(text, str) and text else {}
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def table(title: str, rows: Sequence[tuple[str, Any]]) -> str:

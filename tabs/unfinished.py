@@ -18,6 +18,7 @@ from tabs.data import DataStep
 from tabs.events import AT_ONCE, QUIETLY, Changes, hidden_text
 from tabs.form import Form
 from tabs.plainly import plainly
+from tabs.text import mapping_of
 from training.config import SETTINGS, converted
 from training.data import example_names
 
@@ -52,10 +53,10 @@ class Unfinished:
 
     def restored(self, told: str) -> Changes:
         """What the browser kept, where it is what it can be."""
-        kept = _mapping(told)
+        kept = mapping_of(told)
         parts = {self.parts[name]: value for name, value in kept.items()
                  if name in self.parts and _CAN_BE[name](value)}
-        by_hand = _mapping(kept.get("by_hand"))
+        by_hand = mapping_of(kept.get("by_hand"))
         settings = {self.form[name]: value for name, value in by_hand.items()
                     if name in self.form and name != "base" and _is_value(name, value)}
         return {self.by_hand: json.dumps(by_hand) if settings else "", **parts, **settings}
@@ -81,15 +82,6 @@ def by_hand(settings: Mapping[str, Any], filled: Mapping[str, Any]) -> str:
     """The settings that differ from what the form was filled with, as JSON."""
     usual = {name: setting.default for name, setting in SETTINGS.items()} | dict(filled)
     return json.dumps({name: value for name, value in settings.items() if value is not None and value != usual[name]})
-
-
-def _mapping(text: Any) -> dict[str, Any]:
-    """What a browser sends is whatever somebody wrote there."""
-    try:
-        found = json.loads(text) if isinstance(text, str) and text else {}
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _is_value(name: str, value: Any) -> bool:

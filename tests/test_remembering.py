@@ -1,0 +1,31 @@
+"""What a page takes back of what its browser kept of the chat, and when it loads itself again."""
+
+import json
+
+import pytest
+
+from chat.conversation import Asking, Talk, Turn
+from chat.memory import as_text
+from phi3.lane import Answer, Sampling
+from tabs.remembering import Remembered, is_lost
+
+SAID = (Talk("pirate", (Turn(1, "Hi", "pirate", Answer("Ahoy!", 2, 0.1, "stop")),)),)
+
+
+def test_what_was_said_and_how_it_was_drawn_come_back():
+    asking = {"system": "Be brief.", "temperature": "0.7", "top_k": "5", "seed": "hot", "stop_texts": "END"}
+    kept = {"said": as_text(SAID), "asking": asking, "draft": "And", "tab": "Chat"}
+    assert Remembered.of(json.dumps(kept)) == Remembered(
+        SAID, Asking("Be brief.", Sampling(temperature=0.7, top_k=5, stop_texts=("END",))), "And", True)
+
+
+@pytest.mark.parametrize("kept", ["", "{", "[]", "3", "[" * 100_000, None, 7, json.dumps(
+    {"said": {"a": 1}, "asking": ["x"], "draft": ["x"], "tab": "Train"}), json.dumps({"asking": {"top_k": 5}})])
+def test_what_is_damaged_brings_nothing_back(kept):
+    assert Remembered.of(kept) == Remembered()
+
+
+def test_a_page_is_lost_when_the_server_knew_it_once():
+    assert is_lost(False, "yes")
+    assert not is_lost(True, "yes")
+    assert not is_lost(False, ""), "it isn't loaded yet"
