@@ -86,7 +86,7 @@ class Presence:
 
 def build() -> Presence:
     """Draw what nobody sees, where this is called."""
-    theme.markup(js_on_load=LEAVING)
+    theme.markup(js_on_load=LEAVING, elem_classes="never-shown")
     return Presence(gr.State(False), hidden_text(), hidden_text())
 
 
