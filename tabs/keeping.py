@@ -48,9 +48,10 @@ def _connect_taking(runs: Openings) -> None:
 
     panel.take.click(plainly(take), [panel.run_id, runs.keys], panel.parcel, **AT_ONCE).success(
         None, js="() => document.querySelector('#parcel').click()", show_progress="hidden")
+    # Who wasn't sure may be so a moment later, while the first answer is still on its way.
     panel.delete.click(None, outputs=panel.sure, js=f"() => confirm({json.dumps(theme.DELETE_SURE)})",
                        show_progress="hidden").success(
-        plainly(delete), [panel.run_id, panel.sure, runs.keys], runs.outputs(), **AT_ONCE)
+        plainly(delete), [panel.run_id, panel.sure, runs.keys], runs.outputs(), trigger_mode="multiple", **AT_ONCE)
 
 
 def _connect_sharing(runs: Openings) -> None:
