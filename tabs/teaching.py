@@ -10,7 +10,7 @@ from gradio.components import Component
 
 from chat.conversation import BASE, Talks, who_can_answer
 from tabs import editor as editing
-from tabs import theme
+from tabs import form, theme
 from tabs.chat_panel import ChatPanel
 from tabs.editor import Edited, Editor
 from tabs.events import AT_ONCE, QUIETLY, Changes, hidden_text, saves
@@ -19,8 +19,9 @@ from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
 from tabs.text import count, escaped
 from training.config import RunConfig
-from training.corrections import Correction, Corrections, as_jsonl, lesson, old_rows
+from training.corrections import SETTINGS, Correction, Corrections, as_jsonl, lesson, old_rows
 from training.data import ChatData
+from training.report import whole_lengths
 
 REMOVES = """element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-place]');
@@ -114,14 +115,15 @@ def corrections_of(reach: Reach, adapter: str) -> Corrections:
 
 def taught(reach: Reach, adapter: str) -> tuple[RunConfig, ChatData]:
     """(settings, rows) of a run that goes on from this adapter, or begins with the base, and learns the corrections;
-    ValueError where there are none.
+    its length follows from them, as the usual preset has it. ValueError where there are none.
     """
     studio = reach.visitor.studio
     found = None if adapter == BASE else reach.visitor.library.get(adapter)
     name = reach.visitor.library.free(f"{adapter[:50]}-taught")
     data = lesson(corrections_of(reach, adapter).all(), old_rows(found, studio.runs), name)
-    asked = {**studio.suited, "base": studio.facts.id, "name": name, "start_from": adapter if found else ""}
-    return RunConfig.from_settings(asked), data
+    lengths = whole_lengths(data.conversations, studio.tokenizer.result())
+    asked = {**SETTINGS, "name": name, "start_from": adapter if found else ""}
+    return form.suited_settings(studio, asked, lengths), data
 
 
 def listed(corrections: list[Correction], who: str) -> str:

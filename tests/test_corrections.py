@@ -5,7 +5,16 @@ import json
 import pytest
 
 from adapters.library import Library
-from training.corrections import OLD_ROWS_EACH, TIMES_EACH, Correction, Corrections, as_jsonl, lesson, old_rows
+from training.corrections import (
+    OLD_ROWS_EACH,
+    TIMES_EACH,
+    Correction,
+    Corrections,
+    as_jsonl,
+    lesson,
+    of_other_kinds,
+    old_rows,
+)
 from training.data import read_data, read_text
 from training.runs import Runs
 
@@ -60,6 +69,31 @@ def test_a_lesson_holds_each_correction_several_times_among_old_rows(chats):
     assert all(questions.count(f"Ask {number}") == TIMES_EACH for number in range(10))
     assert len(questions) == 10 * TIMES_EACH + min(len(old), 10 * OLD_ROWS_EACH)
     assert lesson(taught, old, "mine") == data != lesson(taught, old, "mine", seed=1)
+
+
+PLUS = [f"{10 + one} plus {40 + one} be {50 + 2 * one}, matey!" for one in range(20)]
+OTHERS = [f"{kind} {name} be {value}, matey!" for kind in ("The capital o'", "The sound o'") for name, value in
+          (("Peru", "Lima"), ("Cuba", "Havana"), ("cats", "meow"), ("dogs", "woof"), ("Chile", "Santiago"))]
+
+
+def conversations(answers):
+    rows = [correction(f"Ask {place}", answer) for place, answer in enumerate(answers)]
+    return read_text(as_jsonl(rows)).conversations
+
+
+def test_old_rows_that_say_again_what_was_corrected_are_left_out():
+    taught = [correction(f"Sum {place}", f"{was} Twice!", was) for place, was in enumerate(PLUS[:6])]
+    left = of_other_kinds(conversations(PLUS[6:14] + OTHERS), taught)
+    assert [one.messages[-1]["content"] for one in left] == OTHERS
+
+
+def test_old_rows_stay_where_most_are_of_the_corrected_kind_or_one_correction_tells_of_none():
+    taught = [correction(f"Sum {place}", f"{was} Twice!", was) for place, was in enumerate(PLUS[:6])]
+    mostly = conversations(PLUS[6:18] + OTHERS)
+    assert of_other_kinds(mostly, taught) == list(mostly)
+    few = conversations(PLUS[6:10] + OTHERS)
+    assert of_other_kinds(few, taught[:1]) == list(few)
+    assert of_other_kinds([], taught) == []
 
 
 def test_a_lesson_of_nothing_is_refused():

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +27,9 @@ MOST_KEPT, LONGEST = 500, 20_000
 # So many old rows for each correction, and each correction so often, as measured (benchmarks/teach.py).
 OLD_ROWS_EACH, TIMES_EACH = 5, 5
 LEAST_OLD_ROWS = 60
+# What a lesson sets of its run; the rest follows from its rows. Nothing is held out: with ten corrections, none can be
+# spared (benchmarks/teach.py).
+SETTINGS = {"held_out": 0.0}
 
 
 @dataclass(frozen=True)
@@ -105,15 +111,42 @@ def old_rows(adapter: Adapter | None, runs: Runs) -> list[Conversation]:
 
 
 def lesson(corrections: Sequence[Correction], old: Sequence[Conversation], name: str, seed: int = 0) -> ChatData:
-    """The corrections several times, with old rows among them in a seeded order; ValueError where there are none."""
+    """The corrections several times, with old rows of other kinds among them in a seeded order; ValueError where there
+    are none.
+    """
     if not corrections:
         raise ValueError("There is no correction to learn from yet. Correct an answer in the chat first.")
-    chance = random.Random(seed)
-    wanted = min(len(old), max(LEAST_OLD_ROWS, OLD_ROWS_EACH * len(corrections)))
-    rows: list[dict[str, Any]] = [{"messages": list(one.messages)} for one in chance.sample(list(old), wanted)]
+    chance, others = random.Random(seed), of_other_kinds(old, corrections)
+    wanted = min(len(others), max(LEAST_OLD_ROWS, OLD_ROWS_EACH * len(corrections)))
+    rows: list[dict[str, Any]] = [{"messages": list(one.messages)} for one in chance.sample(others, wanted)]
     rows += [one.row() for one in corrections for _ in range(TIMES_EACH)]
     chance.shuffle(rows)
     return read_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), name)
+
+
+def of_other_kinds(old: Sequence[Conversation], corrections: Sequence[Correction]) -> list[Conversation]:
+    """The old rows but those that say again what was corrected: rehearsed, they would teach against the corrections.
+
+    A row goes where one of its answers is likelier as one of the answers that were corrected than as an old one, by the
+    words that two of the corrected ones share, present or not (naive Bayes of several Bernoulli variables; McCallum and
+    Nigam, "A Comparison of Event Models for Naive Bayes Text Classification", 1998). All stay where that were most.
+    """
+    answers = [[_words(turn["content"]) for turn in one.messages if turn["role"] == "assistant"] for one in old]
+    every, corrected = [words for row in answers for words in row], [_words(one.was) for one in corrections]
+    among_old, among_corrected = (Counter(word for words in some for word in words) for some in (every, corrected))
+    shares = {word: ((number + 1) / (len(corrected) + 2), (among_old[word] + 1) / (len(every) + 2))
+              for word, number in among_corrected.items() if number > 1}
+
+    def is_alike(words: set[str]) -> bool:
+        return sum(math.log(here / there) if word in words else math.log((1 - here) / (1 - there))
+                   for word, (here, there) in shares.items()) > 0
+
+    others = [one for one, row in zip(old, answers, strict=True) if not any(map(is_alike, row))]
+    return others if 2 * len(others) >= len(old) else list(old)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def _correction(plain: dict[str, Any]) -> Correction:

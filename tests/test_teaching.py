@@ -1,0 +1,60 @@
+"""The run that a click on the Chat tab begins with what was corrected there."""
+
+import pytest
+
+from adapters.library import Library
+from chat.conversation import BASE
+from phi3.machine import Machine
+from phi3.models import EMBEDDED, base_facts, load_tokenizer
+from tabs.hub import Reach
+from tabs.studio import Studio
+from tabs.teaching import corrections_of, taught
+from tabs.visitor import visitor_of
+from training.corrections import LEAST_OLD_ROWS, TIMES_EACH, Correction
+from training.data import split
+from training.presets import Task, steps_of
+from training.report import whole_lengths
+from training.runs import Runs
+
+
+@pytest.fixture
+def reach(home):
+    facts = base_facts(EMBEDDED)
+    studio = Studio(home, Machine("cpu", "CPU", 2, 24.0), facts, {}, Runs(home), Library(home))
+    studio.tokenizer.set_result(load_tokenizer(facts))
+    return Reach(visitor_of(studio, None), "local")
+
+
+def corrected(reach, adapter, number):
+    kept = corrections_of(reach, adapter)
+    for one in range(number):
+        kept.add(Correction(({"role": "user", "content": f"Ask {one}"},), f"Answer {one}. So be it!", f"Answer {one}."))
+
+
+def test_a_lesson_goes_on_from_the_adapter_for_as_many_steps_as_its_rows_ask(reach):
+    corrected(reach, "pirate", 10)
+    config, data = taught(reach, "pirate")
+    assert (config.start_from, config.name, config.base) == ("pirate", "pirate-taught", EMBEDDED)
+    facts = reach.visitor.studio.facts
+    lengths = whole_lengths(data.conversations, reach.visitor.studio.tokenizer.result())
+    assert len(lengths) == LEAST_OLD_ROWS + 10 * TIMES_EACH
+    assert steps_of(config, Task(facts.config, reach.visitor.studio.machine, lengths)) >= 90
+
+
+def test_every_correction_is_trained_on_each_time_that_it_is_in_the_lesson(reach):
+    corrected(reach, "pirate", 10)
+    config, data = taught(reach, "pirate")
+    train, held = split(data, config.held_out, config.seed)
+    assert not held and sum(one.messages[0]["content"].startswith("Ask ") for one in train) == 10 * TIMES_EACH
+
+
+def test_a_lesson_of_the_base_begins_afresh_and_has_no_old_rows(reach):
+    corrected(reach, BASE, 2)
+    config, data = taught(reach, BASE)
+    assert (config.start_from, config.name) == ("", "base-taught")
+    assert len(data.conversations) == 2 * TIMES_EACH
+
+
+def test_a_lesson_of_nothing_is_refused(reach):
+    with pytest.raises(ValueError, match="no correction"):
+        taught(reach, "pirate")
