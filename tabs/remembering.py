@@ -44,6 +44,17 @@ REMEMBERED = f"""(keys) => {{
     return [keys, JSON.stringify(kept)];
   }} catch (problem) {{ console.debug(problem); return [keys, '']; }}
 }}"""
+# Not again and again: where more pages are open than the server can know, each would push out another.
+MINUTES_BETWEEN_RELOADS = 10
+RELOADED = "phi3-lora-studio-reloaded"
+RELOAD = f"""(lost) => {{
+  if (!lost) return;
+  try {{
+    if (Date.now() - Number(sessionStorage.getItem('{RELOADED}') ?? 0) < {MINUTES_BETWEEN_RELOADS} * 60_000) return;
+    sessionStorage.setItem('{RELOADED}', String(Date.now()));
+    window.location.reload();
+  }} catch (problem) {{ console.debug(problem); }}
+}}"""
 LEAVING = f"""window.addEventListener('pagehide', () => {{
   const draft = document.querySelector('#message textarea')?.value ?? '';
   const tab = document.querySelector('#tabs [role=tab][aria-selected=true]')?.innerText.trim() ?? '';
@@ -87,7 +98,7 @@ class Presence:
 def build() -> Presence:
     """Draw what nobody sees, where this is called."""
     theme.markup(js_on_load=LEAVING, elem_classes="never-shown")
-    return Presence(gr.State(False), hidden_text(), hidden_text())
+    return Presence(gr.State(False), hidden_text(), hidden_text(elem_id="page-lost"))
 
 
 def connect(presence: Presence, panel: ChatPanel, page: gr.Blocks) -> None:
@@ -99,7 +110,7 @@ def connect(presence: Presence, panel: ChatPanel, page: gr.Blocks) -> None:
     known = [presence.is_known, presence.was_known]
     page.load(lambda: (True, "yes"), outputs=known, **AT_ONCE)
     gr.Timer(SECONDS_BETWEEN_LOOKS).tick(is_lost, known, presence.lost, **AT_ONCE)
-    presence.lost.change(None, presence.lost, js="(lost) => { if (lost) window.location.reload(); }", **QUIETLY)
+    presence.lost.change(None, presence.lost, js=RELOAD, **QUIETLY)
 
 
 def is_lost(is_known: bool, was_known: str) -> str:

@@ -169,3 +169,10 @@ def test_a_page_that_the_server_has_forgotten_loads_itself_again_with_what_was_s
     blocks.app.state_holder.session_data.clear()
     page.wait_for_function("!window.isTheOldPage")
     expect(page.locator("#newest-A .question")).to_contain_text("Go on for ever.")
+    # Once is enough: many pages that the server can't all know would push each other out for ever.
+    page.evaluate("window.isTheOldPage = true")
+    blocks.app.state_holder.session_data.clear()
+    expect(page.locator("#page-lost textarea, #page-lost input")).to_have_value("lost")
+    page.locator("#add-lane").click()
+    expect(page.locator("#picker-C input")).to_be_visible()
+    assert page.evaluate("window.isTheOldPage")
