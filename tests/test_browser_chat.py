@@ -158,6 +158,7 @@ def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_a_page_that_the_server_has_forgotten_loads_itself_again_with_what_was_said(endless):
     page, blocks = endless
     to_chat(page)

@@ -11,6 +11,7 @@ from tests.browser import answered, ask, pick, to_chat
 from tests.cable import cable_to
 from tests.staged import StagedRun
 
+pytestmark = pytest.mark.slow
 names = (f"lost-{number}" for number in itertools.count(1))
 
 
