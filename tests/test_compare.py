@@ -351,13 +351,13 @@ def test_a_group_is_shown_by_what_its_runs_try(home):
 
 
 def test_a_form_is_read_and_left_without_what_is_tried():
-    form = {"r": 8, **dict(zip(several._NAMES, ("learning_rate", "", "1e-4, 3e-4", ""), strict=True))}
+    form = {"r": 8, **dict(zip(several.NAMES, ("learning_rate", "", "1e-4, 3e-4", ""), strict=True))}
     assert several.taken(form) == {"learning_rate": (1e-4, 3e-4)} and form == {"r": 8}
     assert several.taken({"r": 8}) == {}
     for said, words in ((("", "", "1, 2", ""), "no setting that they are for"),
                         (("r", "r", "1, 2", "3, 4"), "chosen twice")):
         with pytest.raises(ValueError, match=words):
-            several.taken(dict(zip(several._NAMES, said, strict=True)))
+            several.taken(dict(zip(several.NAMES, said, strict=True)))
 
 
 def test_a_page_that_knows_how_runs_stand_is_sent_nothing(home):
