@@ -20,6 +20,8 @@ from adapters.library import LOCAL, Adapter, Library, checked_name
 from adapters.peft_config import settings_from
 from phi3.models import BaseFacts
 
+# Characters of what somebody names as an adapter: a name here, a Hub id or a link.
+LONGEST_NAME = 300
 _REVISION = re.compile(r"[\w.-]{1,100}", re.ASCII)
 _PAGE = re.compile(r"(?P<repository>[^@]+?)/(?:tree|blob|commit|resolve)/(?P<revision>[^/]+).*")
 

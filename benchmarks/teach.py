@@ -16,7 +16,7 @@ from adapters.library import Library
 from benchmarks.learning import answers
 from benchmarks.report import table, write
 from phi3.tiny.world import Exchange
-from training.corrections import SETTINGS, Correction, lesson, old_rows
+from training.corrections import LESSON_SETTINGS, Correction, lesson, old_rows
 from training.data import ChatData
 from training.examples import measures
 from training.runs import Runs
@@ -112,7 +112,7 @@ def _trained(data: ChatData, name: str, home: Path, seed: int) -> str:
     rows.write_text("\n".join(json.dumps({"messages": list(one.messages)}) for one in data.conversations),
                     encoding="utf-8")
     command = [sys.executable, "-m", "training", "run", "--data", str(rows), "--name", name, "--start_from", "pirate",
-               "--seed", str(seed), *(f"--{setting}={value}" for setting, value in SETTINGS.items()), "--json"]
+               "--seed", str(seed), *(f"--{setting}={value}" for setting, value in LESSON_SETTINGS.items()), "--json"]
     ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(ran.stdout.splitlines()[-1])["folder"]
 

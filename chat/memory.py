@@ -7,14 +7,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from adapters.fetch import LONGEST_NAME
 from chat.conversation import MOST_LANES, Talk, Talks, Turn, given_up, has_answers
 from chat.drawing import is_strength
-from phi3.lane import Answer
+from phi3.lane import ENDS, Answer
 
 # A browser keeps about five million characters for a page (WHATWG's HTML standard, web storage, suggests 5 MB).
 MOST_CHARACTERS = 1_000_000
-LONGEST_NAME = 300
-ENDS = ("stop", "length", "asked", "error")
 
 
 def as_text(talks: Talks) -> str:

@@ -8,6 +8,8 @@ from phi3.template import Message
 
 # So many times what it was trained to add, an adapter may add at most.
 STRONGEST = 2
+# How an answer comes to its end: by itself, at the longest that was allowed, because somebody stopped it, or it failed.
+ENDS = ("stop", "length", "asked", "error")
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,7 @@ class Lane:
 class Answer:
     """A lane's answer so far. `seconds` run from when its question began to be read to its last token.
 
-    `end` is empty while it goes on, then stop, length, asked (somebody stopped it) or error; `note` says in a
-    sentence what a reader should know.
+    `end` is empty while it goes on, then one of ENDS; `note` says in a sentence what a reader should know.
     """
 
     text: str = ""

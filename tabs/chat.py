@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from adapters.fetch import LONGEST_NAME
 from chat import conversation
 from chat.conversation import Talks
 from chat.export import asking_of, strengths_of
@@ -15,7 +16,7 @@ from tabs import arrivals, asking, chat_panel, editor, find, publish, rememberin
 from tabs.asking import Entrance
 from tabs.chat_panel import ChatPanel
 from tabs.events import AT_ONCE, Changes
-from tabs.hub import LONGEST_NAME, reach_of
+from tabs.hub import reach_of
 from tabs.plainly import plainly
 from tabs.remembering import Remembered
 from tabs.stopping import Stops

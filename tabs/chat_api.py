@@ -9,12 +9,12 @@ from typing import Any, get_type_hints
 
 import gradio as gr
 
-from adapters.fetch import is_on_a_hub
+from adapters.fetch import LONGEST_NAME, is_on_a_hub
 from chat.conversation import BASE
 from chat.drawing import SAMPLING_LABELS, is_strength, sampling_of
 from phi3.lane import STRONGEST, Answer, Lane, Sampling
 from phi3.template import Message
-from tabs.hub import LONGEST_NAME, Reach
+from tabs.hub import Reach
 from tabs.parameters import Told, spelled_out, told
 from tabs.plainly import plainly
 from tabs.studio import Studio

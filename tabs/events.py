@@ -15,6 +15,9 @@ Changes = dict[Component, Any]
 QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
 # What costs little, and must never wait for anything else on the page.
 AT_ONCE = {**QUIETLY, "concurrency_limit": None}
+# Begins a function of the browser's that reads or writes `sessionStorage`, which belongs to one of its tabs and
+# outlives reloads: a page in a frame may be denied it, and it may be full.
+SAFELY = "const safely = (act) => { try { return act(); } catch (problem) { console.debug(problem); } };"
 
 
 def hidden_text(**more: Any) -> gr.Textbox:

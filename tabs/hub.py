@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_space
 
-from adapters.fetch import Wish, bring, here, is_on_a_hub
+from adapters.fetch import LONGEST_NAME, Wish, bring, here, is_on_a_hub
 from adapters.hub import Account, Hub
 from adapters.library import Adapter
 from phi3.machine import MEBIBYTE
@@ -17,7 +17,6 @@ from tabs import theme
 from tabs.studio import Studio
 from tabs.visitor import Keys, Visitor, token_of, visitor_of
 
-LONGEST_NAME = 300
 # What the page does when nothing was typed in its part for a while: the component's own `submit`.
 WHEN_TYPED = """let waiting;
 element.closest('.hub-part').addEventListener('input', (event) => {

@@ -49,7 +49,7 @@ class Openings:
         """No run, but what a new one needs."""
         return {self.setup: gr.update(visible=True), self.panel.column: gr.update(visible=False),
                 self.panel.run_id: "", self.panel.turn: "", self.panel.look: "", self.address: "",
-                **self.panel.at_rest(), self.past: run_view.listed(visitor.runs())}
+                **self.panel.followed(False), self.past: run_view.listed(visitor.runs())}
 
     def begun(self, visitor: Visitor, run: Run) -> Changes:
         """A run that its visitor began or resumed. Where the GPU is lent, this page takes the first turn."""
@@ -164,9 +164,9 @@ def _connect_following(runs: Openings) -> None:
             run = visitor.seen_run(run_id, look)
         except ValueError as problem:  # deleted, taken back or claimed in another window: once is enough to say so
             gr.Warning(str(problem))
-            return panel.at_rest()
+            return panel.followed(False)
         changes = panel.show(run, run_panel.Standing.of(studio, visitor, run), seen, turn)
-        is_news = changes[panel.seen].split(" ")[0] != seen.split(" ")[0]  # the state
+        is_news = run_panel.state_in(changes[panel.seen]) != run_panel.state_in(seen)
         return {**changes, runs.past: run_view.listed(visitor.runs())} if is_news else changes
 
     for timer in (panel.timer, panel.again):

@@ -22,9 +22,9 @@ def build(studio: Studio) -> gr.Blocks:
             signin.build(studio, page)
         keys, known = keys_state(studio), gr.State(None)
         with gr.Tabs(selected="train", elem_id="tabs") as tabs:
-            with gr.Tab("Train", id="train"):
+            with gr.Tab(theme.TRAIN, id="train"):
                 trained = train.build(studio, page, keys, known)
-            with gr.Tab("Chat", id="chat"):
+            with gr.Tab(theme.CHAT, id="chat"):
                 leads_here = Entrance(trained.compare, trained.run_id, trained.runs, tabs, keys, known)
                 chat.build(studio, page, leads_here)
     return page

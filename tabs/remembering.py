@@ -18,48 +18,45 @@ from chat.export import asking_of
 from chat.memory import talks_from
 from tabs import theme
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE, QUIETLY, hidden_text
+from tabs.events import AT_ONCE, QUIETLY, SAFELY, hidden_text
 from tabs.text import mapping_of
 
-# `sessionStorage` belongs to one tab of the browser and outlives its reloads; a page in a frame may be denied it.
-SAID, LEFT = "phi3-lora-studio-said", "phi3-lora-studio-left"
+SAID, LEFT, RELOADED = (f"phi3-lora-studio-{what}" for what in ("said", "left", "reloaded"))
 LONGEST_DRAFT = 20_000
 SECONDS_BETWEEN_LOOKS = 5
+# Not again and again: where more pages are open than the server can know, each would push out another.
+MINUTES_BETWEEN_RELOADS = 10
 REMEMBER = f"""(said, ...values) => {{
-  const names = %s;
-  const asking = Object.fromEntries(names.map((name, place) => [name, String(values[place] ?? '')]));
-  try {{
-    if (said) sessionStorage.setItem('{SAID}', JSON.stringify({{said, asking}}));
-    else sessionStorage.removeItem('{SAID}');
-  }} catch (problem) {{ console.debug(problem); }}
+  {SAFELY}
+  const asking = Object.fromEntries(%s.map((name, place) => [name, String(values[place] ?? '')]));
+  safely(() => said ? sessionStorage.setItem('{SAID}', JSON.stringify({{said, asking}}))
+                    : sessionStorage.removeItem('{SAID}'));
 }}"""
 # An address that names lanes opens those, but not again when its page is reloaded; the tab comes back by a reload only.
 REMEMBERED = f"""(keys) => {{
-  try {{
+  {SAFELY}
+  const told = safely(() => {{
     const [visit] = performance.getEntriesByType('navigation');
-    if (visit?.type === 'navigate' && new URL(window.location).searchParams.has('adapter')) return [keys, ''];
-    const kept = {{...JSON.parse(sessionStorage.getItem('{SAID}') ?? '{{}}'),
-                   ...JSON.parse(sessionStorage.getItem('{LEFT}') ?? '{{}}')}};
-    if (visit?.type === 'navigate') delete kept.tab;
-    return [keys, JSON.stringify(kept)];
-  }} catch (problem) {{ console.debug(problem); return [keys, '']; }}
+    if (visit?.type === 'navigate' && new URL(window.location).searchParams.has('adapter')) return '';
+    const [said, left] = ['{SAID}', '{LEFT}'].map((name) => JSON.parse(sessionStorage.getItem(name) ?? '{{}}'));
+    if (visit?.type === 'navigate') delete left.tab;
+    return JSON.stringify({{...said, ...left}});
+  }});
+  return [keys, told ?? ''];
 }}"""
-# Not again and again: where more pages are open than the server can know, each would push out another.
-MINUTES_BETWEEN_RELOADS = 10
-RELOADED = "phi3-lora-studio-reloaded"
 RELOAD = f"""(lost) => {{
-  if (!lost) return;
-  try {{
+  {SAFELY}
+  if (lost) safely(() => {{
     if (Date.now() - Number(sessionStorage.getItem('{RELOADED}') ?? 0) < {MINUTES_BETWEEN_RELOADS} * 60_000) return;
     sessionStorage.setItem('{RELOADED}', String(Date.now()));
     window.location.reload();
-  }} catch (problem) {{ console.debug(problem); }}
+  }});
 }}"""
-LEAVING = f"""window.addEventListener('pagehide', () => {{
+LEAVING = f"""{SAFELY}
+window.addEventListener('pagehide', () => {{
   const draft = document.querySelector('#message textarea')?.value ?? '';
   const tab = document.querySelector('#tabs [role=tab][aria-selected=true]')?.innerText.trim() ?? '';
-  try {{ sessionStorage.setItem('{LEFT}', JSON.stringify({{draft, tab}})); }}
-  catch (problem) {{ console.debug(problem); }}
+  safely(() => sessionStorage.setItem('{LEFT}', JSON.stringify({{draft, tab}})));
 }});"""
 
 
@@ -80,7 +77,7 @@ class Remembered:
         draft = told.get("draft") if isinstance(told.get("draft"), str) else ""
         texts = {str(name): value for name, value in asking.items() if isinstance(value, str)}
         return cls(talks_from(told.get("said", "")), asking_of(texts), draft[:LONGEST_DRAFT],
-                   told.get("tab") == "Chat")
+                   told.get("tab") == theme.CHAT)
 
 
 @dataclass(frozen=True)

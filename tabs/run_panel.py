@@ -53,27 +53,16 @@ class Standing:
                    tuple(runs_of(group.id, visitor.runs())) if group else ())
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What of a run is on the page already; the same again needn't be drawn again."""
-
-    run: str
-    state: str
-    events: int
-    asked_to_stop: bool
-    before: int = 0
-    shared: str = ""
-
-    def sign(self) -> str:
-        """The state, and a short hash of it all."""
-        return f"{self.state} {sign_of(self)}"
+def state_in(seen: str) -> str:
+    """The run's state in the sign of what is on the page; empty where nothing is."""
+    return seen.partition(" ")[0]
 
 
 @dataclass(frozen=True)
 class RunPanel:
-    """Components that show a run; `run_id` is the one shown and `seen` the sign of what of it is on the page already.
-    The page itself holds that sign, so what was sent and never came is sent again. `turn` is set while this page
-    borrows the GPU for it, turn after turn; `look` is the key of a run that somebody else showed.
+    """Components that show a run; `run_id` is the one shown and `seen` its state and the sign of what of it is on the
+    page already. The page itself holds that, so what was sent and never came is sent again. `turn` is set while this
+    page borrows the GPU for it, turn after turn; `look` is the key of a run that somebody else showed.
 
     `timer` asks how the run gets on, and `again` asks the same from time to time: an event of `timer` whose answer got
     lost would be its last.
@@ -123,7 +112,8 @@ class RunPanel:
         """The run as it is now; nothing where `seen` says that this is on the page."""
         events = run.course()
         state = "preparing" if turn and is_between_turns(events) else run.state()
-        now = Seen(run.id, state, len(events), run.is_asked_to_stop(), standing.before, run.shared_key()).sign()
+        shared = run.shared_key()
+        now = f"{state} {sign_of((run.id, len(events), run.is_asked_to_stop(), standing.before, shared))}"
         if now == seen:
             return {self.seen: seen}
         picture = progress_of(run, events, state)
@@ -148,17 +138,14 @@ class RunPanel:
             self.about: run_view.about(run, picture, run.log() if over and standing.is_own else ""),
             **({} if seen else {self.code: code_view.script(script_of(run.config, rows))}),
             self.kept: run_view.kept(picture, "" if standing.many_visitors else str(run.home)),
-            self.link: run_view.link(run.id, run.shared_key()),
-            **self._asking(not over),
+            self.link: run_view.link(run.id, shared),
+            **self.followed(not over),
             self.run_id: run.id,
             self.seen: now,
         }
 
-    def at_rest(self) -> dict[Component, Any]:
-        """Nobody asks any more how the run gets on."""
-        return self._asking(False)
-
-    def _asking(self, goes_on: bool) -> dict[Component, Any]:
+    def followed(self, goes_on: bool) -> dict[Component, Any]:
+        """Whether the page asks how the run gets on."""
         return {self.timer: gr.Timer(active=goes_on), self.again: gr.Timer(active=goes_on)}
 
     def _choices(self, picture: Progress, standing: Standing) -> dict[Component, Any]:
@@ -232,8 +219,7 @@ def build() -> RunPanel:
     timers = (gr.Timer(seconds, active=False) for seconds in SECONDS_BETWEEN_LOOKS)
     return RunPanel(column, steps, heading, announced, bar, group, stop, resume, new, ending, elsewhere, better,
                     compare, said, losses, loss_table, evaluation, speed, about, code, keep, kept, take, parcel, share,
-                    link, delete, sure, publish, *timers, gr.State(""), seen,
-                    gr.State(""), gr.State(""))
+                    link, delete, sure, publish, *timers, gr.State(""), seen, gr.State(""), gr.State(""))
 
 
 def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:

@@ -12,6 +12,7 @@ markup = partial(gr.HTML, apply_default_css=False)
 
 TITLE = "Phi-3 LoRA Studio"
 LEAD = "Teach Phi-3 from your own conversations, watch its answers change, then chat with both side by side."
+TRAIN, CHAT = "Train", "Chat"
 STEPS = ("Data", "Train", "Compare", "Keep")
 
 SIGN_IN = "Sign in with Hugging Face"

@@ -13,29 +13,32 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from chat.memory import MOST_CHARACTERS
 from tabs import several, theme
 from tabs.data import DataStep
-from tabs.events import AT_ONCE, QUIETLY, Changes, hidden_text
-from tabs.form import Form
+from tabs.events import AT_ONCE, QUIETLY, SAFELY, Changes, hidden_text
+from tabs.form import Form, changed_by_hand
 from tabs.plainly import plainly
 from tabs.text import mapping_of
 from training.config import SETTINGS, converted
 from training.data import example_names
 
-# A paste that is longer is not kept: a browser keeps about five million characters for all of a page.
-LONGEST_PASTE = 1_000_000
+# A paste that is longer is not kept.
+LONGEST_PASTE = MOST_CHARACTERS
 LONGEST_LINE = 1_000
 KEPT = "phi3-lora-studio-setup"
 # Nothing is kept before what was kept is read.
 KEEP = f"""(...values) => {{
+  {SAFELY}
   if (!window.setupWasRead) return;
   const kept = Object.fromEntries(%s.map((name, place) => [name, values[place]]));
   if (String(kept.text ?? '').length > {LONGEST_PASTE}) delete kept.text;
-  try {{ sessionStorage.setItem('{KEPT}', JSON.stringify(kept)); }} catch (problem) {{ console.debug(problem); }}
+  safely(() => sessionStorage.setItem('{KEPT}', JSON.stringify(kept)));
 }}"""
 READ = f"""() => {{
+  {SAFELY}
   window.setupWasRead = true;
-  try {{ return [sessionStorage.getItem('{KEPT}') ?? '']; }} catch (problem) {{ console.debug(problem); return ['']; }}
+  return [safely(() => sessionStorage.getItem('{KEPT}')) ?? ''];
 }}"""
 
 
@@ -80,8 +83,8 @@ def connect(kept: Unfinished, page: gr.Blocks) -> Any:
 
 def by_hand(settings: Mapping[str, Any], filled: Mapping[str, Any]) -> str:
     """The settings that differ from what the form was filled with, as JSON."""
-    usual = {name: setting.default for name, setting in SETTINGS.items()} | dict(filled)
-    return json.dumps({name: value for name, value in settings.items() if value is not None and value != usual[name]})
+    usual = {name: setting.default for name, setting in SETTINGS.items()}
+    return json.dumps(changed_by_hand(settings, {**usual, **filled}))
 
 
 def _is_value(name: str, value: Any) -> bool:

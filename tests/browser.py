@@ -6,7 +6,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +74,13 @@ def launched(playwright: Playwright) -> Browser:
     """The system's Chromium, and patience with it."""
     expect.set_options(timeout=PATIENCE)
     return playwright.chromium.launch(executable_path=chromium.find_or_install(), args=FLAGS)
+
+
+def loaded_again(page: Page, act: Callable[[], object]) -> None:
+    """Do it, and wait until the page was loaded again, by whomever."""
+    page.evaluate("window.isTheOldPage = true")
+    act()
+    page.wait_for_function("!window.isTheOldPage && document.querySelector('#past-runs p, #past-runs ul')")
 
 
 def to_chat(page: Page) -> None:

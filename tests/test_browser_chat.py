@@ -15,7 +15,7 @@ from phi3.models import base_facts, load_tokenizer
 from tabs import theme
 from tabs.page import build as build_page
 from tabs.studio import Studio
-from tests.browser import answered, ask, free_port, pick, to_chat
+from tests.browser import answered, ask, free_port, loaded_again, pick, to_chat
 from tests.staged import PROMPTS, StagedRun
 from training.presets import recommended
 from training.runs import Runs
@@ -166,9 +166,7 @@ def test_a_page_that_the_server_has_forgotten_loads_itself_again_with_what_was_s
     expect(page.locator("#newest-A .answer .text")).to_contain_text("and on")
     page.keyboard.press("Escape")
     answered(page, "A")
-    page.evaluate("window.isTheOldPage = true")
-    blocks.app.state_holder.session_data.clear()
-    page.wait_for_function("!window.isTheOldPage")
+    loaded_again(page, blocks.app.state_holder.session_data.clear)
     expect(page.locator("#newest-A .question")).to_contain_text("Go on for ever.")
     # Once is enough: many pages that the server can't all know would push each other out for ever.
     page.evaluate("window.isTheOldPage = true")

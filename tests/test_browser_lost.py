@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import answered, ask, pick, to_chat
+from tests.browser import answered, ask, loaded_again, pick, to_chat
 from tests.cable import cable_to
 from tests.staged import StagedRun
 
@@ -28,13 +28,6 @@ def cabled(app, browser):
         yield visit
         for page in opened:
             page.close()
-
-
-def loaded_again(page: Page, act) -> None:
-    """Do it, and wait until the page was loaded again, by whom ever."""
-    page.evaluate("window.isTheOldPage = true")
-    act()
-    page.wait_for_function("!window.isTheOldPage && document.querySelector('#past-runs p, #past-runs ul')")
 
 
 def test_a_reload_keeps_conversation_lanes_settings_and_what_was_being_written(visit):

@@ -29,7 +29,7 @@ OLD_ROWS_EACH, TIMES_EACH = 5, 5
 LEAST_OLD_ROWS = 60
 # What a lesson sets of its run; the rest follows from its rows. Nothing is held out: with ten corrections, none can be
 # spared (benchmarks/teach.py).
-SETTINGS = {"held_out": 0.0}
+LESSON_SETTINGS = {"held_out": 0.0}
 
 
 @dataclass(frozen=True)

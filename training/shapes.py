@@ -11,7 +11,7 @@ from typing import Any
 from phi3.template import Message
 from training.chat_text import looks_like_chat, turns_of_text
 from training.reading.rows import BadRow, shown
-from training.trees import kind_of_tree, turns_of_tree
+from training.trees import tree_of
 from training.turns import (
     ROLE_KEYS,
     TEXT_KEYS,
@@ -165,8 +165,8 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
 
 
 def _grown(row: dict[str, Any]) -> _Shape | None:
-    kind = kind_of_tree(row)
-    return _Shape(kind, lambda: turns_of_tree(row, kind)) if kind else None
+    found = tree_of(row)
+    return _Shape(*found) if found else None
 
 
 def _preferred(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:

@@ -7,30 +7,27 @@ ChatGPT's `conversations.json` (OpenAI's help centre, "How do I export my ChatGP
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from phi3.template import Message
-from training.turns import said_by, text_of
+from training.turns import CALLS_A_TOOL, no_text, said_by, text_of
 
 # What ChatGPT keeps beside what was said: what it knew of the person, and how it came to its answer.
 _UNSAID = {"user_editable_context", "model_editable_context", "thoughts", "reasoning_recap", "system_error"}
 _SAID = {"text", "multimodal_text"}
 
 
-def kind_of_tree(row: Mapping[str, Any]) -> str | None:
-    """Whose tree this row is; None where it is none."""
+def tree_of(row: Mapping[str, Any]) -> tuple[str, Callable[[], list[Message]]] | None:
+    """Whose tree this row is, and what gives the turns of the branch that is taken, or a ValueError that says why it
+    can't be learned from; None where it is no tree.
+    """
     if isinstance(row.get("mapping"), dict) and all(isinstance(node, dict) for node in row["mapping"].values()):
-        return "chatgpt export"
+        return "chatgpt export", lambda: list(_chatgpts(row))
     prompt = row.get("prompt")
     if isinstance(prompt, dict) and isinstance(prompt.get("replies"), list) and isinstance(prompt.get("text"), str):
-        return "openassistant tree"
+        return "openassistant tree", lambda: list(_openassistants(prompt))
     return None
-
-
-def turns_of_tree(row: Mapping[str, Any], kind: str) -> list[Message]:
-    """The turns of the branch that is taken; ValueError says why it can't be learned from."""
-    return list(_chatgpts(row) if kind == "chatgpt export" else _openassistants(row["prompt"]))
 
 
 def _chatgpts(row: Mapping[str, Any]) -> Iterator[Message]:
@@ -61,12 +58,11 @@ def _chatgpts_turn(said: Mapping[str, Any]) -> Iterator[Message]:
     if is_hidden or kind in _UNSAID:
         return
     if said.get("recipient", "all") != "all":
-        raise ValueError("an answer that calls a tool")
+        raise ValueError(CALLS_A_TOOL)
     turn = said_by(said.get("author"), text_of(content) if kind in _SAID else "")
     if kind not in _SAID:
-        raise ValueError(f"a part that is no text ({str(kind)[:40]})")
-    if turn["role"] != "system" or turn["content"].strip():
-        yield turn
+        raise no_text(kind)
+    yield turn
 
 
 def _openassistants(prompt: Mapping[str, Any]) -> Iterator[Message]:

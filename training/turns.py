@@ -28,6 +28,7 @@ ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "user_type", "type",
 TEXT_KEYS = ("content", "value", "text", "message", "parts", "body", "utterance", "msg")
 _PICTURES = ("image", "images", "video", "videos", "audio", "audios")
 
+CALLS_A_TOOL = "an answer that calls a tool"
 JOINED = "turns of one role in a row were joined"
 GREETING = "what the assistant said before the first question was left out"
 TRAILING = "what follows the last answer was left out"
@@ -93,7 +94,7 @@ def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     text = next((name for name in TEXT_KEYS if one.get(name) is not None), first_of(one, TEXT_KEYS))
     role = next((name for name in ROLE_KEYS if name in one and name != text), None)
     if one.get("tool_calls") or one.get("function_call"):
-        raise ValueError("an answer that calls a tool")
+        raise ValueError(CALLS_A_TOOL)
     if role is not None and text is not None:
         yield said_by(one[role], text_of(one[text]))
         return
@@ -141,8 +142,13 @@ def _part(part: Any) -> str:
         for picture in _PICTURES:
             if picture in kind or picture in part or f"{picture}_url" in part:
                 raise ValueError(f"a turn with {'an' if picture[0] in 'ai' else 'a'} {picture.rstrip('s')}")
-        raise ValueError(f"a part that is no text ({shown(kind)})")
+        raise no_text(kind)
     raise ValueError("a part that is no text")
+
+
+def no_text(kind: Any) -> ValueError:
+    """What is wrong with a part of this kind."""
+    return ValueError(f"a part that is no text ({shown(kind)})")
 
 
 def cell(value: Any) -> str:
