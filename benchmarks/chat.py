@@ -54,6 +54,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chat", description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu",
                         help="cuda takes Phi-3-mini at its full size, with random weights")
+    parser.add_argument("--width", type=int,
+                        help="on a CPU: eight layers so wide, with random weights, in place of the embedded Phi-3")
     parser.add_argument("--precision", choices=["fp32", "bf16", "nf4"], help="default: fp32 on a CPU, bf16 on a card")
     parser.add_argument("--threads", type=int, help="of the processor (default: all)")
     parser.add_argument("--tokens", type=int, default=48, help="of each answer (default 48)")
@@ -69,35 +71,61 @@ def main() -> int:
                    "lanes": _lanes(bench, asked.repeats), "goals": [], **moves(bench, Path(folder), asked.repeats)}
     figures["goals"] = _goals(figures)
     _print(figures)
-    write("chat" if asked.device == "cpu" else f"chat-{bench.base.precision}", figures, asked.out)
+    write(_name(asked, bench.base), figures, asked.out)
     return 0
 
 
-def _bench(asked: argparse.Namespace, folder: Path) -> Bench:
-    from phi3.models import EMBEDDED, load_base
+def _name(asked: argparse.Namespace, base: Any) -> str:
+    if asked.device == "cuda":
+        return f"chat-{base.precision}"
+    return f"chat-{asked.width}-wide" if asked.width else "chat"
 
-    base = load_base(EMBEDDED, asked.precision, "cpu") if asked.device == "cpu" else _phi3_mini(asked.precision)
+
+def _bench(asked: argparse.Namespace, folder: Path) -> Bench:
+    base = _base(asked)
     folders = tuple(adapter_of(base, folder / str(number), number, 16) for number in range(max(LANES)))
     return Bench(replace(base, stop_tokens=()), folders, asked.tokens)
 
 
-def _phi3_mini(precision: str | None) -> Any:
-    """Phi-3-mini of random weights (std 0.02), made on the card; in 4 bits if asked."""
+def _base(asked: argparse.Namespace) -> Any:
+    import torch
+
+    from benchmarks.card.base import PHI3_MINI as SHAPE
+    from phi3.models import EMBEDDED, PHI3_MINI, load_base, quantised
+
+    if asked.device == "cuda":
+        base = _random(PHI3_MINI, SHAPE, "cuda", torch.bfloat16)
+        return quantised(base) if asked.precision == "nf4" else base
+    if asked.width:
+        return _random(EMBEDDED, _shape(asked.width), "cpu", torch.float32)
+    return load_base(EMBEDDED, asked.precision, "cpu")
+
+
+def _shape(width: int) -> dict[str, Any]:
+    """Eight layers of Phi-3-mini's proportions, with the embedded one's vocabulary."""
+    from phi3.models import EMBEDDED, base_facts
+
+    return {"hidden_size": width, "intermediate_size": width * 8 // 3, "num_hidden_layers": 8,
+            "num_attention_heads": width // 64, "num_key_value_heads": width // 64,
+            "vocab_size": base_facts(EMBEDDED).config["vocab_size"]}
+
+
+def _random(name: str, shape: dict[str, Any], device: str, dtype: Any) -> Any:
+    """A Phi-3 of this shape and random weights (std 0.02), made where it computes."""
     import torch
     from transformers import Phi3Config, Phi3ForCausalLM
 
-    from benchmarks.card.base import PHI3_MINI as SHAPE
-    from phi3.models import EMBEDDED, PHI3_MINI, Base, BaseFacts, base_facts, load_tokenizer, quantised
+    from phi3.models import EMBEDDED, Base, BaseFacts, base_facts, load_tokenizer
 
-    config = Phi3Config(**SHAPE, bos_token_id=1, eos_token_id=32000, pad_token_id=32000)
+    config = Phi3Config(**{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, **shape})
     config._attn_implementation = "sdpa"
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    with torch.device(device):
         model = Phi3ForCausalLM(config).eval().requires_grad_(False)
-    torch.set_default_dtype(torch.float32)
-    facts = BaseFacts(PHI3_MINI, None, config.to_dict())
-    base = Base(facts, model, load_tokenizer(base_facts(EMBEDDED)), "bf16", ())
-    return quantised(base) if precision == "nf4" else base
+    torch.set_default_dtype(before)
+    precision = "bf16" if dtype is torch.bfloat16 else "fp32"
+    return Base(BaseFacts(name, None, config.to_dict()), model, load_tokenizer(base_facts(EMBEDDED)), precision, ())
 
 
 def adapter_of(base: Any, folder: Path, seed: int, rank: int) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,14 +12,12 @@ import torch
 from torch.nn import functional
 
 from phi3.fused import inverse_root
-from phi3.machine import MEBIBYTE
 from phi3.packed import band
+from phi3.products import is_small
 
+Call = Callable[[torch.Tensor], torch.Tensor]
 # The cache grows by so many tokens, so that it is seldom moved.
 TOKENS_AT_A_TIME = 128
-# What a core's caches hold. One row's step that reads no more than this gains nothing by a second thread, and where
-# somebody else computes as well, each of its two hundred calls would wait for that thread to get a turn.
-ENOUGH_FOR_ONE_THREAD = 32 * MEBIBYTE
 
 
 class Decoder:
@@ -38,12 +37,11 @@ class Decoder:
         self._heads, self._kept = causal.config.num_attention_heads, causal.config.num_key_value_heads
         self._window = causal.config.sliding_window or causal.config.max_position_embeddings
         self._norm = _normed(self._core.norm)
-        self._layers = [(layer.self_attn, layer.mlp, _normed(layer.input_layernorm),
-                         _normed(layer.post_attention_layernorm)) for layer in self._core.layers]
-        head_size = self._layers[0][0].head_dim
+        self._layers = [_Layer.of(layer) for layer in self._core.layers]
+        head_size = self._core.layers[0].self_attn.head_dim
         self._turns = Turns(self._core.rotary_emb, head_size)
         self.device = causal.device
-        self._is_small = self.device.type == "cpu" and _bytes_of(causal) <= ENOUGH_FOR_ONE_THREAD
+        self._is_small = is_small(causal)
         self.cache = Cache(len(self._layers), self._kept, head_size)
 
     @property
@@ -63,13 +61,13 @@ class Decoder:
         cos, sin = self._turns.at(torch.arange(longest, device=self.device) + offsets, longest, hidden)
         band = self._band(longest)
         self.cache.reserve(len(rows), longest, hidden)
-        for index, (attention, _, before, _) in enumerate(self._layers):
-            projected = self._projected(attention, before(hidden), cos, sin)
+        for index, layer in enumerate(self._layers):
+            projected = self._projected(layer, hidden, cos, sin)
             query, key, value = (part.transpose(1, 2) for part in projected)
             self.cache.put(index, key, value)
             mixed = functional.scaled_dot_product_attention(query, key, value, band, is_causal=band is None,
-                                                            scale=attention.scaling, enable_gqa=self._is_grouped)
-            hidden = self._rest(index, hidden, mixed.transpose(1, 2).flatten(2))
+                                                            scale=layer.scaling, enable_gqa=self._is_grouped)
+            hidden = layer.after_attention(hidden, mixed.transpose(1, 2).flatten(2))
         self.cache.lengths += map(len, rows)
         ends = torch.tensor([len(row) - 1 for row in rows], device=self.device)
         return self._head(self._norm(hidden[torch.arange(len(rows), device=self.device), ends]))
@@ -86,36 +84,55 @@ class Decoder:
         places = [length - 1 + self._turns.offset(length) for length in cache.lengths]
         cos, sin = self._turns.at(torch.tensor(places, device=self.device), max(cache.lengths), hidden)
         where, mask = cache.where(self.device), cache.mask(self._window, hidden)
-        for index, (attention, _, before, _) in enumerate(self._layers):
-            query, key, value = self._projected(attention, before(hidden), cos, sin)
+        for index, layer in enumerate(self._layers):
+            query, key, value = self._projected(layer, hidden, cos, sin)
             keys, values = cache.add(index, where, key, value)
             mixed = functional.scaled_dot_product_attention(query[:, :, None], keys, values, mask,
-                                                            scale=attention.scaling, enable_gqa=self._is_grouped)
-            hidden = self._rest(index, hidden, mixed.flatten(1))
+                                                            scale=layer.scaling, enable_gqa=self._is_grouped)
+            hidden = layer.after_attention(hidden, mixed.flatten(1))
         return self._head(self._norm(hidden))
 
     @property
     def _is_grouped(self) -> bool:
         return self._kept != self._heads
 
-    def _projected(self, attention: Any, hidden: torch.Tensor, cos: torch.Tensor,
+    def _projected(self, layer: _Layer, hidden: torch.Tensor, cos: torch.Tensor,
                    sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Queries (..., heads, head size), keys and values (..., kept heads, head size), turned by their place."""
-        parts = attention.qkv_proj(hidden).unflatten(-1, (self._heads + 2 * self._kept, -1))
+        parts = layer.qkv(layer.before(hidden)).unflatten(-1, (self._heads + 2 * self._kept, -1))
         turning, values = parts.split((self._heads + self._kept, self._kept), dim=-2)
         turned = torch.addcmul(turning * cos, turning.index_select(-1, self._turns.partners), sin)
         return (*turned.split((self._heads, self._kept), dim=-2), values)
 
-    def _rest(self, index: int, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """What comes after the attention in a layer."""
-        attention, mlp, _, after = self._layers[index]
-        hidden = hidden + attention.o_proj(attended)
-        gate, up = mlp.gate_up_proj(after(hidden)).chunk(2, dim=-1)
-        return hidden + mlp.down_proj(up * mlp.activation_fn(gate))
-
     def _band(self, longest: int) -> torch.Tensor | None:
         """Which tokens of a prompt see which, where that isn't simply all before them."""
         return None if longest <= self._window else band(self._window, longest, self.device)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a layer computes with, looked up once: a step calls each of these for every token."""
+
+    before: Call
+    qkv: Call
+    scaling: float
+    out: Call
+    after: Call
+    gate_up: Call
+    activation: Call
+    down: Call
+
+    @classmethod
+    def of(cls, layer: Any) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        return cls(_normed(layer.input_layernorm), attention.qkv_proj.forward, attention.scaling,
+                   attention.o_proj.forward, _normed(layer.post_attention_layernorm), mlp.gate_up_proj.forward,
+                   mlp.activation_fn.forward, mlp.down_proj.forward)
+
+    def after_attention(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        hidden = hidden + self.out(attended)
+        gate, up = self.gate_up(self.after(hidden)).chunk(2, dim=-1)
+        return hidden + self.down(up * self.activation(gate))
 
 
 class Cache:
@@ -251,11 +268,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _bytes_of(model: torch.nn.Module) -> int:
-    return sum(value.nbytes for value in model.parameters())
-
-
-def _normed(module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+def _normed(module: torch.nn.Module) -> Call:
     """A Phi-3 norm in one call; whatever stands in for one is called as it is."""
     from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
 

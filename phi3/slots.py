@@ -13,18 +13,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from phi3.models import ADAPTER_CONFIG as CONFIG
 from phi3.models import ADAPTER_WEIGHTS as WEIGHTS
 from phi3.models import Base, shell_of
+from phi3.products import is_small, product_of
 
 RESIDENT_ADAPTERS = 8
 # Two matrices of this rank are as dear as a small layer of their own; PEFT serves what is larger.
 MOST_RANK = 256
 # The app trains rank 16, so most slots are never enlarged.
 USUAL_RANK = 16
-FEW_ROWS = 16
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(?P<path>.+?)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.default)?"
                   r"(?:\.weight)?")
@@ -56,10 +55,10 @@ class Beside(nn.Module):
     when the first adapter changes this layer. Slot 0 is all zero: the base. So is what lies beyond an adapter's rank.
     """
 
-    def __init__(self, layer: nn.Module, slots: int) -> None:
+    def __init__(self, layer: nn.Module, slots: int, is_small: bool = False) -> None:
         super().__init__()
         self.layer = layer
-        self._is_plain = type(layer) is nn.Linear and layer.bias is None and layer.weight.device.type == "cpu"
+        self._product = product_of(layer, is_small)
         self.ranks = [0] * (slots + 1)
         self.a: torch.Tensor | None = None
         self.b: torch.Tensor | None = None
@@ -68,18 +67,13 @@ class Beside(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The layer's outputs, and what each row's adapter adds to them."""
-        outputs = self._of_the_base(inputs)
+        faster = self._product is not None and inputs.dim() == 2
+        outputs = self._product(inputs) if faster else self.layer(inputs)
         if self._one is not None:
             self._add_one(*self._one, inputs, outputs)
         elif self._each is not None:
             self._add_each(*self._each, inputs, outputs)
         return outputs
-
-    def _of_the_base(self, inputs: torch.Tensor) -> torch.Tensor:
-        if self._is_plain and inputs.dim() == 2 and 1 < inputs.shape[0] <= FEW_ROWS and torch.get_num_threads() > 1:
-            # For a few rows MKL takes a third less time this way round, if it has more threads than one.
-            return torch.mm(self.layer.weight, inputs.t()).t().contiguous()
-        return self.layer(inputs)
 
     def rest(self) -> None:
         """Only the base speaks."""
@@ -93,7 +87,7 @@ class Beside(nn.Module):
         self.rest()
         rank = self.ranks[slot]
         if rank:
-            self._one = self.a[slot, :rank], self.b[slot, :rank], shares
+            self._one = self.a[slot, :rank].t(), self.b[slot, :rank], shares
 
     def gather(self, slots: torch.Tensor, used: Sequence[int], strengths: torch.Tensor | None) -> None:
         """Each row has its own adapter: its A and B are gathered here, once for all steps of these rows.
@@ -131,23 +125,23 @@ class Beside(nn.Module):
 
     def _add_one(self, a: torch.Tensor, b: torch.Tensor, shares: torch.Tensor | float, inputs: torch.Tensor,
                  outputs: torch.Tensor) -> None:
-        narrow = self._down(inputs, a)
+        narrow, strength = self._down(inputs, a), shares
         if not isinstance(shares, float):
-            narrow, shares = narrow * (shares if narrow.dim() == 2 else shares[:, None]), 1.0
+            narrow, strength = narrow * (shares if narrow.dim() == 2 else shares[:, None]), 1.0
         if outputs.dim() == 3:
             narrow, outputs = narrow.flatten(0, 1), outputs.view(-1, b.shape[1])
-        outputs.addmm_(narrow, b, alpha=shares)
+        outputs.addmm_(narrow, b, alpha=strength)
 
     def _add_each(self, a: torch.Tensor, b: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
         narrow = self._down_each(inputs, a)
-        (outputs if outputs.dim() == 3 else outputs[:, None]).baddbmm_(narrow, b)
+        (outputs if outputs.dim() == 3 else outputs.unsqueeze(1)).baddbmm_(narrow, b)
 
     def _down(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        return functional.linear(inputs, a)
+        return torch.matmul(inputs, a)
 
     def _down_each(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         """(rows, tokens, rank) of inputs (rows, inputs) or (rows, tokens, inputs), and A (rows, inputs, rank)."""
-        return torch.bmm(inputs if inputs.dim() == 3 else inputs[:, None], a)
+        return torch.bmm(inputs if inputs.dim() == 3 else inputs.unsqueeze(1), a)
 
     def _enlarge(self, rank: int, inputs: int, outputs: int) -> None:
         """Room for a larger rank in every slot: the next power of two, so that this happens a few times at most."""
@@ -169,7 +163,7 @@ class BesideEmbedding(Beside):
     """The same beside the embedding: its input is a token, which picks a column of A (ranks, vocabulary)."""
 
     def _down(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-        return a.index_select(1, inputs.flatten()).T.reshape(*inputs.shape, a.shape[0])
+        return a.index_select(0, inputs.flatten()).reshape(*inputs.shape, a.shape[1])
 
     def _down_each(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         rows = inputs.view(a.shape[0], -1, 1).expand(-1, -1, a.shape[2])
@@ -185,12 +179,13 @@ class Slots:
 
     def __init__(self, base: Base, slots: int = RESIDENT_ADAPTERS) -> None:
         self.model = shell_of(base)
+        small = is_small(self.model)
         self._layers: dict[str, Beside] = {}
         for path, layer in list(self.model.named_modules()):
             # bitsandbytes' Linear4bit is an nn.Linear as well.
             if isinstance(layer, nn.Linear | nn.Embedding):
                 kind = Beside if isinstance(layer, nn.Linear) else BesideEmbedding
-                self._layers[path] = kind(layer, slots)
+                self._layers[path] = kind(layer, slots, small)
                 self.model.set_submodule(path, self._layers[path])
         self._free = list(range(1, slots + 1))
         self._resident: dict[Any, int] = {}  # key → slot, oldest use first

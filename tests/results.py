@@ -15,7 +15,7 @@ from tests.readme import phrase
 README = ROOT / "benchmarks" / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 NO_QUESTION = {"__init__.py", "calls.py", "goals.py", "report.py"}
-REHEARSAL = "gpu-rehearsal"
+REHEARSAL, WIDE = "gpu-rehearsal", "chat-1024-wide"
 
 
 def regenerated(text: str) -> str:
@@ -48,10 +48,10 @@ def scripts() -> Iterator[str]:
 
 def goals() -> Iterator[str]:
     """The goals that a CPU can be held to, beside what was measured."""
-    training, plan, chat = (result(name)["figures"] for name in ("training", "plan", "chat"))
+    training, plan, chat, wide = (result(name)["figures"] for name in ("training", "plan", "chat", WIDE))
     rates = {(one["method"], one["arm"]): one["tokens_per_second"] for one in training["real lengths"]}
     ours, tuned = rates["lora", "studio"], max(rates["lora", arm] for arm in ("tuned, packed", "tuned, by length"))
-    medians = {one["goal"]: one["median"] for one in chat["goals"]}
+    medians, of_wide = ({one["goal"]: one["median"] for one in some["goals"]} for some in (chat, wide))
     off = {name: plan["off_by"][f"{name}_ratio"] for name in ("time", "memory")}
     rows = [_row("C1 a step against plain TRL", "×", ours / rates["lora", "plain"], AGAINST_DEFAULTS, "training"),
             _row("T3 against the best-tuned TRL", "×", ours / tuned, AGAINST_TUNED, "training"),
@@ -61,7 +61,8 @@ def goals() -> Iterator[str]:
             *(_row(f"T5 plan off by, {name}, {which}", "", some[which], PLAN_OFF, "plan")
               for name, some in off.items() for which in ("median", "worst")),
             *(_row(f"{goal.number} {name}", "", medians[name], goal, "chat")
-              for name, *_, goal in (*RATIOS, *MOVES))]
+              for name, *_, goal in (*RATIOS, *MOVES)),
+            *(_row(f"{goal.number} {name}, wide layers", "", of_wide[name], goal, WIDE) for name, *_, goal in RATIOS)]
     yield from table(("goal", "wanted", "measured", "", "result"), rows)
 
 

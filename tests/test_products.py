@@ -1,0 +1,63 @@
+"""A layer's product for the few rows of a decoding step: whichever way it goes, it is the layer's."""
+
+import pytest
+import torch
+from torch import nn
+
+from phi3.products import FEW_ROWS, SMALL_BASE, is_small, product_of
+
+ROWS = (1, 2, 3, 5, FEW_ROWS, FEW_ROWS + 1, 40)
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def layer(inputs, outputs, **options):
+    torch.manual_seed(inputs + outputs)
+    return nn.Linear(inputs, outputs, bias=False, **options).requires_grad_(False)
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["small base", "large base"])
+@pytest.mark.parametrize("outputs", [192, 2000, 17, 31, 61, 1], ids=str)
+def test_it_is_the_layers_own_product(threads, small, outputs):
+    of = layer(48, outputs)
+    product = product_of(of, small)
+    for rows in ROWS:
+        inputs = torch.randn(rows, 48)
+        made = product(inputs)
+        assert made.shape == (rows, outputs)
+        torch.testing.assert_close(made, of(inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_rows_that_lie_apart_in_memory_are_taken_too(threads):
+    of, wide = layer(48, 96), torch.randn(4, 96)
+    for small in (True, False):
+        torch.testing.assert_close(product_of(of, small)(wide[:, ::2]), of(wide[:, ::2]), rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_added_to_its_outputs_changes_nothing_else(threads):
+    """Adapters add to the outputs in place."""
+    of = layer(48, 96)
+    product, inputs = product_of(of, True), torch.randn(3, 48)
+    first = product(inputs)
+    first.add_(1)
+    torch.testing.assert_close(product(inputs), of(inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_only_plain_layers_have_another_way():
+    assert product_of(nn.Embedding(8, 4), True) is None
+    assert product_of(nn.Linear(4, 4), True) is None, "it has a bias"
+    assert product_of(layer(4, 4, dtype=torch.bfloat16), True) is None
+    assert product_of(layer(4, 4, device="meta"), True) is None
+
+
+def test_a_base_is_small_as_long_as_caches_may_hold_it():
+    a_megabyte = 1 << 18
+    assert is_small(layer(a_megabyte, 1))
+    assert not is_small(layer(a_megabyte, SMALL_BASE // (1 << 20) + 1))
+    assert not is_small(layer(4, 4, device="meta"))
