@@ -22,7 +22,8 @@ from training.run import BUSY, Run
 
 # Older ones are found in the list of runs; nobody chooses among hundreds of boxes.
 MOST_LISTED = 40
-SECONDS_BETWEEN_LOOKS = 2
+# The second look is for a page whose first one was never answered.
+SECONDS_BETWEEN_LOOKS = (2, 8)
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ class ComparePart:
     tables: gr.HTML
     loss_table: gr.HTML
     timer: gr.Timer
+    again: gr.Timer
     picked: gr.State
     seen: gr.Textbox
 
     def drawn(self) -> list[Component]:
         """Everything that changes with what is compared."""
-        return [self.standing, self.stop, self.shown, self.chart, self.tables, self.loss_table, self.timer, self.picked,
-                self.seen]
+        return [self.standing, self.stop, self.shown, self.chart, self.tables, self.loss_table, self.timer, self.again,
+                self.picked, self.seen]
 
 
 def build() -> ComparePart:
@@ -65,8 +67,9 @@ def build() -> ComparePart:
                     loss_table = theme.markup(elem_classes="scroll", js_on_load=run_panel.SCROLLED)
             with gr.Column(scale=7, min_width=320):
                 tables = theme.markup(elem_id="compare-tables")
-    return ComparePart(column, which, standing, stop, shown, chart, tables, loss_table,
-                       gr.Timer(SECONDS_BETWEEN_LOOKS, active=False), gr.State([]), hidden_text())
+    timers = (gr.Timer(seconds, active=False) for seconds in SECONDS_BETWEEN_LOOKS)
+    return ComparePart(column, which, standing, stop, shown, chart, tables, loss_table, *timers, gr.State([]),
+                       hidden_text(elem_id="compare-seen"))
 
 
 def connect(part: ComparePart, runs: Openings, page: gr.Blocks) -> None:
@@ -122,7 +125,8 @@ def _connect_showing(part: ComparePart, runs: Openings, yardsticks: Yardsticks) 
         return _shown(part, found, yardsticks)
 
     part.which.change(plainly(show), [part.which, runs.keys], part.drawn(), **AT_ONCE, trigger_mode="always_last")
-    part.timer.tick(plainly(follow), [part.picked, part.seen, runs.keys], part.drawn(), **AT_ONCE)
+    for timer in (part.timer, part.again):
+        timer.tick(plainly(follow), [part.picked, part.seen, runs.keys], part.drawn(), **AT_ONCE)
     part.stop.click(plainly(stop), [part.picked, runs.keys], part.drawn(), **AT_ONCE)
 
 
@@ -149,7 +153,8 @@ def _shown(part: ComparePart, found: Sequence[Run], yardsticks: Yardsticks, seen
         return {part.seen: seen}
     going = [asked for _, state, asked, _ in now if state in BUSY]
     goes_on = bool(going)
-    changes = {part.picked: [run.id for run in found], part.seen: sign, part.timer: gr.Timer(active=goes_on),
+    followed = gr.Timer(active=goes_on)
+    changes = {part.picked: [run.id for run in found], part.seen: sign, part.timer: followed, part.again: followed,
                part.stop: gr.update(visible=goes_on and len(found) >= FEWEST, interactive=not all(going))}
     try:
         if len(found) < FEWEST:

@@ -119,6 +119,7 @@ def test_a_sampling_value_out_of_its_range_is_named_and_nothing_hangs(visit):
     to_chat(page)
     page.locator(".composer .fold > button").click()
     page.locator("#sampling-temperature input").fill("-3")
+    page.locator("#sampling-temperature input").press("Tab")
     ask(page, "Hello")
     expect(page.locator(".toast-body")).to_contain_text("Temperature is -3, and must be between 0 and 5")
     expect(page.locator("#send")).to_be_visible()

@@ -87,3 +87,34 @@ def test_several_values_are_planned_and_begun_with_one_start(visit, app):
         page.locator("#stop-these").click()
         expect(page.locator("#stop-these")).to_be_hidden()
     assert {run.state() for run in Runs(app.home).all() if run.config.name.startswith("tries-")} == {"paused"}
+
+
+def test_runs_are_followed_to_their_end_though_an_answer_of_the_app_never_comes(visit, app):
+    name = next(names)
+    first = finished(app, f"{name}-first", 0.5)
+    going = StagedRun(app.home, 0.0, few_conversations(120), name=f"{name}-second")
+    Runs(app.home).begin(going.run)
+    lost = []
+    with going.held():
+        going.begin()
+        going.train(20, 40)
+        page = visit(f"?run={first.run.id}")
+        page.get_by_label(f"{name}-first (finished)").check()
+        page.get_by_label(f"{name}-second (running)").check()
+        expect(page.locator("#compare-standing")).to_contain_text("So far, with 1 of 2 runs over")
+        seen = page.locator("#compare-seen textarea, #compare-seen input").input_value()
+        assert seen
+
+        def lose_one(route):
+            # A look at them says what of them the page has: a hash.
+            if lost or f'"{seen}"' not in (route.request.post_data or ""):
+                return route.continue_()
+            lost.append(route.request)
+            return route.fulfill(json={"event_id": "an event that nobody ever hears of"})
+
+        page.route("**/queue/join*", lose_one)
+        while not lost:
+            page.wait_for_timeout(50)
+        going.train(60, 60)
+        going.end("finished")
+    expect(page.locator("#compare-standing")).not_to_contain_text("So far")
