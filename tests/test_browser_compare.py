@@ -100,7 +100,7 @@ def test_runs_are_followed_to_their_end_though_an_answer_of_the_app_never_comes(
         going.train(20, 40)
         page = visit(f"?run={first.run.id}")
         page.get_by_label(f"{name}-first (finished)").check()
-        page.get_by_label(f"{name}-second (running)").check()
+        page.get_by_label(f"{name}-second (training)").check()
         expect(page.locator("#compare-standing")).to_contain_text("So far, with 1 of 2 runs over")
         seen = page.locator("#compare-seen textarea, #compare-seen input").input_value()
         assert seen
