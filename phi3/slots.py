@@ -55,10 +55,10 @@ class Beside(nn.Module):
     when the first adapter changes this layer. Slot 0 is all zero: the base. So is what lies beyond an adapter's rank.
     """
 
-    def __init__(self, layer: nn.Module, slots: int, is_small: bool = False) -> None:
+    def __init__(self, layer: nn.Module, slots: int, in_small_base: bool = False) -> None:
         super().__init__()
         self.layer = layer
-        self._product = product_of(layer, is_small)
+        self._product = product_of(layer, in_small_base)
         self.ranks = [0] * (slots + 1)
         self.a: torch.Tensor | None = None
         self.b: torch.Tensor | None = None
