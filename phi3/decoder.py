@@ -130,6 +130,7 @@ class _Layer:
                    mlp.activation_fn.forward, mlp.down_proj.forward)
 
     def after_attention(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """What comes after the attention in a layer."""
         hidden = hidden + self.out(attended)
         gate, up = self.gate_up(self.after(hidden)).chunk(2, dim=-1)
         return hidden + self.down(up * self.activation(gate))
