@@ -16,6 +16,7 @@ from benchmarks.report import table, write
 
 LANES = (1, 2, 4, 8)
 QUESTION = "What is the capital of France, and how much is 7 plus 5?"
+HEAD_SIZE = 64  # of layers as wide as one likes
 TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 MEGABYTE = 1e6
 # (name, what is divided by what, the goal)
@@ -54,14 +55,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chat", description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu",
                         help="cuda takes Phi-3-mini at its full size, with random weights")
-    parser.add_argument("--width", type=int,
-                        help="on a CPU: eight layers so wide, with random weights, in place of the embedded Phi-3")
+    parser.add_argument("--width", type=int, help=f"on a CPU: layers so wide, a multiple of {HEAD_SIZE}, with random "
+                                                  "weights in place of the embedded Phi-3")
     parser.add_argument("--precision", choices=["fp32", "bf16", "nf4"], help="default: fp32 on a CPU, bf16 on a card")
     parser.add_argument("--threads", type=int, help="of the processor (default: all)")
     parser.add_argument("--tokens", type=int, default=48, help="of each answer (default 48)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, help="folder for the JSON")
     asked = parser.parse_args()
+    if asked.width is not None and (asked.width < HEAD_SIZE or asked.width % HEAD_SIZE):
+        parser.error(f"--width {asked.width} is no multiple of a head's size, {HEAD_SIZE}. Take 1024, for example.")
+    if asked.width and (asked.device == "cuda" or asked.precision not in (None, "fp32")):
+        parser.error("--width is for a CPU in fp32. Leave out --device and --precision.")
     import torch
 
     torch.set_num_threads(asked.threads or torch.get_num_threads())
@@ -78,7 +83,12 @@ def main() -> int:
 def _name(asked: argparse.Namespace, base: Any) -> str:
     if asked.device == "cuda":
         return f"chat-{base.precision}"
-    return f"chat-{asked.width}-wide" if asked.width else "chat"
+    return name_of_wide(asked.width) if asked.width else "chat"
+
+
+def name_of_wide(width: int) -> str:
+    """What the result for layers so wide is called."""
+    return f"chat-{width}-wide"
 
 
 def _bench(asked: argparse.Namespace, folder: Path) -> Bench:
@@ -106,7 +116,7 @@ def _shape(width: int) -> dict[str, Any]:
     from phi3.models import EMBEDDED, base_facts
 
     return {"hidden_size": width, "intermediate_size": width * 8 // 3, "num_hidden_layers": 8,
-            "num_attention_heads": width // 64, "num_key_value_heads": width // 64,
+            "num_attention_heads": width // HEAD_SIZE, "num_key_value_heads": width // HEAD_SIZE,
             "vocab_size": base_facts(EMBEDDED).config["vocab_size"]}
 
 
@@ -117,7 +127,7 @@ def _random(name: str, shape: dict[str, Any], device: str, dtype: Any) -> Any:
 
     from phi3.models import EMBEDDED, Base, BaseFacts, base_facts, load_tokenizer
 
-    config = Phi3Config(**{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, **shape})
+    config = Phi3Config(**shape, bos_token_id=1, eos_token_id=2, pad_token_id=2)
     config._attn_implementation = "sdpa"
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

@@ -16,7 +16,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ from benchmarks.report import table, write
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = "\n".join(json.dumps({"prompt": f"Say {number}.", "completion": f"Arr, {number}!"}) for number in range(12))
-# Id, subset, split and the two columns of a dataset on the Hub.
-NO_HUB = ("",) * 5
 SETTINGS = {"max_steps": 3, "eval_steps": 100, "r": 2, "held_out": 0.1}
 
 
@@ -75,7 +73,7 @@ class Visitor:
 
     def start(self, chance: random.Random) -> None:
         """A short run; it may have to wait, and a limit may refuse it."""
-        begun = self.call("train", "", ROWS, None, *NO_HUB, {**SETTINGS, "seed": self.number})
+        begun = self.call("train", *_given(text=ROWS), {**SETTINGS, "seed": self.number})
         self.keys[begun["run"]] = begun["key"]
         with self.visits.lock:
             self.visits.begun.append((begun["run"], begun["key"]))
@@ -177,6 +175,13 @@ def memory_of(pid: int) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) // 1024
 
 
+def _given(**data: str) -> tuple[Any, ...]:
+    """What a call says of its data, in the order of its parameters."""
+    from tabs.api_data import Asked
+
+    return astuple(Asked(**data))
+
+
 @contextmanager
 def app_for_many(home: Path) -> Iterator[tuple[str, subprocess.Popen]]:
     """The app as a Space runs it, once its page answers and its base is loaded."""
@@ -188,7 +193,7 @@ def app_for_many(home: Path) -> Iterator[tuple[str, subprocess.Popen]]:
     address = f"http://127.0.0.1:{port}/"
     try:
         _wait_for(address)
-        Visitor(address, Visits(), 0).call("inspect", "pirate", "", None, *NO_HUB, 1024)  # waits for the tokenizer
+        Visitor(address, Visits(), 0).call("inspect", *_given(example="pirate"), 1024)  # waits for the tokenizer
         time.sleep(10)  # the base follows, and belongs to the memory that is there at first
         yield address, process
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +13,8 @@ from torch.nn import functional
 
 from phi3.fused import inverse_root
 from phi3.packed import band
-from phi3.products import is_small
+from phi3.products import Call, is_small
 
-Call = Callable[[torch.Tensor], torch.Tensor]
 # The cache grows by so many tokens, so that it is seldom moved.
 TOKENS_AT_A_TIME = 128
 
@@ -111,7 +110,10 @@ class Decoder:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a layer computes with, looked up once: a step calls each of these for every token."""
+    """What a layer computes with, looked up once: a step calls each of these for every token.
+
+    Of modules it is their own `forward`: calling one looks for hooks each time, and none has any.
+    """
 
     before: Call
     qkv: Call

@@ -10,8 +10,10 @@ from torch.nn import functional
 
 from phi3.machine import MEBIBYTE
 
-# What a core's caches hold. One row's step that reads no more than this gains nothing by a second thread, and where
-# somebody else computes as well, each of its two hundred calls would wait for that thread to get a turn.
+Call = Callable[[torch.Tensor], torch.Tensor]
+# What a core's caches hold; a second layout of so little is no burden. One row's step that reads no more than this
+# gains nothing by a second thread, and where somebody else computes as well, each of its two hundred calls would wait
+# for that thread to get a turn.
 SMALL_BASE = 32 * MEBIBYTE
 FEW_ROWS = 16
 # Outputs of a layer that are computed together; with fewer than the least there would be too many calls.
@@ -24,7 +26,7 @@ def is_small(model: nn.Module) -> bool:
     return values[0].device.type == "cpu" and sum(value.nbytes for value in values) <= SMALL_BASE
 
 
-def product_of(layer: nn.Module, in_small_base: bool) -> Callable[[torch.Tensor], torch.Tensor] | None:
+def product_of(layer: nn.Module, in_small_base: bool) -> Call | None:
     """A faster way from a layer's inputs (rows, inputs) to its outputs (rows, outputs); None where there is none.
 
     A layer of a small base is laid out a second time, in blocks.
@@ -40,26 +42,25 @@ def product_of(layer: nn.Module, in_small_base: bool) -> Callable[[torch.Tensor]
     return _in_blocks(weight, width) if in_small_base else _as_it_lies(weight, width)
 
 
-def _in_blocks(weight: torch.Tensor, width: int) -> Callable[[torch.Tensor], torch.Tensor]:
+def _in_blocks(weight: torch.Tensor, width: int) -> Call:
     """A batch of products, each for so many outputs: threads share them, and each reads its own from end to end.
 
     For 4 rows that takes three quarters of the time that they take as columns, and for one row whose weights no cache
     kept half of a plain product's.
     """
     blocks = weight.view(-1, width, weight.shape[1]).transpose(1, 2).contiguous()
-    count, inputs_wide = blocks.shape[:2]
 
     def product(inputs: torch.Tensor) -> torch.Tensor:
         rows = inputs.shape[0]
         if rows > FEW_ROWS:
             return functional.linear(inputs, weight)
-        made = torch.bmm(inputs.expand(count, rows, inputs_wide), blocks)
+        made = torch.bmm(inputs.expand(len(blocks), -1, -1), blocks)
         return made.transpose(0, 1).reshape(rows, -1)
 
     return product
 
 
-def _as_it_lies(weight: torch.Tensor, width: int) -> Callable[[torch.Tensor], torch.Tensor]:
+def _as_it_lies(weight: torch.Tensor, width: int) -> Call:
     """No second copy. One row goes as such a batch too, each over rows of the weights: a plain product keeps to one
     thread, and takes twice as long. Of a few rows the outputs are made as columns: with several threads MKL takes a
     third less time for them.
@@ -69,7 +70,7 @@ def _as_it_lies(weight: torch.Tensor, width: int) -> Callable[[torch.Tensor], to
     def product(inputs: torch.Tensor) -> torch.Tensor:
         rows = inputs.shape[0]
         if rows == 1:
-            return torch.bmm(blocks, inputs.t().expand(len(blocks), -1, 1)).view(1, -1)
+            return torch.bmm(blocks, inputs.t().expand(len(blocks), -1, -1)).view(1, -1)
         if rows <= FEW_ROWS and torch.get_num_threads() > 1:
             return torch.mm(weight, inputs.t()).t().contiguous()
         return functional.linear(inputs, weight)

@@ -55,7 +55,7 @@ class Beside(nn.Module):
     when the first adapter changes this layer. Slot 0 is all zero: the base. So is what lies beyond an adapter's rank.
     """
 
-    def __init__(self, layer: nn.Module, slots: int, in_small_base: bool = False) -> None:
+    def __init__(self, layer: nn.Module, slots: int, in_small_base: bool) -> None:
         super().__init__()
         self.layer = layer
         self._product = product_of(layer, in_small_base)
@@ -125,18 +125,19 @@ class Beside(nn.Module):
 
     def _add_one(self, a: torch.Tensor, b: torch.Tensor, shares: torch.Tensor | float, inputs: torch.Tensor,
                  outputs: torch.Tensor) -> None:
-        narrow, strength = self._down(inputs, a), shares
+        narrow = self._down(inputs, a)
         if not isinstance(shares, float):
-            narrow, strength = narrow * (shares if narrow.dim() == 2 else shares[:, None]), 1.0
+            narrow, shares = narrow * (shares if narrow.dim() == 2 else shares[:, None]), 1.0
         if outputs.dim() == 3:
             narrow, outputs = narrow.flatten(0, 1), outputs.view(-1, b.shape[1])
-        outputs.addmm_(narrow, b, alpha=strength)
+        outputs.addmm_(narrow, b, alpha=shares)
 
     def _add_each(self, a: torch.Tensor, b: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
         narrow = self._down_each(inputs, a)
         (outputs if outputs.dim() == 3 else outputs.unsqueeze(1)).baddbmm_(narrow, b)
 
     def _down(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        """(..., rank) of inputs (..., inputs), and A (inputs, rank)."""
         return torch.matmul(inputs, a)
 
     def _down_each(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:

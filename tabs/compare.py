@@ -11,6 +11,7 @@ from gradio.components import Component
 
 from tabs import compare_view, run_panel, theme
 from tabs.events import AT_ONCE, Changes, hidden_text
+from tabs.looks import Looks
 from tabs.openings import Openings
 from tabs.plainly import plainly
 from tabs.text import escaped, sign_of
@@ -22,8 +23,7 @@ from training.run import BUSY, Run
 
 # Older ones are found in the list of runs; nobody chooses among hundreds of boxes.
 MOST_LISTED = 40
-# The second look is for a page whose first one was never answered.
-SECONDS_BETWEEN_LOOKS = (2, 8)
+SECONDS_BETWEEN_LOOKS = 2
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,14 @@ class ComparePart:
     chart: gr.HTML
     tables: gr.HTML
     loss_table: gr.HTML
-    timer: gr.Timer
-    again: gr.Timer
+    looks: Looks
     picked: gr.State
     seen: gr.Textbox
 
     def drawn(self) -> list[Component]:
         """Everything that changes with what is compared."""
-        return [self.standing, self.stop, self.shown, self.chart, self.tables, self.loss_table, self.timer, self.again,
-                self.picked, self.seen]
+        return [self.standing, self.stop, self.shown, self.chart, self.tables, self.loss_table, self.picked, self.seen,
+                *self.looks.both()]
 
 
 def build() -> ComparePart:
@@ -67,9 +66,8 @@ def build() -> ComparePart:
                     loss_table = theme.markup(elem_classes="scroll", js_on_load=run_panel.SCROLLED)
             with gr.Column(scale=7, min_width=320):
                 tables = theme.markup(elem_id="compare-tables")
-    timers = (gr.Timer(seconds, active=False) for seconds in SECONDS_BETWEEN_LOOKS)
-    return ComparePart(column, which, standing, stop, shown, chart, tables, loss_table, *timers, gr.State([]),
-                       hidden_text(elem_id="compare-seen"))
+    return ComparePart(column, which, standing, stop, shown, chart, tables, loss_table,
+                       Looks.every(SECONDS_BETWEEN_LOOKS), gr.State([]), hidden_text(elem_id="compare-seen"))
 
 
 def connect(part: ComparePart, runs: Openings, page: gr.Blocks) -> None:
@@ -125,8 +123,7 @@ def _connect_showing(part: ComparePart, runs: Openings, yardsticks: Yardsticks) 
         return _shown(part, found, yardsticks)
 
     part.which.change(plainly(show), [part.which, runs.keys], part.drawn(), **AT_ONCE, trigger_mode="always_last")
-    for timer in (part.timer, part.again):
-        timer.tick(plainly(follow), [part.picked, part.seen, runs.keys], part.drawn(), **AT_ONCE)
+    part.looks.connect(follow, [part.picked, part.seen, runs.keys], part.drawn())
     part.stop.click(plainly(stop), [part.picked, runs.keys], part.drawn(), **AT_ONCE)
 
 
@@ -153,8 +150,7 @@ def _shown(part: ComparePart, found: Sequence[Run], yardsticks: Yardsticks, seen
         return {part.seen: seen}
     going = [asked for _, state, asked, _ in now if state in BUSY]
     goes_on = bool(going)
-    followed = gr.Timer(active=goes_on)
-    changes = {part.picked: [run.id for run in found], part.seen: sign, part.timer: followed, part.again: followed,
+    changes = {part.picked: [run.id for run in found], part.seen: sign, **part.looks.going(goes_on),
                part.stop: gr.update(visible=goes_on and len(found) >= FEWEST, interactive=not all(going))}
     try:
         if len(found) < FEWEST:

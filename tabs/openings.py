@@ -49,7 +49,7 @@ class Openings:
         """No run, but what a new one needs."""
         return {self.setup: gr.update(visible=True), self.panel.column: gr.update(visible=False),
                 self.panel.run_id: "", self.panel.turn: "", self.panel.look: "", self.address: "",
-                **self.panel.followed(False), self.past: run_view.listed(visitor.runs())}
+                **self.panel.looks.going(False), self.past: run_view.listed(visitor.runs())}
 
     def begun(self, visitor: Visitor, run: Run) -> Changes:
         """A run that its visitor began or resumed. Where the GPU is lent, this page takes the first turn."""
@@ -164,14 +164,13 @@ def _connect_following(runs: Openings) -> None:
             run = visitor.seen_run(run_id, look)
         except ValueError as problem:  # deleted, taken back or claimed in another window: once is enough to say so
             gr.Warning(str(problem))
-            return panel.followed(False)
+            return panel.looks.going(False)
         changes = panel.show(run, run_panel.Standing.of(studio, visitor, run), seen, turn)
         is_news = run_panel.state_in(changes[panel.seen]) != run_panel.state_in(seen)
         return {**changes, runs.past: run_view.listed(visitor.runs())} if is_news else changes
 
-    for timer in (panel.timer, panel.again):
-        timer.tick(plainly(follow), [panel.run_id, panel.seen, panel.turn, panel.look, runs.keys],
-                   [runs.past, *panel.outputs()], **AT_ONCE)
+    panel.looks.connect(follow, [panel.run_id, panel.seen, panel.turn, panel.look, runs.keys],
+                        [runs.past, *panel.outputs()])
 
 
 def _connect_changing(runs: Openings) -> None:

@@ -11,6 +11,7 @@ from gradio.components import Component
 
 from tabs import code_view, compare_view, evaluation_view, run_view, theme
 from tabs.events import hidden_text
+from tabs.looks import Looks
 from tabs.progress import Progress, progress_of
 from tabs.studio import Studio
 from tabs.text import sign_of
@@ -21,8 +22,7 @@ from training.lowest import better_checkpoint
 from training.run import Event, Run
 from training.script import script_of
 
-# At every look of the first timer, and of the second one, which goes on where an answer to the first got lost.
-SECONDS_BETWEEN_LOOKS = (0.5, 8)
+SECONDS_BETWEEN_LOOKS = 0.5
 ANNOUNCED = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 
 
@@ -63,9 +63,6 @@ class RunPanel:
     """Components that show a run; `run_id` is the one shown and `seen` its state and the sign of what of it is on the
     page already. The page itself holds that, so what was sent and never came is sent again. `turn` is set while this
     page borrows the GPU for it, turn after turn; `look` is the key of a run that somebody else showed.
-
-    `timer` asks how the run gets on, and `again` asks the same from time to time: an event of `timer` whose answer got
-    lost would be its last.
     """
 
     column: gr.Column
@@ -97,8 +94,7 @@ class RunPanel:
     delete: gr.Button
     sure: gr.Checkbox
     publish: gr.Column
-    timer: gr.Timer
-    again: gr.Timer
+    looks: Looks
     run_id: gr.State
     seen: gr.Textbox
     turn: gr.State
@@ -106,7 +102,7 @@ class RunPanel:
 
     def outputs(self) -> list[Component]:
         """Everything that `show` may change."""
-        return list(vars(self).values())
+        return [*(part for part in vars(self).values() if part is not self.looks), *self.looks.both()]
 
     def show(self, run: Run, standing: Standing, seen: str = "", turn: str = "") -> dict[Component, Any]:
         """The run as it is now; nothing where `seen` says that this is on the page."""
@@ -139,14 +135,10 @@ class RunPanel:
             **({} if seen else {self.code: code_view.script(script_of(run.config, rows))}),
             self.kept: run_view.kept(picture, "" if standing.many_visitors else str(run.home)),
             self.link: run_view.link(run.id, shared),
-            **self.followed(not over),
+            **self.looks.going(not over),
             self.run_id: run.id,
             self.seen: now,
         }
-
-    def followed(self, goes_on: bool) -> dict[Component, Any]:
-        """Whether the page asks how the run gets on."""
-        return {self.timer: gr.Timer(active=goes_on), self.again: gr.Timer(active=goes_on)}
 
     def _choices(self, picture: Progress, standing: Standing) -> dict[Component, Any]:
         """The buttons that make sense for this run and this visitor."""
@@ -216,10 +208,10 @@ def build() -> RunPanel:
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, evaluation, speed, about, code = _numbers()
     seen = hidden_text()
-    timers = (gr.Timer(seconds, active=False) for seconds in SECONDS_BETWEEN_LOOKS)
     return RunPanel(column, steps, heading, announced, bar, group, stop, resume, new, ending, elsewhere, better,
                     compare, said, losses, loss_table, evaluation, speed, about, code, keep, kept, take, parcel, share,
-                    link, delete, sure, publish, *timers, gr.State(""), seen, gr.State(""), gr.State(""))
+                    link, delete, sure, publish, Looks.every(SECONDS_BETWEEN_LOOKS), gr.State(""), seen, gr.State(""),
+                    gr.State(""))
 
 
 def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:

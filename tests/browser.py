@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, Playwright, expect
+from playwright.sync_api import Browser, Page, Playwright, Route, expect
 
 from benchmarks.calls import free_port
 from tests import chromium
@@ -105,6 +105,21 @@ def answered(page: Page, letter: str) -> None:
     """Wait until the lane says who answered and how fast, and nothing streams any more."""
     expect(page.locator(f"#newest-{letter} .by")).to_contain_text("per second")
     expect(page.locator("#send")).to_be_visible()
+
+
+def lose_an_answer(page: Page, told: str) -> None:
+    """The next event whose request holds this is never answered; wait until one was lost."""
+    lost = []
+
+    def lose_one(route: Route) -> None:
+        if lost or told not in (route.request.post_data or ""):
+            return route.continue_()
+        lost.append(route.request)
+        return route.fulfill(json={"event_id": "an event that nobody ever hears of"})
+
+    page.route("**/queue/join*", lose_one)
+    while not lost:
+        page.wait_for_timeout(50)
 
 
 def _wait_for(address: str, process: subprocess.Popen, log: Path, patience: float = 120) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.card.report import table
-from benchmarks.chat import MOVES, RATIOS
+from benchmarks.chat import MOVES, RATIOS, name_of_wide
 from benchmarks.goals import AGAINST_DEFAULTS, AGAINST_TUNED, GRADIENTS, PLAN_OFF, QLORA_SPEED, Goal
 from tests.files import ROOT
 from tests.readme import phrase
@@ -15,7 +15,7 @@ from tests.readme import phrase
 README = ROOT / "benchmarks" / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 NO_QUESTION = {"__init__.py", "calls.py", "goals.py", "report.py"}
-REHEARSAL, WIDE = "gpu-rehearsal", "chat-1024-wide"
+REHEARSAL, WIDE = "gpu-rehearsal", name_of_wide(1024)
 
 
 def regenerated(text: str) -> str:

@@ -5,6 +5,7 @@ import itertools
 import pytest
 from playwright.sync_api import expect
 
+from tests.browser import lose_an_answer
 from tests.staged import StagedRun, few_conversations
 from tests.test_browser import SMALL_TARGETS, serious
 from training.group import Group
@@ -94,7 +95,6 @@ def test_runs_are_followed_to_their_end_though_an_answer_of_the_app_never_comes(
     first = finished(app, f"{name}-first", 0.5)
     going = StagedRun(app.home, 0.0, few_conversations(120), name=f"{name}-second")
     Runs(app.home).begin(going.run)
-    lost = []
     with going.held():
         going.begin()
         going.train(20, 40)
@@ -104,17 +104,8 @@ def test_runs_are_followed_to_their_end_though_an_answer_of_the_app_never_comes(
         expect(page.locator("#compare-standing")).to_contain_text("So far, with 1 of 2 runs over")
         seen = page.locator("#compare-seen textarea, #compare-seen input").input_value()
         assert seen
-
-        def lose_one(route):
-            # A look at them says what of them the page has: a hash.
-            if lost or f'"{seen}"' not in (route.request.post_data or ""):
-                return route.continue_()
-            lost.append(route.request)
-            return route.fulfill(json={"event_id": "an event that nobody ever hears of"})
-
-        page.route("**/queue/join*", lose_one)
-        while not lost:
-            page.wait_for_timeout(50)
+        # A look at them says what of them the page has: a hash.
+        lose_an_answer(page, f'"{seen}"')
         going.train(60, 60)
         going.end("finished")
     expect(page.locator("#compare-standing")).not_to_contain_text("So far")

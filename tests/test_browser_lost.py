@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import answered, ask, loaded_again, pick, to_chat
+from tests.browser import answered, ask, loaded_again, lose_an_answer, pick, to_chat
 from tests.cable import cable_to
 from tests.staged import StagedRun
 
@@ -117,23 +117,13 @@ def test_a_run_is_followed_to_its_end_though_the_connection_breaks(cabled, app):
 
 def test_a_run_is_followed_to_its_end_though_an_answer_of_the_app_never_comes(visit, app):
     staged = StagedRun(app.home, name=next(names))
-    lost = []
-
-    def lose_one(route):
-        # A look at the run says what of it the page has: "running" and a hash.
-        if lost or '"running ' not in (route.request.post_data or ""):
-            return route.continue_()
-        lost.append(route.request)
-        return route.fulfill(json={"event_id": "an event that nobody ever hears of"})
-
     with staged.held():
         staged.begin()
         staged.train(1, 20)
         page = visit(f"?run={staged.run.id}")
         expect(page.locator("#run-bar")).to_contain_text("Step 20")
-        page.route("**/queue/join*", lose_one)
-        while not lost:
-            page.wait_for_timeout(50)
+        # A look at the run says what of it the page has: "running" and a hash.
+        lose_an_answer(page, '"running ')
         staged.train(21, 60)
         staged.end("finished")
     expect(page.locator("#compare")).to_be_visible()
