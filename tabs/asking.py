@@ -63,9 +63,10 @@ class Asker:
         now = conversation.picked(talks, picked)
         if blind and len(now) < 2:
             raise ValueError(theme.NOT_ENOUGH_LANES)
+        were_unnamed = any(talk.is_unnamed for talk in now)
         now = conversation.unnamed(now, secrets.randbits(32)) if blind else conversation.named_again(now)
         asked = conversation.with_question(now, message.strip())
-        yield {self.panel.message: "", **self.panel.place(asked), **self._begun(asked, request)}
+        yield {self.panel.message: "", **self._begun(asked, request, are_placed=blind or were_unnamed)}
         yield from self._fetched(asked, kept, request)
 
     def again(self, place: int | None) -> Callable[..., Iterator[Changes]]:
@@ -101,7 +102,7 @@ class Asker:
         is_told = self.studio.lend is not None
         asked = conversation.told(pair, question, _said_of(run, question)) if is_told \
             else conversation.with_question(pair, question)
-        return {self.entrance.tabs: gr.Tabs(selected="chat"), **self.panel.place(asked), **self._begun(asked, request)}
+        return {self.entrance.tabs: gr.Tabs(selected="chat"), **self._begun(asked, request, are_placed=True)}
 
     def answer(self, talks: Talks, system: str | None, kept: Any, request: gr.Request,
                **sampling: Any) -> Iterator[Changes]:
@@ -119,10 +120,10 @@ class Asker:
         """The lanes when nothing more comes."""
         return self.panel.show(conversation.given_up(conversation.picked(talks, picked)))
 
-    def _begun(self, asked: Talks, request: gr.Request) -> Changes:
-        """The lanes with the question in them, at work."""
+    def _begun(self, asked: Talks, request: gr.Request, are_placed: bool = False) -> Changes:
+        """The lanes with the question in them, at work; `are_placed` where they stand in another order than before."""
         self.stops.begin(request.session_hash)
-        return self.panel.show(asked, answering=True)
+        return (self.panel.place if are_placed else self.panel.show)(asked, answering=True)
 
     def _fetched(self, asked: Talks, kept: Any, request: gr.Request) -> Iterator[Changes]:
         """What lanes need of the Hub, before they answer."""
@@ -156,10 +157,10 @@ def _answer_after(asker: Asker, asked: list[Any]) -> None:
     now = {"talks": panel.talks, **panel.pickers()}
     inputs = {"talks": panel.talks, "system": panel.system, "kept": asker.entrance.keys, **panel.sampling}
     for event in asked:
-        answered = event.success(plainly(asker.answer), inputs_kwargs=inputs, outputs=panel.outputs(), **ANSWERING)
+        answered = event.success(plainly(asker.answer), inputs_kwargs=inputs, outputs=panel.streamed(), **ANSWERING)
         # `then` would do, but in Gradio 6.31 it is only called after a success.
         for ended in (answered.success, answered.failure):
-            ended(plainly(asker.rest), inputs_kwargs=now, outputs=panel.outputs(), **AT_ONCE)
+            ended(plainly(asker.rest), inputs_kwargs=now, outputs=panel.shown(), **AT_ONCE)
 
 
 def _said_of(run: Run, question: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from chat.export import asking_of, strengths_of
 from tabs import arrivals, asking, chat_panel, editor, find, publish, remembering, taking, teaching, theme, voting
 from tabs.asking import Entrance
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE, Changes
+from tabs.events import AT_ONCE, LOOKING, Changes
 from tabs.hub import reach_of
 from tabs.plainly import plainly
 from tabs.remembering import Remembered
@@ -78,7 +78,7 @@ def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> N
     for place, lane in enumerate(panel.lanes):
         lane.remove.click(plainly(remove_at(place)), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
         lane.picker.input(plainly(pick), inputs_kwargs={**now, "kept": keys}, outputs=[*outputs, keys], **AT_ONCE)
-    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(plainly(look), [panel.known, keys], outputs, **AT_ONCE)
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(plainly(look), [panel.known, keys], panel.offered(), **LOOKING)
 
 
 def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
@@ -125,6 +125,6 @@ def _connect_tools(panel: ChatPanel, stops: Stops) -> None:
         stops.ask(request.session_hash)
 
     now = {"talks": panel.talks, **panel.pickers()}
-    panel.undo.click(plainly(undo), inputs_kwargs=now, outputs=panel.outputs(), **AT_ONCE)
-    panel.clear.click(plainly(clear), inputs_kwargs=now, outputs=panel.outputs(), **AT_ONCE)
+    panel.undo.click(plainly(undo), inputs_kwargs=now, outputs=[panel.message, *panel.shown()], **AT_ONCE)
+    panel.clear.click(plainly(clear), inputs_kwargs=now, outputs=panel.shown(), **AT_ONCE)
     panel.stop.click(stop, **AT_ONCE)

@@ -80,11 +80,25 @@ class ChatPanel:
     sampling: dict[str, Component]
 
     def outputs(self) -> list[Component]:
-        """Everything that `offer`, `show` and `stream` may change."""
-        parts = [part for lane in self.lanes
-                 for part in (lane.column, lane.picker, lane.strength, lane.remove, lane.before, lane.newest)]
-        return [self.talks, self.said, self.known, self.announced, self.suggestions, self.message, self.send, self.stop,
-                self.retry, self.undo, self.clear, self.add, self.votes, *self.voting, *parts]
+        """Everything that any of these may change. Gradio makes each output of an event anew whenever it ends or says
+        something, changed or not, so what happens often has a list of its own.
+        """
+        placed = [part for lane in self.lanes for part in (lane.column, lane.picker, lane.strength)]
+        return [*self.shown(), self.known, self.message, *self.voting, *placed]
+
+    def offered(self) -> list[Component]:
+        """What `offer` may change."""
+        return [self.known, *(lane.picker for lane in self.lanes)]
+
+    def shown(self) -> list[Component]:
+        """What `show` may change."""
+        parts = [part for lane in self.lanes for part in (lane.remove, lane.before, lane.newest)]
+        return [self.talks, self.said, self.announced, self.suggestions, self.send, self.stop, self.retry, self.undo,
+                self.clear, self.add, self.votes, *parts]
+
+    def streamed(self) -> list[Component]:
+        """What `stream` may change."""
+        return [self.talks, self.announced, *(lane.newest for lane in self.lanes)]
 
     def pickers(self) -> dict[str, Component]:
         """What the lanes answer with from now on, and how strongly, by argument."""
@@ -97,7 +111,8 @@ class ChatPanel:
         return {self.known: choices, **{lane.picker: gr.update(choices=choices) for lane in self.lanes}}
 
     def show(self, talks: Talks, answering: bool = False) -> dict[Component, Any]:
-        """All lanes as they are. While they answer, Send is Stop, and whatever would change the lanes rests.
+        """What was said in the lanes that there are. While they answer, Send is Stop, and whatever would change the
+        lanes rests.
 
         Pickers stay as they are: the visitor may be choosing another adapter this very moment.
         """
@@ -106,23 +121,27 @@ class ChatPanel:
             self.talks: talks, self.said: as_text(talks), self.announced: lane_view.announcement(talks),
             self.suggestions: gr.update(visible=not has_answers(talks)),
             self.send: gr.update(visible=not answering), self.stop: gr.update(visible=answering),
-            self.retry: resting, self.undo: resting, self.clear: resting,
-            self.add: gr.update(visible=len(talks) < MOST_LANES, interactive=not answering),
+            self.retry: resting, self.undo: resting, self.clear: resting, self.add: resting,
             self.votes: gr.update(visible=can_be_voted_on(talks) and not answering),
-            **{button: gr.update(visible=place < len(talks)) for place, button in enumerate(self.voting[:MOST_LANES])},
         }
-        for place, lane in enumerate(self.lanes):
-            talk = talks[place] if place < len(talks) else Talk()
-            shown |= {lane.column: gr.update(visible=place < len(talks)),
-                      lane.remove: gr.update(visible=len(talks) > 1, interactive=not answering),
-                      lane.before: lane_view.said_before(talk), lane.newest: lane_view.newest(talk)}
+        for lane, talk in zip(self.lanes, talks, strict=False):
+            shown |= {lane.remove: resting, lane.before: lane_view.said_before(talk),
+                      lane.newest: lane_view.newest(talk)}
         return shown
 
     def place(self, talks: Talks, answering: bool = False) -> dict[Component, Any]:
-        """The lanes where their number or order changed: as `show`, and the pickers follow."""
-        pickers = {lane.picker: talk.adapter for lane, talk in zip(self.lanes, talks, strict=False)}
-        strengths = {lane.strength: talk.strength for lane, talk in zip(self.lanes, talks, strict=False)}
-        return {**self.show(talks, answering), **pickers, **strengths}
+        """The lanes where their number or order changed: as `show`, and all that stands around them follows."""
+        resting = {"interactive": not answering}
+        placed: dict[Component, Any] = {
+            self.add: gr.update(visible=len(talks) < MOST_LANES, **resting),
+            **{button: gr.update(visible=place < len(talks)) for place, button in enumerate(self.voting[:MOST_LANES])},
+        }
+        for place, lane in enumerate(self.lanes):
+            placed |= {lane.column: gr.update(visible=place < len(talks)),
+                       lane.remove: gr.update(visible=len(talks) > 1, **resting)}
+        for lane, talk in zip(self.lanes, talks, strict=False):
+            placed |= {lane.picker: talk.adapter, lane.strength: talk.strength}
+        return {**self.show(talks, answering), **placed}
 
     def asked_as(self, asking: Asking) -> dict[Component, Any]:
         """The system message and how answers are drawn, as an address says."""

@@ -12,9 +12,14 @@ from tabs.plainly import plainly
 
 # What becomes of some components of the page.
 Changes = dict[Component, Any]
-QUIETLY = {"show_progress": "hidden", "api_visibility": "private"}
+# Gradio's page keeps a progress for each output of an event, hidden or not, and draws all of them anew whenever any
+# event gets on: with as many parts as this page has, that takes longer than what the event is about.
+QUIETLY = {"show_progress": "hidden", "show_progress_on": [], "api_visibility": "private"}
 # What costs little, and must never wait for anything else on the page.
 AT_ONCE = {**QUIETLY, "concurrency_limit": None}
+# What the page asks by itself, again and again: one request that brings its answer, outside of Gradio's queue. It can't
+# stream, a notice of its own reaches nobody, and a state that it changes calls nobody.
+LOOKING = {**QUIETLY, "queue": False}
 # Begins a function of the browser's that reads or writes `sessionStorage`, which belongs to one of its tabs and
 # outlives reloads: a page in a frame may be denied it, and it may be full.
 SAFELY = "const safely = (act) => { try { return act(); } catch (problem) { console.debug(problem); } };"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.components import Component
 
-from tabs.events import AT_ONCE, Changes
+from tabs.events import LOOKING, Changes
 from tabs.plainly import plainly
 
 SECONDS_UNTIL_AGAIN = 8
@@ -16,7 +16,7 @@ SECONDS_UNTIL_AGAIN = 8
 
 @dataclass(frozen=True)
 class Looks:
-    """`timer` asks how it gets on, and `again` asks the same less often: an event of `timer` whose answer got lost
+    """`timer` asks how it gets on, and `again` asks the same less often: an event of `timer` that is never answered
     would be its last.
     """
 
@@ -39,4 +39,4 @@ class Looks:
     def connect(self, look: Callable[..., Changes], inputs: Sequence[Component], outputs: Sequence[Component]) -> None:
         """What each look does."""
         for timer in self.both():
-            timer.tick(plainly(look), list(inputs), list(outputs), **AT_ONCE)
+            timer.tick(plainly(look), list(inputs), list(outputs), **LOOKING)

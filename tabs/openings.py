@@ -158,19 +158,31 @@ def _connect_following(runs: Openings) -> None:
     """The run that is shown, as it gets on."""
     panel, studio = runs.panel, runs.studio
 
-    def follow(run_id: str, seen: str, turn: str, look: str, keys: Any, request: gr.Request) -> Changes:
+    def follow(run_id: str, seen: str, drawn: str, turn: str, look: str, keys: Any, request: gr.Request) -> Changes:
         visitor = visitor_of(studio, request, keys)
         try:
             run = visitor.seen_run(run_id, look)
-        except ValueError as problem:  # deleted, taken back or claimed in another window: once is enough to say so
-            gr.Warning(str(problem))
-            return panel.looks.going(False)
-        changes = panel.show(run, run_panel.Standing.of(studio, visitor, run), seen, turn)
+        except ValueError as problem:  # deleted, taken back or claimed in another window
+            return {panel.gone: str(problem)}
+        return panel.follow(run, run_panel.Standing.of(studio, visitor, run), seen, drawn, turn)
+
+    def show(run_id: str, seen: str, turn: str, look: str, keys: Any, request: gr.Request) -> Changes:
+        visitor = visitor_of(studio, request, keys)
+        run = visitor.seen_run(run_id, look)
+        changes = panel.show(run, run_panel.Standing.of(studio, visitor, run), turn)
         is_news = run_panel.state_in(changes[panel.seen]) != run_panel.state_in(seen)
         return {**changes, runs.past: run_view.listed(visitor.runs())} if is_news else changes
 
-    panel.looks.connect(follow, [panel.run_id, panel.seen, panel.turn, panel.look, runs.keys],
-                        [runs.past, *panel.outputs()])
+    def say(gone: str) -> Any:
+        if not gone:
+            return gr.skip()
+        gr.Warning(gone)
+        return panel.looks.going(False)
+
+    which = [panel.turn, panel.look, runs.keys]
+    panel.looks.connect(follow, [panel.run_id, panel.seen, panel.drawn, *which], [*panel.followed(), panel.gone])
+    panel.wanted.change(plainly(show), [panel.run_id, panel.seen, *which], [runs.past, *panel.outputs()], **AT_ONCE)
+    panel.gone.change(plainly(say), panel.gone, panel.looks.both(), **AT_ONCE)
 
 
 def _connect_changing(runs: Openings) -> None:

@@ -18,7 +18,7 @@ from chat.export import asking_of
 from chat.memory import talks_from
 from tabs import theme
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE, QUIETLY, SAFELY, hidden_text
+from tabs.events import AT_ONCE, LOOKING, QUIETLY, SAFELY, hidden_text
 from tabs.text import mapping_of
 
 SAID, LEFT, RELOADED = (f"phi3-lora-studio-{what}" for what in ("said", "left", "reloaded"))
@@ -106,7 +106,7 @@ def connect(presence: Presence, panel: ChatPanel, page: gr.Blocks) -> None:
     panel.said.change(None, [panel.said, *asking.values()], js=REMEMBER % json.dumps(list(asking)), **QUIETLY)
     known = [presence.is_known, presence.was_known]
     page.load(lambda: (True, "yes"), outputs=known, **AT_ONCE)
-    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(is_lost, known, presence.lost, **AT_ONCE)
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(is_lost, known, presence.lost, **LOOKING)
     presence.lost.change(None, presence.lost, js=RELOAD, **QUIETLY)
 
 

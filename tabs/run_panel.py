@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import code_view, compare_view, evaluation_view, run_view, theme
-from tabs.events import hidden_text
+from tabs.events import Changes, hidden_text
 from tabs.looks import Looks
 from tabs.progress import Progress, progress_of
 from tabs.studio import Studio
@@ -26,6 +27,8 @@ SECONDS_BETWEEN_LOOKS = 0.5
 ANNOUNCED = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 
 
+# Of these a run has many, and only its curves and what it says tell of them.
+OFTEN = ("step", "evaluated", "sampled")
 # Why a run waits for a GPU that is not lent: it could go on without one.
 NOT_LENT = ("quota", "refused", "token", "visitor left", "aborted")
 
@@ -60,9 +63,10 @@ def state_in(seen: str) -> str:
 
 @dataclass(frozen=True)
 class RunPanel:
-    """Components that show a run; `run_id` is the one shown and `seen` its state and the sign of what of it is on the
-    page already. The page itself holds that, so what was sent and never came is sent again. `turn` is set while this
-    page borrows the GPU for it, turn after turn; `look` is the key of a run that somebody else showed.
+    """Components that show a run; `run_id` is the one shown, `seen` its state and the sign of what of it is on the page
+    already, `drawn` the sign of its curves. The page itself holds both, so what was sent and never came is sent again.
+    `wanted` changes when all of it is to be shown, `gone` says why it can't be any more. `turn` is set while this page
+    borrows the GPU for it, turn after turn; `look` is the key of a run that somebody else showed.
     """
 
     column: gr.Column
@@ -97,6 +101,9 @@ class RunPanel:
     looks: Looks
     run_id: gr.State
     seen: gr.Textbox
+    drawn: gr.Textbox
+    wanted: gr.Textbox
+    gone: gr.Textbox
     turn: gr.State
     look: gr.State
 
@@ -104,43 +111,55 @@ class RunPanel:
         """Everything that `show` may change."""
         return [*(part for part in vars(self).values() if part is not self.looks), *self.looks.both()]
 
-    def show(self, run: Run, standing: Standing, seen: str = "", turn: str = "") -> dict[Component, Any]:
-        """The run as it is now; nothing where `seen` says that this is on the page."""
-        events = run.course()
-        state = "preparing" if turn and is_between_turns(events) else run.state()
-        shared = run.shared_key()
-        now = f"{state} {sign_of((run.id, len(events), run.is_asked_to_stop(), standing.before, shared))}"
-        if now == seen:
-            return {self.seen: seen}
-        picture = progress_of(run, events, state)
+    def followed(self) -> list[Component]:
+        """What `follow` may change."""
+        return [self.announced, self.bar, self.said, self.losses, self.loss_table, self.speed, self.drawn, self.wanted]
+
+    def show(self, run: Run, standing: Standing, turn: str = "") -> Changes:
+        """All of the run as it is now."""
+        now = _Moment.of(run, standing, turn)
+        picture = now.picture(run)
         over = picture.over
         rows = "data.parquet" if standing.many_visitors else str(run.folder / "data.parquet")
         return {
+            **self._drawn(picture, standing.before),
             self.column: gr.update(visible=True),
             self.steps: run_view.steps_bar(2 if picture.adapter else 1),
             self.heading: run_view.heading(picture, standing.is_own),
-            self.announced: run_view.announcement(picture),
-            self.bar: run_view.bar(picture, standing.before),
             self.group: compare_view.siblings(run, standing.group),
-            self.ending: gr.update(value=f'<p class="outcome {state}">{run_view.outcome(picture)}</p>', visible=over),
+            self.ending: gr.update(value=f'<p class="outcome {now.state}">{run_view.outcome(picture)}</p>',
+                                   visible=over),
             **self._choices(picture, standing),
             self.better: _better(run if over and standing.is_own and picture.adapter else None),
-            self.said: run_view.said(picture),
-            self.losses: run_view.losses(picture),
-            self.loss_table: run_view.loss_table(picture),
             self.evaluation: evaluation_view.evaluation(read_evaluation(run.folder) if picture.adapter else None,
                                                         standing.is_own),
-            self.speed: run_view.speed(picture),
             self.about: run_view.about(run, picture, run.log() if over and standing.is_own else ""),
-            **({} if seen else {self.code: code_view.script(script_of(run.config, rows))}),
+            self.code: code_view.script(script_of(run.config, rows)),
             self.kept: run_view.kept(picture, "" if standing.many_visitors else str(run.home)),
-            self.link: run_view.link(run.id, shared),
+            self.link: run_view.link(run.id, run.shared_key()),
             **self.looks.going(not over),
-            self.run_id: run.id,
-            self.seen: now,
+            self.run_id: run.id, self.seen: now.seen, self.drawn: now.drawn, self.gone: "",
         }
 
-    def _choices(self, picture: Progress, standing: Standing) -> dict[Component, Any]:
+    def follow(self, run: Run, standing: Standing, seen: str, drawn: str, turn: str = "") -> Changes:
+        """Its curves and what it says, as far as `drawn` is not that already; that all of it is wanted where `seen` is
+        not what it should be.
+        """
+        now = _Moment.of(run, standing, turn)
+        if now.seen != seen:
+            # Never the same twice: what was wanted and never came is wanted again.
+            return {self.wanted: f"{now.seen} {time.monotonic_ns()}"}
+        if now.drawn == drawn:
+            return {self.drawn: drawn}
+        return {**self._drawn(now.picture(run), standing.before), self.drawn: now.drawn}
+
+    def _drawn(self, picture: Progress, before: int) -> Changes:
+        """What changes with every step."""
+        return {self.announced: run_view.announcement(picture), self.bar: run_view.bar(picture, before),
+                self.said: run_view.said(picture), self.losses: run_view.losses(picture),
+                self.loss_table: run_view.loss_table(picture), self.speed: run_view.speed(picture)}
+
+    def _choices(self, picture: Progress, standing: Standing) -> Changes:
         """The buttons that make sense for this run and this visitor."""
         over, own = picture.over, standing.is_own
         waits = picture.state == "queued"
@@ -156,6 +175,29 @@ class RunPanel:
             self.publish: gr.update(visible=bool(picture.adapter)),
             self.share: theme.UNSHARE_RUN if picture.shared else theme.SHARE_RUN,
         }
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """A run as it is now: `seen` is its state and the sign of what seldom changes, `drawn` the sign of the rest."""
+
+    events: list[Event]
+    state: str
+    seen: str
+    drawn: str
+
+    @classmethod
+    def of(cls, run: Run, standing: Standing, turn: str) -> _Moment:
+        """While this page takes turns of a GPU, a run between two of them is being prepared."""
+        events = run.course()
+        state = "preparing" if turn and is_between_turns(events) else run.state()
+        seldom = [event.type for event in events if event.type not in OFTEN]
+        seen = sign_of((run.id, seldom, run.is_asked_to_stop(), run.shared_key()))
+        return cls(events, state, f"{state} {seen}", sign_of((run.id, len(events), standing.before)))
+
+    def picture(self, run: Run) -> Progress:
+        """What its events say."""
+        return progress_of(run, self.events, self.state)
 
 
 def _better(run: Run | None) -> Any:
@@ -207,11 +249,11 @@ def build() -> RunPanel:
                     publish = gr.Column(visible=False)
             with gr.Column(scale=4, min_width=300, elem_classes="card"):
                 losses, loss_table, evaluation, speed, about, code = _numbers()
-    seen = hidden_text()
+    hidden = [hidden_text() for _ in ("seen", "drawn", "wanted", "gone")]
     return RunPanel(column, steps, heading, announced, bar, group, stop, resume, new, ending, elsewhere, better,
                     compare, said, losses, loss_table, evaluation, speed, about, code, keep, kept, take, parcel, share,
-                    link, delete, sure, publish, Looks.every(SECONDS_BETWEEN_LOOKS), gr.State(""), seen, gr.State(""),
-                    gr.State(""))
+                    link, delete, sure, publish, Looks.every(SECONDS_BETWEEN_LOOKS), gr.State(""), *hidden,
+                    gr.State(""), gr.State(""))
 
 
 def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:

@@ -109,6 +109,7 @@ def test_a_run_is_followed_to_its_end_though_the_connection_breaks(cabled, app):
         page, cable = cabled(f"?run={staged.run.id}")
         expect(page.locator("#run-bar")).to_contain_text("Step 20")
         cable.pull()
+        expect(page.get_by_text("Connection to the server was lost")).to_be_visible()
         staged.train(21, 60)
         staged.end("finished")
         loaded_again(page, cable.put_in)
