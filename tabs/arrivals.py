@@ -35,8 +35,10 @@ def picked(panel: ChatPanel, reach: Reach, talks: Talks, keys: gr.BrowserState) 
 
 
 def asked(panel: ChatPanel, reach: Reach, talks: Talks, keys: gr.BrowserState,
-          is_wanted: Callable[[], bool]) -> Iterator[Changes]:
-    """Fetch what lanes need that were just asked; who can't have it gets the reason as its answer."""
+          is_wanted: Callable[[Talks], bool]) -> Iterator[Changes]:
+    """Fetch what lanes need that were just asked; who can't have it gets the reason as its answer. `is_wanted` takes
+    the lanes as they are then.
+    """
     places = missing(reach, talks)
     if not places:
         return
@@ -46,7 +48,7 @@ def asked(panel: ChatPanel, reach: Reach, talks: Talks, keys: gr.BrowserState,
             reach.bring(talks[place].adapter)
         except ValueError as problem:
             talks = conversation.without_answer(talks, place, str(problem))
-    if is_wanted():
+    if is_wanted(talks):
         yield {**panel.stream(talks), keys: reach.keys}
 
 

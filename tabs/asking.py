@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from chat.drawing import sampling_of
 from tabs import arrivals, theme
 from tabs.chat_panel import ChatPanel
 from tabs.editor import Edited, Editor
-from tabs.events import AT_ONCE, QUIETLY, Changes
+from tabs.events import AT_ONCE, LOOKING, QUIETLY, Changes
 from tabs.hub import reach_of
 from tabs.openings import Openings
 from tabs.plainly import plainly
@@ -25,8 +26,12 @@ from tabs.studio import Studio
 from tabs.visitor import visitor_of
 from training.run import Run
 
-# Those who come together share batches; whoever waits beyond that waits in Gradio's queue, which holds no thread.
-ANSWERING = {**QUIETLY, "concurrency_limit": 8, "concurrency_id": "answers"}
+# Those who come together share batches; whoever waits beyond that waits in Gradio's queue, which holds no thread. The
+# page skips an event while the one before it is still ending, unless it is told that there may be several.
+ANSWERING = {**QUIETLY, "concurrency_limit": 8, "concurrency_id": "answers", "trigger_mode": "multiple"}
+RESTING = {**AT_ONCE, "trigger_mode": "multiple"}
+# Whoever waits in the queue by then is asked for twice, and answered once.
+SECONDS_UNTIL_AGAIN = 8
 TO_THE_TOP = "(run, keys) => { window.scrollTo(0, 0); return [run, keys]; }"
 
 
@@ -60,7 +65,7 @@ class Asker:
         """A message to every lane; a blind one to lanes that nobody knows."""
         if not message or not message.strip():
             raise ValueError(theme.NOTHING_TO_SEND)
-        now = conversation.picked(talks, picked)
+        now = self._now(talks, picked, request)
         if blind and len(now) < 2:
             raise ValueError(theme.NOT_ENOUGH_LANES)
         were_unnamed = any(talk.is_unnamed for talk in now)
@@ -74,7 +79,7 @@ class Asker:
         def retry(talks: Talks, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
             if not conversation.has_answers(talks):
                 raise ValueError(theme.NOTHING_TO_RETRY)
-            asked = conversation.asked_again(conversation.picked(talks, picked), place)
+            asked = conversation.asked_again(self._now(talks, picked, request), place)
             yield self._begun(asked, request)
             yield from self._fetched(asked, kept, request)
         return retry
@@ -84,7 +89,7 @@ class Asker:
         """A message as it was edited."""
         if what is None or not text.strip():
             raise ValueError(theme.NOTHING_TO_SEND)
-        asked = conversation.edited(conversation.picked(talks, picked), what.sent, text.strip())
+        asked = conversation.edited(self._now(talks, picked, request), what.sent, text.strip())
         yield {**self.editor.closed(), **self._begun(asked, request)}
         yield from self._fetched(asked, kept, request)
 
@@ -104,32 +109,63 @@ class Asker:
             else conversation.with_question(pair, question)
         return {self.entrance.tabs: gr.Tabs(selected="chat"), **self._begun(asked, request, are_placed=True)}
 
-    def answer(self, talks: Talks, system: str | None, kept: Any, request: gr.Request,
-               **sampling: Any) -> Iterator[Changes]:
-        """Every lane's answer, as it comes."""
-        # A generator that yields nothing would empty every output.
-        yield self.panel.stream(talks, "" if self.studio.answerer.done() else theme.LOADING_BASE)
-        asking, stop = Asking(system or "", sampling_of(sampling)), self.stops.of(request.session_hash)
-        library = visitor_of(self.studio, request, kept).library
-        for snapshot in conversation.answered(talks, self.studio.answerer.result(), library, asking, stop.is_set):
-            if self.stops.of(request.session_hash) is not stop:
-                return  # undone, cleared or asked anew meanwhile: these answers are nobody's any more
-            yield self.panel.stream(snapshot)
+    def answer(self, system: str | None, kept: Any, request: gr.Request, **sampling: Any) -> Iterator[Changes]:
+        """Every lane's answer, as it comes; nothing where another event has begun with it."""
+        asked = self.stops.of(request.session_hash)
+        if not asked.begins():
+            # A generator that yields nothing would empty every output.
+            yield gr.skip()
+            return
+        try:
+            talks = asked.newest
+            yield self.panel.stream(talks, "" if self.studio.answerer.done() else theme.LOADING_BASE)
+            asking = Asking(system or "", sampling_of(sampling))
+            library = visitor_of(self.studio, request, kept).library
+            for snapshot in conversation.answered(talks, self.studio.answerer.result(), library, asking, asked.is_set):
+                if self.stops.of(request.session_hash) is not asked:
+                    return  # undone, cleared or asked anew meanwhile: these answers are nobody's any more
+                asked.newest = snapshot
+                yield self.panel.stream(snapshot)
+        finally:
+            asked.ends()
 
-    def rest(self, talks: Talks, **picked: Any) -> Changes:
-        """The lanes when nothing more comes."""
-        return self.panel.show(conversation.given_up(conversation.picked(talks, picked)))
+    def rest(self, talks: Talks, request: gr.Request, **picked: Any) -> Any:
+        """The lanes when nothing more comes; as they are where these answers were another question's."""
+        asked = self.stops.of(request.session_hash)
+        if asked.goes_on:
+            return gr.skip()
+        newest, asked.newest = asked.newest, None
+        return self.panel.show(conversation.given_up(conversation.picked(newest or talks, picked)))
+
+    def look(self, request: gr.Request) -> Changes:
+        """What a page doesn't know that takes its lanes to be at work: nothing more comes, or nobody has begun."""
+        asked, panel = self.stops.of(request.session_hash), self.panel
+        if not asked.goes_on:
+            return {panel.late: str(time.monotonic_ns())}
+        if asked.is_late(SECONDS_UNTIL_AGAIN):
+            return {panel.unanswered: str(time.monotonic_ns())}
+        return {panel.late: gr.skip()}
+
+    def _now(self, talks: Talks, picked: dict[str, Any], request: gr.Request) -> Talks:
+        """The lanes with all that was answered so far, of which the page may not have heard, and what is picked."""
+        return conversation.picked(self.stops.of(request.session_hash).newest or talks, picked)
 
     def _begun(self, asked: Talks, request: gr.Request, are_placed: bool = False) -> Changes:
         """The lanes with the question in them, at work; `are_placed` where they stand in another order than before."""
-        self.stops.begin(request.session_hash)
+        self.stops.begin(request.session_hash, asked)
         return (self.panel.place if are_placed else self.panel.show)(asked, answering=True)
 
     def _fetched(self, asked: Talks, kept: Any, request: gr.Request) -> Iterator[Changes]:
         """What lanes need of the Hub, before they answer."""
-        stop = self.stops.of(request.session_hash)
-        return arrivals.asked(self.panel, reach_of(self.studio, request, kept), asked, self.entrance.keys,
-                              lambda: self.stops.of(request.session_hash) is stop)
+        waiting = self.stops.of(request.session_hash)
+
+        def is_wanted(now: Talks) -> bool:
+            waiting.newest = now
+            return self.stops.of(request.session_hash) is waiting
+
+        reach = reach_of(self.studio, request, kept)
+        with waiting.prepared():
+            yield from arrivals.asked(self.panel, reach, asked, self.entrance.keys, is_wanted)
 
 
 def connect(asker: Asker) -> None:
@@ -140,7 +176,7 @@ def connect(asker: Asker) -> None:
     text = {"text": edited.text, "what": edited.what, **now}
     shown = {"outputs": [*panel.outputs(), entrance.tabs, entrance.keys], **AT_ONCE}
     with_editor = {**shown, "outputs": [*shown["outputs"], *edited.outputs()]}
-    _answer_after(asker, [
+    asked = [
         gr.on([panel.message.submit, panel.send.click], plainly(asker.ask), inputs_kwargs=message, **shown),
         *(button.click(plainly(asker.ask), inputs_kwargs={**message, "message": button}, **shown)
           for button in panel.suggested),
@@ -149,18 +185,23 @@ def connect(asker: Asker) -> None:
           for place, lane in enumerate(panel.lanes)),
         edited.send.click(plainly(asker.resend), inputs_kwargs=text, **with_editor),
         entrance.compare.click(plainly(asker.side_by_side), [entrance.run_id, entrance.keys], js=TO_THE_TOP, **shown),
-    ])
+    ]
+    _answer_when(asker, [*(event.success for event in asked), panel.unanswered.change])
 
 
-def _answer_after(asker: Asker, asked: list[Any]) -> None:
+def _answer_when(asker: Asker, triggers: list[Callable[..., Any]]) -> None:
+    """Each of these begins the answers; and what the page never heard of, it is told again."""
     panel = asker.panel
-    now = {"talks": panel.talks, **panel.pickers()}
-    inputs = {"talks": panel.talks, "system": panel.system, "kept": asker.entrance.keys, **panel.sampling}
-    for event in asked:
-        answered = event.success(plainly(asker.answer), inputs_kwargs=inputs, outputs=panel.streamed(), **ANSWERING)
+    rest = {"fn": plainly(asker.rest), "inputs_kwargs": {"talks": panel.talks, **panel.pickers()},
+            "outputs": panel.shown(), **RESTING}
+    inputs = {"system": panel.system, "kept": asker.entrance.keys, **panel.sampling}
+    for trigger in triggers:
+        answered = trigger(plainly(asker.answer), inputs_kwargs=inputs, outputs=panel.streamed(), **ANSWERING)
         # `then` would do, but in Gradio 6.31 it is only called after a success.
-        for ended in (answered.success, answered.failure):
-            ended(plainly(asker.rest), inputs_kwargs=now, outputs=panel.shown(), **AT_ONCE)
+        answered.success(**rest)
+        answered.failure(**rest)
+    panel.late.change(**rest)
+    panel.at_work.tick(plainly(asker.look), None, [panel.late, panel.unanswered], **LOOKING)
 
 
 def _said_of(run: Run, question: str) -> tuple[str, str]:

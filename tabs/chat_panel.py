@@ -25,6 +25,7 @@ from tabs import lane_view, theme
 from tabs.events import hidden_text
 from tabs.run_panel import ANNOUNCED
 
+SECONDS_BETWEEN_LOOKS = 3
 # A pane that scrolls by itself must be reachable by keyboard.
 PANE = """const pane = element.closest('.pane'); pane.tabIndex = 0; pane.setAttribute('role', 'region');
 pane.setAttribute('aria-label', 'Conversation ' + pane.className.match(/pane-(.)/)[1]);"""
@@ -56,12 +57,16 @@ class LaneParts:
 @dataclass(frozen=True)
 class ChatPanel:
     """`talks` holds the conversations of this browser tab, `said` the same for the browser to keep, `known` the
-    adapters that its pickers offer.
+    adapters that its pickers offer. `at_work` ticks on a page that shows lanes at work; `late` changes where they are
+    so no more, and `unanswered` where nobody has begun.
     """
 
     lanes: tuple[LaneParts, ...]
     talks: gr.State
     said: gr.Textbox
+    late: gr.Textbox
+    unanswered: gr.Textbox
+    at_work: gr.Timer
     known: gr.State
     announced: gr.HTML
     message: gr.Textbox
@@ -93,8 +98,8 @@ class ChatPanel:
     def shown(self) -> list[Component]:
         """What `show` may change."""
         parts = [part for lane in self.lanes for part in (lane.remove, lane.before, lane.newest)]
-        return [self.talks, self.said, self.announced, self.suggestions, self.send, self.stop, self.retry, self.undo,
-                self.clear, self.add, self.votes, *parts]
+        return [self.talks, self.said, self.at_work, self.announced, self.suggestions, self.send, self.stop,
+                self.retry, self.undo, self.clear, self.add, self.votes, *parts]
 
     def streamed(self) -> list[Component]:
         """What `stream` may change."""
@@ -119,7 +124,7 @@ class ChatPanel:
         resting = gr.update(interactive=not answering)
         shown: dict[Component, Any] = {
             self.talks: talks, self.said: as_text(talks), self.announced: lane_view.announcement(talks),
-            self.suggestions: gr.update(visible=not has_answers(talks)),
+            self.at_work: gr.Timer(active=answering), self.suggestions: gr.update(visible=not has_answers(talks)),
             self.send: gr.update(visible=not answering), self.stop: gr.update(visible=answering),
             self.retry: resting, self.undo: resting, self.clear: resting, self.add: resting,
             self.votes: gr.update(visible=can_be_voted_on(talks) and not answering),
@@ -182,9 +187,10 @@ def build(talks: Talks, choices: list[str]) -> ChatPanel:
             system = gr.Textbox(label=theme.SYSTEM_MESSAGE, info=theme.SYSTEM_HINT, lines=2, elem_id="system")
             with gr.Row(elem_classes="numbers-row"):
                 sampling = {one.name: _setting(one.name, one.default) for one in dataclasses.fields(Sampling)}
-    said = hidden_text()
-    return ChatPanel(drawn, gr.State(talks), said, gr.State(choices), announced, message, send, stop, suggestions,
-                     suggested, *tools, blind, votes, voting, system, sampling)
+    hidden = [hidden_text() for _ in ("said", "late", "unanswered")]
+    at_work = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
+    return ChatPanel(drawn, gr.State(talks), *hidden, at_work, gr.State(choices), announced, message, send, stop,
+                     suggestions, suggested, *tools, blind, votes, voting, system, sampling)
 
 
 def _lane(place: int, talks: Talks, choices: list[str]) -> LaneParts:

@@ -1,6 +1,8 @@
 """The app as a visitor meets it: started as a process of its own, seen through the system's Chromium."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -51,15 +53,18 @@ class App:
 
 
 @contextmanager
-def running_app(home: Path, log: Path, port: int | None = None, **settings: str) -> Iterator[App]:
-    """The app on a free port, or on this one, from its start until the page answers, ended with the context."""
+def running_app(home: Path, log: Path, port: int | None = None, root: Path = ROOT, **settings: str) -> Iterator[App]:
+    """The app on a free port, or on this one, from its start until the page answers, ended with the context; `root` is
+    where the project lies.
+    """
     port = port or free_port()
-    environment = {**os.environ, "STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port), **settings}
+    environment = {**os.environ, "PYTHONPATH": str(root), "STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(port),
+                   **settings}
     for name in ("STUDIO_BASE", "GRADIO_SERVER_NAME"):
         environment.pop(name, None)
     began = time.monotonic()
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
+        process = subprocess.Popen([sys.executable, "app.py"], cwd=root, env=environment, stdin=subprocess.DEVNULL,
                                    stdout=output, stderr=subprocess.STDOUT)
     try:
         address = f"http://127.0.0.1:{port}/"
@@ -120,6 +125,24 @@ def lose_an_answer(page: Page, told: str) -> None:
     page.route("**/run/*", lose_one)
     while not lost:
         page.wait_for_timeout(50)
+
+
+def lose_words(page: Page, of: str, never_asked: bool = False) -> list[str]:
+    """The page never hears of the next event of the function of this name, which the app answers all the same unless
+    it was `never_asked`; the list gets something once it was lost.
+    """
+    config = page.evaluate("window.gradio_config.dependencies.map((one) => [one.id, one.api_name])")
+    functions = {number for number, name in config if re.fullmatch(rf"{of}(_\d+)?", str(name))}
+    lost: list[str] = []
+
+    def lose_one(route: Route) -> None:
+        if lost or json.loads(route.request.post_data or "{}").get("fn_index") not in functions:
+            return route.continue_()
+        lost.append("" if never_asked else route.fetch().json()["event_id"])
+        return route.fulfill(json={"event_id": "an event that nobody ever hears of"})
+
+    page.route("**/queue/join*", lose_one)
+    return lost
 
 
 def _wait_for(address: str, process: subprocess.Popen, log: Path, patience: float = 120) -> None:

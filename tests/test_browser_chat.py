@@ -2,11 +2,16 @@
 
 import itertools
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from gradio import Blocks
+from playwright.sync_api import Browser, Page, expect
 
 from adapters.library import Library
 from phi3.generate import Answer, Lane
@@ -15,7 +20,7 @@ from phi3.models import base_facts, load_tokenizer
 from tabs import theme
 from tabs.page import build as build_page
 from tabs.studio import Studio
-from tests.browser import answered, ask, free_port, loaded_again, pick, to_chat
+from tests.browser import answered, ask, free_port, loaded_again, lose_words, pick, to_chat
 from tests.staged import PROMPTS, StagedRun
 from training.presets import recommended
 from training.runs import Runs
@@ -34,14 +39,24 @@ class Endless:
                 return
 
 
-@pytest.fixture
-def endless(home, browser):
-    """`(page, blocks)`: a page of the app's own parts, with the endless answerer instead of a base, and who serves it.
-    """
+class Lingering:
+    """An answerer whose last words are there at once, but which ends only when it may."""
+
+    def __init__(self) -> None:
+        self.may_end = threading.Event()
+
+    def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
+        yield [Answer(f"You said: {lane.messages[-1]['content']}", 4, 0.1, "stop") for lane in lanes]
+        self.may_end.wait(60)
+
+
+@contextmanager
+def served(home: Path, answerer: Any, browser: Browser) -> Iterator[tuple[Page, Blocks]]:
+    """A page of the app's own parts, with this answerer instead of a base, and who serves it."""
     facts, machine = base_facts("phi3/tiny"), this_machine()
     studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home))
     studio.tokenizer.set_result(load_tokenizer(facts))
-    studio.answerer.set_result(Endless())
+    studio.answerer.set_result(answerer)
     blocks = build_page(studio)
     _, address, _ = blocks.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True,
                                   quiet=True, css_paths=[theme.STYLESHEET])
@@ -50,6 +65,13 @@ def endless(home, browser):
     yield page, blocks
     page.close()
     blocks.close()
+
+
+@pytest.fixture
+def endless(home, browser):
+    """`(page, blocks)` with the endless answerer."""
+    with served(home, Endless(), browser) as shown:
+        yield shown
 
 
 @pytest.fixture
@@ -130,6 +152,34 @@ def test_an_empty_message_is_answered_with_a_sentence(visit):
     to_chat(page)
     page.locator("#send").click()
     expect(page.locator(".toast-body")).to_contain_text("Write a message first")
+
+
+def test_the_next_question_may_come_while_the_last_answer_is_still_ending(home, browser):
+    answerer = Lingering()
+    with served(home, answerer, browser) as (page, _):
+        to_chat(page)
+        ask(page, "One.")
+        expect(page.locator("#newest-A .answer")).to_contain_text("You said: One.")
+        ask(page, "Two.")
+        expect(page.locator("#newest-A .question")).to_have_text("Two.")
+        answerer.may_end.set()
+        answered(page, "A")
+        expect(page.locator("#newest-A .answer")).to_contain_text("You said: Two.")
+        expect(page.locator("#before-A .answer")).to_contain_text("You said: One.")
+
+
+@pytest.mark.parametrize("of, never_asked", [("answer", False), ("answer", True), ("rest", False), ("rest", True)])
+def test_answers_come_though_the_page_never_hears_of_what_gives_them(visit, of, never_asked):
+    page = visit()
+    to_chat(page)
+    lost = lose_words(page, of, never_asked)
+    ask(page, "What day comes after Monday?")
+    answered(page, "A")
+    assert lost
+    expect(page.locator("#newest-A .answer .text")).not_to_be_empty()
+    ask(page, "And after that?")
+    expect(page.locator("#newest-A .question")).to_have_text("And after that?")
+    answered(page, "A")
 
 
 def test_stop_ends_the_answers_and_keeps_what_was_said(endless_page):
