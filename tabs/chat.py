@@ -18,12 +18,12 @@ from tabs.chat_panel import ChatPanel
 from tabs.events import AT_ONCE, LOOKING, Changes
 from tabs.hub import reach_of
 from tabs.plainly import plainly
-from tabs.remembering import Remembered
+from tabs.remembering import Presence, Remembered, is_lost
 from tabs.stopping import Stops
 from tabs.studio import Studio
 from tabs.visitor import visitor_of
 
-SECONDS_BETWEEN_LOOKS = 3
+SECONDS_BETWEEN_LOOKS = 5
 
 
 def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
@@ -39,6 +39,7 @@ def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
         publish.build_for_any(studio, entrance.keys, entrance.known)
     stops = Stops()
     _connect_lanes(panel, studio, entrance.keys)
+    _connect_looks(panel, presence, studio, entrance.keys)
     _connect_address(panel, studio, page, entrance)
     asking.connect(asking.Asker(panel, edited, studio, stops, entrance))
     _connect_tools(panel, stops)
@@ -56,7 +57,7 @@ def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
 
 
 def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> None:
-    """Add and remove lanes, switch their adapters, and offer new adapters without a reload."""
+    """Add and remove lanes, and switch their adapters."""
     def add(talks: Talks, kept: Any, request: gr.Request, **picked: Any) -> Changes:
         library = visitor_of(studio, request, kept).library
         return panel.place(conversation.added(conversation.picked(talks, picked), library))
@@ -68,17 +69,23 @@ def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> N
         # The conversations stay as they are: they may be streaming, and take the new adapter at the next message.
         yield from arrivals.picked(panel, reach_of(studio, request, kept), conversation.picked(talks, picked), keys)
 
-    def look(known: list[str], kept: Any, request: gr.Request) -> Changes:
-        choices = conversation.who_can_answer(visitor_of(studio, request, kept).library)
-        return {panel.known: choices, **({} if choices == known else panel.offer(choices))}
-
     now = {"talks": panel.talks, **panel.pickers()}
     outputs = panel.outputs()
     panel.add.click(plainly(add), inputs_kwargs={**now, "kept": keys}, outputs=outputs, **AT_ONCE)
     for place, lane in enumerate(panel.lanes):
         lane.remove.click(plainly(remove_at(place)), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
         lane.picker.input(plainly(pick), inputs_kwargs={**now, "kept": keys}, outputs=[*outputs, keys], **AT_ONCE)
-    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(plainly(look), [panel.known, keys], panel.offered(), **LOOKING)
+
+
+def _connect_looks(panel: ChatPanel, presence: Presence, studio: Studio, keys: gr.BrowserState) -> None:
+    """Offer new adapters without a reload, and notice that the server has forgotten this page."""
+    def look(known: list[str], is_known: bool, was_known: str, kept: Any, request: gr.Request) -> Changes:
+        choices = conversation.who_can_answer(visitor_of(studio, request, kept).library)
+        offered = {} if choices == known else panel.offer(choices)
+        return {presence.lost: is_lost(is_known, was_known), **offered}
+
+    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(plainly(look), [panel.known, presence.is_known, presence.was_known, keys],
+                                         [presence.lost, *panel.offered()], **LOOKING)
 
 
 def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:

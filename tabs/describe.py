@@ -81,6 +81,10 @@ class DescribePart:
         return [self.sentence, self.write, self.stop, self.bar, self.told, self.arriving, self.lead, *rows,
                 self.tools, self.others, self.more, self.download, self.gathered, self.corrected, self.shown]
 
+    def asking(self) -> list[Component]:
+        """What changes while the base answers: what `show_asking` may change, and what is gathered."""
+        return [self.write, self.stop, self.bar, self.told, self.arriving, self.more, self.gathered]
+
     def show_rows(self, rows: tuple[Row, ...], corrections: Corrections) -> Changes:
         """These rows, at most a handful, as the visitor left them."""
         changes: Changes = {self.shown: [row.question for row in rows]}
@@ -242,7 +246,7 @@ def _asked_after(part: DescribePart, studio: Studio, stops: Stops, begun: list[D
 
     outputs, ended = part.outputs(), []
     for event in begun:
-        asked = event.success(plainly(ask), part.gathered, outputs, **ASKING)
+        asked = event.success(plainly(ask), part.gathered, part.asking(), **ASKING)
         # `then` would do, but in Gradio 6.31 it is only called after a success.
         ended += [after(plainly(rest), inputs_kwargs=part.inputs(), outputs=outputs, **AT_ONCE)
                   for after in (asked.success, asked.failure)]

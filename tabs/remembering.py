@@ -18,12 +18,11 @@ from chat.export import asking_of
 from chat.memory import talks_from
 from tabs import theme
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE, LOOKING, QUIETLY, SAFELY, hidden_text
+from tabs.events import AT_ONCE, QUIETLY, SAFELY, hidden_text
 from tabs.text import mapping_of
 
 SAID, LEFT, RELOADED = (f"phi3-lora-studio-{what}" for what in ("said", "left", "reloaded"))
 LONGEST_DRAFT = 20_000
-SECONDS_BETWEEN_LOOKS = 5
 # Not again and again: where more pages are open than the server can know, each would push out another.
 MINUTES_BETWEEN_RELOADS = 10
 REMEMBER = f"""(said, ...values) => {{
@@ -104,12 +103,12 @@ def connect(presence: Presence, panel: ChatPanel, page: gr.Blocks) -> None:
     """
     asking: dict[str, Component] = {"system": panel.system, **panel.sampling}
     panel.said.change(None, [panel.said, *asking.values()], js=REMEMBER % json.dumps(list(asking)), **QUIETLY)
-    known = [presence.is_known, presence.was_known]
-    page.load(lambda: (True, "yes"), outputs=known, **AT_ONCE)
-    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(is_lost, known, presence.lost, **LOOKING)
+    page.load(lambda: (True, "yes"), outputs=[presence.is_known, presence.was_known], **AT_ONCE)
     presence.lost.change(None, presence.lost, js=RELOAD, **QUIETLY)
 
 
 def is_lost(is_known: bool, was_known: str) -> str:
-    """Something where the server knew this page and does so no more; nothing for a page that isn't loaded yet."""
+    """What `lost` becomes: something where the server knew this page and does so no more; nothing for a page that isn't
+    loaded yet.
+    """
     return "lost" if was_known and not is_known else ""

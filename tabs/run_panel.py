@@ -23,7 +23,7 @@ from training.lowest import better_checkpoint
 from training.run import Event, Run
 from training.script import script_of
 
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_LOOKS = 1
 ANNOUNCED = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 
 

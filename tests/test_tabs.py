@@ -286,6 +286,40 @@ def test_a_stop_reaches_the_answers_of_its_own_tab_only():
     stops.forget("two")
 
 
+def test_answers_are_given_once_and_are_late_where_nobody_begins():
+    stops = Stops()
+    assert not stops.of("tab").goes_on and not stops.of("tab").begins()
+    asked = stops.begin("tab", waiting=("a lane",))
+    assert asked.goes_on and asked.is_late(0) and not asked.is_late(60)
+    with asked.prepared():
+        assert not asked.is_late(0), "what is fetched meanwhile takes its time"
+    assert asked.begins() and not asked.begins(), "two events may ask, one answers"
+    assert asked.goes_on and not asked.is_late(0)
+    asked.ends()
+    assert not asked.goes_on and asked.newest == ("a lane",)
+    assert stops.begin("tab", waiting=("another",)).goes_on and asked.is_set()
+
+
+def test_a_run_is_drawn_anew_only_where_something_is_new(staged):
+    with gr.Blocks():
+        panel = run_panel.build()
+    staged.begin()
+    staged.train(1, 20)
+    standing = run_panel.Standing()
+    shown = panel.show(staged.run, standing)
+    assert set(panel.outputs()) >= set(shown)
+    seen, drawn = shown[panel.seen], shown[panel.drawn]
+    assert panel.follow(staged.run, standing, seen, drawn) == {panel.drawn: drawn}
+    staged.train(21, 22)
+    followed = panel.follow(staged.run, standing, seen, drawn)
+    assert set(followed) <= set(panel.followed()) and followed[panel.drawn] != drawn
+    assert "Step 22" in followed[panel.bar] and panel.wanted not in followed
+    staged.end("finished")
+    wanted = [panel.follow(staged.run, standing, seen, drawn) for _ in range(2)]
+    assert all(set(one) == {panel.wanted} for one in wanted)
+    assert wanted[0] != wanted[1], "what was wanted and never came is wanted again"
+
+
 # ---- Code -----------------------------------------------------------------------------------------------------------
 
 
