@@ -15,6 +15,7 @@ from tabs.studio import Studio
 from tabs.visitor import Visitor, token_of, visitor_of
 from training.advice import warnings_for
 from training.data import lengths_of, make_report, split
+from training.group import group_of, values_of
 from training.plan import make_plan
 from training.report import whole_lengths
 from training.run import Run
@@ -65,21 +66,30 @@ class _Calls:
         return {**plan.as_json(), "settings": config.settings(),
                 "warnings": warnings_for(config, form.task_of(self.studio, lengths))}
 
-    def train(self, request: gr.Request, data: Asked, settings: dict | None = None) -> dict:
+    def train(self, request: gr.Request, data: Asked, settings: dict | None = None, tries: dict | None = None) -> dict:
         """Begin a run, or queue it where another is being trained. Returns its id at once, with the `key` that shows
         that it is yours (empty on one's own machine) and how many runs come `before` it. Where a GPU is lent, call
         /lease with both until it says that the run doesn't go on.
 
         Parameters:
             settings: Those of the README's table, as for /plan.
+            tries: Several values of a setting or two, such as {"r": [8, 16]}: a run for each combination, one after
+                another. The answer then has the same of each of these `runs`, and the `group` that they are.
         """
         visitor, chosen = visitor_of(self.studio, request), data.data(self.studio)
         token = token_of(self.studio, request)
         lengths = whole_lengths(chosen.conversations, self.studio.tokenizer.result())
         config = form.suited_settings(self.studio, settings or {}, lengths)
-        visitor, run = openings.begin_run(visitor, config, chosen, token)
-        openings.begin(self.studio, run)
-        return {**self._standing(run), "key": dict(visitor.keys).get(run.id, "")}
+        tried = {name: values_of(name, _written(values)) for name, values in (tries or {}).items()}
+        if tried:
+            visitor, begun = openings.begin_group(visitor, config, tried, chosen, token)
+        else:
+            visitor, run = openings.begin_run(visitor, config, chosen, token)
+            begun = [run]
+        openings.begin(self.studio, begun[0])
+        told = [{**self._standing(run), "key": dict(visitor.keys).get(run.id, "")} for run in begun]
+        group = group_of(begun[0])
+        return {**told[0], "group": group.id, "runs": told} if group else told[0]
 
     def run(self, request: gr.Request, run: str, key: str = "") -> dict:
         """A run: its settings, its data in numbers, its state, and its events so far. The key is its owner's, or the
@@ -117,3 +127,8 @@ class _Calls:
 
     def _standing(self, run: Run) -> dict[str, Any]:
         return {**run.summary(), "before": self.studio.queue.before(run)}
+
+
+def _written(values: Any) -> str:
+    """Several values as somebody writes them, who may have done so."""
+    return "; ".join(map(str, values)) if isinstance(values, list) else str(values)

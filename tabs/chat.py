@@ -15,7 +15,7 @@ from chat.export import asking_of, strengths_of
 from tabs import arrivals, asking, chat_panel, editor, find, publish, remembering, taking, teaching, theme, voting
 from tabs.asking import Entrance
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE, LOOKING, Changes
+from tabs.events import AT_ONCE, Changes
 from tabs.hub import reach_of
 from tabs.plainly import plainly
 from tabs.remembering import Presence, Remembered, is_lost
@@ -23,15 +23,12 @@ from tabs.stopping import Stops
 from tabs.studio import Studio
 from tabs.visitor import visitor_of
 
-SECONDS_BETWEEN_LOOKS = 5
 
-
-def build(studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
+def build(studio: Studio, page: gr.Blocks, entrance: Entrance, presence: Presence) -> None:
     """Draw the tab where this is called, and connect it."""
     library = visitor_of(studio, None).library
     panel = chat_panel.build(conversation.first_lanes(library), conversation.who_can_answer(library))
     edited = editor.build()
-    presence = remembering.build()
     with gr.Column(elem_classes="card"):
         lessons, tally = teaching.build(), voting.build()
         away, many = taking.build()
@@ -84,8 +81,10 @@ def _connect_looks(panel: ChatPanel, presence: Presence, studio: Studio, keys: g
         offered = {} if choices == known else panel.offer(choices)
         return {presence.lost: is_lost(is_known, was_known), **offered}
 
-    gr.Timer(SECONDS_BETWEEN_LOOKS).tick(plainly(look), [panel.known, presence.is_known, presence.was_known, keys],
-                                         [presence.lost, *panel.offered()], **LOOKING)
+    # Through the queue, unlike other looks, and whether or not the one before was answered: where Gradio's page learns
+    # late that a stream of answers has ended, what was asked meanwhile waits until another event opens the next stream.
+    presence.looks.tick(plainly(look), [panel.known, presence.is_known, presence.was_known, keys],
+                        [presence.lost, *panel.offered()], trigger_mode="multiple", **AT_ONCE)
 
 
 def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:

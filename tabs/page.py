@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from tabs import api, chat, chat_api, signin, theme, train
+from tabs import api, chat, chat_api, remembering, signin, theme, train
 from tabs.asking import Entrance
 from tabs.studio import Studio
 from tabs.text import escaped
@@ -21,12 +21,13 @@ def build(studio: Studio) -> gr.Blocks:
             theme.markup(_masthead(studio), elem_classes="masthead")
             signin.build(studio, page)
         keys, known = keys_state(studio), gr.State(None)
+        presence = remembering.build()
         with gr.Tabs(selected="train", elem_id="tabs") as tabs:
             with gr.Tab(theme.TRAIN, id="train"):
                 trained = train.build(studio, page, keys, known)
             with gr.Tab(theme.CHAT, id="chat"):
                 leads_here = Entrance(trained.compare, trained.run_id, trained.runs, tabs, keys, known)
-                chat.build(studio, page, leads_here)
+                chat.build(studio, page, leads_here, presence)
     return page
 
 

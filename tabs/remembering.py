@@ -23,6 +23,7 @@ from tabs.text import mapping_of
 
 SAID, LEFT, RELOADED = (f"phi3-lora-studio-{what}" for what in ("said", "left", "reloaded"))
 LONGEST_DRAFT = 20_000
+SECONDS_BETWEEN_LOOKS = 5
 # Not again and again: where more pages are open than the server can know, each would push out another.
 MINUTES_BETWEEN_RELOADS = 10
 REMEMBER = f"""(said, ...values) => {{
@@ -83,18 +84,19 @@ class Remembered:
 class Presence:
     """Whether the server still knows this page: it forgets one that it hasn't heard of for an hour (a laptop that
     slept), or when too many others came. `is_known` is the server's own and would be forgotten with everything else,
-    `was_known` the page's; `lost` makes it load itself again.
+    `was_known` the page's; `lost` makes it load itself again. `looks` ticks for as long as the page is open.
     """
 
     is_known: gr.State
     was_known: gr.Textbox
     lost: gr.Textbox
+    looks: gr.Timer
 
 
 def build() -> Presence:
-    """Draw what nobody sees, where this is called."""
+    """Draw what nobody sees, where this is called: outside of all tabs, since what was never shown doesn't tick."""
     theme.markup(js_on_load=LEAVING, elem_classes="never-shown")
-    return Presence(gr.State(False), hidden_text(), hidden_text(elem_id="page-lost"))
+    return Presence(gr.State(False), hidden_text(), hidden_text(elem_id="page-lost"), gr.Timer(SECONDS_BETWEEN_LOOKS))
 
 
 def connect(presence: Presence, panel: ChatPanel, page: gr.Blocks) -> None:

@@ -36,10 +36,12 @@ class App:
     asked_elsewhere: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
-    def open(self, browser: Browser, query: str = "", width: int = 1280, scheme: str = "light") -> Page:
-        """A page of the app, once its data is read."""
+    def open(self, browser: Browser, query: str = "", width: int = 1280, scheme: str = "light",
+             first: str = "") -> Page:
+        """A page of the app, once its data is read; `first` is a script that runs before the page's own."""
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.set_default_timeout(PATIENCE)
+        page.add_init_script(first)
         page.on("request", lambda request: self._note(request.url))
         page.on("pageerror", lambda problem: self.wrong.append(str(problem)))
         page.goto(self.address + query)
@@ -143,6 +145,24 @@ def lose_words(page: Page, of: str, never_asked: bool = False) -> list[str]:
 
     page.route("**/queue/join*", lose_one)
     return lost
+
+
+# Gradio's page asks for a stream of answers when none is open, and the app ends it when nothing is to come. Here the
+# page learns late that it has ended.
+ENDS_LATE = """const plain = window.fetch;
+window.fetch = async (resource, options) => {
+  const answer = await plain(resource, options);
+  if (!String(resource.url ?? resource).includes('/queue/data')) return answer;
+  const late = new TransformStream({async transform(chunk, out) {
+    const words = new TextDecoder().decode(chunk);
+    const place = words.indexOf('data: {"msg":"close_stream"');
+    if (place < 0) return out.enqueue(chunk);
+    if (place > 0) out.enqueue(new TextEncoder().encode(words.slice(0, place)));
+    await new Promise((done) => setTimeout(done, 1500));
+    out.enqueue(new TextEncoder().encode(words.slice(place)));
+  }});
+  return new Response(answer.body.pipeThrough(late), {status: answer.status, headers: answer.headers});
+};"""
 
 
 def _wait_for(address: str, process: subprocess.Popen, log: Path, patience: float = 120) -> None:

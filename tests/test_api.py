@@ -185,6 +185,22 @@ def test_who_comes_second_waits_and_can_leave_the_queue(client, many):
 
 
 @pytest.mark.slow
+def test_several_values_are_a_group_of_runs_one_after_another(client, many):
+    settings = {**FEW_STEPS, "name": "ranked"}
+    assert "r is '4', and needs at least two" in refused(client, "train", example="pirate", tries={"r": [4]})
+    assert "learning_rte" in refused(client, "train", example="pirate", tries={"learning_rte": [1, 2]})
+    before = len(Runs(many.home).all())
+    begun = call(client, "train", example="pirate", settings=settings, tries={"r": [2, 4]})
+    first, second = begun["runs"]
+    assert begun["run"] == first["run"] and begun["group"].startswith("ranked-") and first["key"] != second["key"]
+    assert len(Runs(many.home).all()) == before + 2
+    ends = [ended(client, one) for one in (first, second)]
+    assert [end["settings"]["r"] for end in ends] == [2, 4]
+    assert [end["state"] for end in ends] == ["finished", "finished"]
+    assert ends[0]["events"][0]["group"]["id"] == ends[1]["events"][0]["group"]["id"] == begun["group"]
+
+
+@pytest.mark.slow
 def test_a_run_that_was_shown_can_be_looked_at_and_nothing_else(client, many):
     begun = call(client, "train", example="pirate", settings=FEW_STEPS)
     ended(client, begun)

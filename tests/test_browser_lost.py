@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import answered, ask, loaded_again, lose_an_answer, pick, to_chat
+from tests.browser import ENDS_LATE, answered, ask, loaded_again, lose_an_answer, pick, to_chat
 from tests.cable import cable_to
 from tests.staged import StagedRun
 
@@ -99,6 +99,19 @@ def test_a_connection_that_breaks_while_it_answers_costs_no_more_than_that_answe
     page.locator("#newest-A").get_by_role("button", name="Again").click()
     answered(page, "A")
     expect(page.locator("#newest-A .answer .text")).not_to_be_empty()
+
+
+def test_nothing_waits_for_ever_though_the_page_learns_late_that_a_stream_has_ended(browser, app):
+    page = app.open(browser, first=ENDS_LATE)
+    for name, answers in (("Answers as JSON", '{"'), ("A pirate", "!")):
+        page.get_by_role("radio", name=name).check()
+        expect(page.locator("#seen mark.trained").first).to_contain_text(answers)
+    to_chat(page)
+    for question in ("Who are you?", "What day comes after Monday?"):
+        ask(page, question)
+        expect(page.locator("#newest-A .question")).to_have_text(question)
+        answered(page, "A")
+    page.close()
 
 
 def test_a_run_is_followed_to_its_end_though_the_connection_breaks(cabled, app):
