@@ -58,6 +58,7 @@ def test_a_partly_bad_file_is_reported_row_by_row(own, tmp_path):
 def test_a_row_is_found_by_its_number(own, tmp_path):
     page = own()
     upload(page, partly_bad(tmp_path))
+    expect(page.locator("#data-summary")).to_contain_text("30 rows read")
     expect(page.locator("#seen figure")).to_have_count(3)
     page.locator("#find-row input").fill("21")
     page.locator("#show-row").click()
