@@ -3,7 +3,8 @@
 The app runs on this machine, and a headless Chromium beside it, so both share its cores: what is measured is what a
 visitor of a clone waits for. A question goes to two lanes; then nothing happens; then a run is looked at that somebody
 trains. "Busy" is the share of a second that the browser's main thread, or the app's process, works for.
-With `--beside FOLDER` another copy of this project takes turns with this one.
+With `--beside FOLDER` another copy of this project takes turns with this one. It needs what `tests/requirements.txt`
+names, and a Chromium.
 """
 
 from __future__ import annotations

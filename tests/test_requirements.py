@@ -23,7 +23,7 @@ USED_BY_OTHERS = {"bitsandbytes", "mcp"}
 # Imported only where a run asks for it by name, and whoever asks has it installed.
 WHERE_IT_IS = {"flash_attn", "unsloth"}
 # Imported, and left out of the requirements: the version is the one that the other package asks for.
-COMES_WITH = {"tokenizers": "transformers", "pyarrow": "datasets"}
+COMES_WITH = {"tokenizers": "transformers", "pyarrow": "datasets", "psutil": "accelerate"}
 
 
 def requirements(name: str) -> dict[str, Requirement]:
@@ -132,13 +132,14 @@ def as_imported(named: dict[str, Requirement]) -> set[str]:
 
 
 def test_what_the_app_imports_is_required_and_what_is_required_is_imported():
-    used = imports(OWN - {"tests"}) - COMES_WITH.keys() - WHERE_IT_IS
+    used = imports(OWN - {"tests", "benchmarks"}) - COMES_WITH.keys() - WHERE_IT_IS
     assert used <= as_imported(APP), "imported, but not in requirements.txt"
     assert as_imported(APP) - USED_BY_OTHERS <= used, "in requirements.txt, but imported nowhere"
 
 
-def test_what_the_tests_import_is_required():
-    assert imports({"tests"}) <= as_imported(APP) | as_imported(TESTS) | COMES_WITH.keys()
+def test_what_tests_and_benchmarks_import_is_required():
+    used = imports({"tests", "benchmarks"}) - WHERE_IT_IS
+    assert used <= as_imported(APP) | as_imported(TESTS) | COMES_WITH.keys()
 
 
 @pytest.mark.parametrize("package", COMES_WITH)
