@@ -22,8 +22,8 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from benchmarks.report import table, write
-from tests.browser import ROOT, App, launched, running_app
+from benchmarks.report import spread, write
+from tests.browser import ROOT, App, ask, launched, running_app
 from tests.staged import StagedRun
 
 LANES = "?adapter=base&adapter=pirate"
@@ -51,12 +51,7 @@ def main() -> int:
                 for what, figures in _one_turn(browser, root, asked.questions, asked.seconds).items():
                     found.setdefault((name, what), []).extend(figures)
         browser.close()
-    rows = [{"copy": name, "what": what, "median": statistics.median(some), "least": min(some), "most": max(some)}
-            for (name, what), some in found.items()]
-    print(table(["copy", "", "median", "least", "most"],
-                [[row["copy"], row["what"], *(f"{row[kind]:.2f}" for kind in ("median", "least", "most"))]
-                 for row in rows]))
-    write("page", rows, asked.out)
+    write("page", spread("copy", found, 2), asked.out)
     return 0
 
 
@@ -66,7 +61,7 @@ def _one_turn(browser: Browser, root: Path, questions: int, seconds: float) -> F
         with running_app(home, home / "log", root=root) as app:
             page = app.open(browser, LANES)
             clock = _Clock(page, app)
-            ask(page, WARM)
+            _answered(page, WARM)
             figures = _asked(page, clock, questions)
             page.wait_for_timeout(1000)
             figures |= _looked("nothing happens", clock, page, seconds)
@@ -101,10 +96,9 @@ class _Clock:
         return time.perf_counter(), metrics["TaskDuration"], used.user + used.system
 
 
-def ask(page: Page, question: str) -> None:
-    """Ask both lanes, and wait until nothing goes on."""
-    page.locator("#message textarea").fill(question)
-    page.locator("#message textarea").press("Enter")
+def _answered(page: Page, question: str) -> None:
+    """Ask both lanes, and wait until nothing goes on; `expect` would look too seldom for a clock."""
+    ask(page, question)
     for letter in "AB":
         page.locator(f"#newest-{letter} .question", has_text=question).wait_for()
         page.locator(f"#newest-{letter} .by", has_text="per second").wait_for()
@@ -115,7 +109,7 @@ def _asked(page: Page, clock: _Clock, questions: int) -> Figures:
     figures: Figures = {}
     for number in range(questions):
         clock.since()
-        ask(page, f"How much is {number} plus {number + 2}?")
+        _answered(page, f"How much is {number} plus {number + 2}?")
         took, browser, app = clock.since()
         for what, figure in (("a question, seconds", took), ("a question, seconds of the browser", browser),
                              ("a question, seconds of the app", app), ("tokens per second, as told", _told(page))):

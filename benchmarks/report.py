@@ -3,9 +3,10 @@
 import json
 import logging
 import platform
+import statistics
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -43,6 +44,18 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     widths = [max(len(row[place]) for row in cells) for place in range(len(columns))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                      for row in cells)
+
+
+def spread(of: str, found: Mapping[tuple[str, str], Sequence[float]], digits: int) -> list[dict[str, Any]]:
+    """A row for each (one, what) that was measured several times: its median, least and most, which are printed too.
+    `of` names what the ones are.
+    """
+    rows = [{of: one, "what": what, "median": statistics.median(some), "least": min(some), "most": max(some)}
+            for (one, what), some in found.items()]
+    kinds = ("median", "least", "most")
+    print(table([of, "", *kinds],
+                [[row[of], row["what"], *(f"{row[kind]:.{digits}f}" for kind in kinds)] for row in rows]))
+    return rows
 
 
 def write(name: str, figures: Any, folder: Path | None = None) -> Path:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.report import table, write
+from benchmarks.report import spread, write
 from phi3 import SPINS
 
 # What GNU OpenMP takes where nothing is said (libgomp's manual, GOMP_SPINCOUNT), and what the app says.
@@ -35,12 +35,7 @@ def main() -> int:
         for name, spins in PATIENCE.items():
             for what, figure in _once(spins, asked.steps).items():
                 took.setdefault((name, what), []).append(figure)
-    rows = [{"patience": name, "what": what, "median": statistics.median(some), "least": min(some), "most": max(some)}
-            for (name, what), some in took.items()]
-    print(table(["patience", "", "median", "least", "most"],
-                [[row["patience"], row["what"], *(f"{row[kind]:.1f}" for kind in ("median", "least", "most"))]
-                 for row in rows]))
-    write("together", rows, asked.out)
+    write("together", spread("patience", took, 1), asked.out)
     return 0
 
 

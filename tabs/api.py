@@ -81,11 +81,7 @@ class _Calls:
         lengths = whole_lengths(chosen.conversations, self.studio.tokenizer.result())
         config = form.suited_settings(self.studio, settings or {}, lengths)
         tried = {name: values_of(name, _written(values)) for name, values in (tries or {}).items()}
-        if tried:
-            visitor, begun = openings.begin_group(visitor, config, tried, chosen, token)
-        else:
-            visitor, run = openings.begin_run(visitor, config, chosen, token)
-            begun = [run]
+        visitor, begun = openings.begin_runs(visitor, config, tried, chosen, token)
         openings.begin(self.studio, begun[0])
         told = [{**self._standing(run), "key": dict(visitor.keys).get(run.id, "")} for run in begun]
         group = group_of(begun[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,9 @@ from chat.drawing import sampling_of
 from tabs import arrivals, theme
 from tabs.chat_panel import ChatPanel
 from tabs.editor import Edited, Editor
-from tabs.events import AT_ONCE, LOOKING, QUIETLY, Changes
+from tabs.events import AT_ONCE, LOOKING, QUIETLY, Changes, anew
 from tabs.hub import reach_of
+from tabs.looks import SECONDS_UNTIL_AGAIN
 from tabs.openings import Openings
 from tabs.plainly import plainly
 from tabs.progress import progress_of
@@ -30,8 +30,6 @@ from training.run import Run
 # page skips an event while the one before it is still ending, unless it is told that there may be several.
 ANSWERING = {**QUIETLY, "concurrency_limit": 8, "concurrency_id": "answers", "trigger_mode": "multiple"}
 RESTING = {**AT_ONCE, "trigger_mode": "multiple"}
-# Whoever waits in the queue by then is asked for twice, and answered once.
-SECONDS_UNTIL_AGAIN = 8
 TO_THE_TOP = "(run, keys) => { window.scrollTo(0, 0); return [run, keys]; }"
 
 
@@ -141,9 +139,9 @@ class Asker:
         """What a page doesn't know that takes its lanes to be at work: nothing more comes, or nobody has begun."""
         asked, panel = self.stops.of(request.session_hash), self.panel
         if not asked.goes_on:
-            return {panel.late: str(time.monotonic_ns())}
-        if asked.is_late(SECONDS_UNTIL_AGAIN):
-            return {panel.unanswered: str(time.monotonic_ns())}
+            return {panel.late: anew()}
+        if asked.is_late(SECONDS_UNTIL_AGAIN):  # one that waits in the queue is asked for twice, and answered once
+            return {panel.unanswered: anew()}
         return {panel.late: gr.skip()}
 
     def _now(self, talks: Talks, picked: dict[str, Any], request: gr.Request) -> Talks:

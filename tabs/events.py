@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,11 @@ LOOKING = {**QUIETLY, "queue": False}
 # Begins a function of the browser's that reads or writes `sessionStorage`, which belongs to one of its tabs and
 # outlives reloads: a page in a frame may be denied it, and it may be full.
 SAFELY = "const safely = (act) => { try { return act(); } catch (problem) { console.debug(problem); } };"
+
+
+def anew() -> str:
+    """A value that no part ever had: whoever listens to its change is called, once more where nobody heard of it."""
+    return secrets.token_hex(4)
 
 
 def hidden_text(**more: Any) -> gr.Textbox:

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 import gradio as gr
 from gradio.components import Component
 
-from tabs import run_panel, run_view, theme, turns
-from tabs.events import AT_ONCE, QUIETLY, Changes
+from tabs import run_panel, run_view, theme
+from tabs.events import AT_ONCE, QUIETLY, Changes, anew
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import Visitor, visitor_of
@@ -55,7 +55,7 @@ class Openings:
         """A run that its visitor began or resumed. Where the GPU is lent, this page takes the first turn."""
         begin(self.studio, run)
         shown = {**self.shown(visitor, run), self.keys: dict(visitor.keys)}
-        return {**shown, self.panel.turn: turns.next_turn()} if self.studio.is_lent(run.config.base) else shown
+        return {**shown, self.panel.turn: anew()} if self.studio.is_lent(run.config.base) else shown
 
     def shown(self, visitor: Visitor, run: Run, look: str = "") -> Changes:
         """This run on the page, followed from now on."""
@@ -102,6 +102,15 @@ def begin_group(visitor: Visitor, config: RunConfig, tried: Tried, data: ChatDat
             begun.append(studio.runs.create(one.config, data, owner, visitor.owners, beginning))
             visitor = visitor.holding(begun[-1].id, key)
     return visitor, begun
+
+
+def begin_runs(visitor: Visitor, config: RunConfig, tried: Tried, data: ChatData,
+               token: str = "") -> tuple[Visitor, list[Run]]:
+    """A group where something is tried, else one run: as `begin_group` and `begin_run`."""
+    if tried:
+        return begin_group(visitor, config, tried, data, token)
+    visitor, run = begin_run(visitor, config, data, token)
+    return visitor, [run]
 
 
 def begin(studio: Studio, run: Run) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import code_view, compare_view, evaluation_view, run_view, theme
-from tabs.events import Changes, hidden_text
+from tabs.events import Changes, anew, hidden_text
 from tabs.looks import Looks
 from tabs.progress import Progress, progress_of
 from tabs.studio import Studio
@@ -147,8 +146,7 @@ class RunPanel:
         """
         now = _Moment.of(run, standing, turn)
         if now.seen != seen:
-            # Never the same twice: what was wanted and never came is wanted again.
-            return {self.wanted: f"{now.seen} {time.monotonic_ns()}"}
+            return {self.wanted: anew()}
         if now.drawn == drawn:
             return {self.drawn: drawn}
         return {**self._drawn(now.picture(run), standing.before), self.drawn: now.drawn}

@@ -99,8 +99,7 @@ def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, key
         now = conversation.picked(talks, given)
         sampling = sampling_of({name: given[name] for name in panel.sampling})
         library = visitor_of(studio, request, held).library
-        stops.begin(request.session_hash)
-        stop = stops.of(request.session_hash)
+        stop = stops.begin(request.session_hash)
         authors, rows = authors_of(now), []
         for rows in compared(wanted, now, studio.answerer.result(), library, Asking(system or "", sampling),
                              stop.is_set):

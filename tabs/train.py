@@ -25,7 +25,7 @@ from tabs import (
     unfinished,
 )
 from tabs.events import QUIETLY, Changes, hidden_text
-from tabs.openings import Openings, begin_group, begin_run
+from tabs.openings import Openings, begin_runs
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped
@@ -232,10 +232,8 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
         config = _asked(studio, values, values.pop("filled"))
         chosen = data.trainable_data(studio, config.max_length, **parts)
         visitor, token = visitor_of(studio, request, keys), token_of(studio, request)
-        if tried:
-            visitor, begun = begin_group(visitor, config, tried, chosen, token)
-            return runs.begun(visitor, begun[0])
-        return runs.begun(*begin_run(visitor, config, chosen, token))
+        visitor, begun = begin_runs(visitor, config, tried, chosen, token)
+        return runs.begun(visitor, begun[0])
 
     inputs = {**setup.data.inputs(), **setup.form, **setup.several.inputs(), "filled": setup.filled, "keys": runs.keys}
     setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
+from tabs.events import anew
 from tabs.plainly import plainly
 from tabs.run_panel import RunPanel
 from tabs.studio import Studio
@@ -19,11 +19,6 @@ from training.run import Run
 # Every visitor's turn holds a thread for as long as it lasts.
 TURNS_AT_ONCE = 8
 TAKING = {"concurrency_limit": TURNS_AT_ONCE, "concurrency_id": "turns"}
-
-
-def next_turn() -> str:
-    """A value that `panel.turn` never had: its change takes the next turn."""
-    return secrets.token_hex(4)
 
 
 def connect(panel: RunPanel, studio: Studio, keys: gr.BrowserState) -> None:
@@ -42,7 +37,7 @@ def connect(panel: RunPanel, studio: Studio, keys: gr.BrowserState) -> None:
         if not turn:
             return {panel.turn: ""}
         run = visitor_of(studio, request, kept).run(run_id)
-        return {panel.turn: next_turn() if taken(run).goes_on else ""}
+        return {panel.turn: anew() if taken(run).goes_on else ""}
 
     def train_for_a_turn(request: gr.Request, run_id: str, key: str = "") -> dict:
         """Train a run for one turn of the GPU, from where it stopped. `goes_on`: the next turn may follow."""
