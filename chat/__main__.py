@@ -13,10 +13,10 @@ from adapters.check import CONVERTED, ready_folder
 from adapters.fetch import Wish, bring, is_on_a_hub
 from adapters.hub_terminal import own_token, quiet_hub
 from adapters.library import Adapter, Library, adapter_in
-from chat.conversation import BASE
+from chat.conversation import BASE, Asking
 from chat.drawing import LIMITS, SAMPLING_LABELS, checked_strength, in_range
 from chat.session import Session, converse
-from chat.speakers import Conversation, Speaker, Talk, check_count, strength_in
+from chat.speakers import Conversation, Speaker, check_count, strength_in
 from phi3.lane import Answer, Sampling
 from phi3.machine import studio_home, this_machine
 from phi3.models import BaseFacts, base_facts, chosen_base
@@ -58,15 +58,14 @@ def _ask(asked: argparse.Namespace) -> int:
     conversation = _begun(asked)
     answers = _answers(asked, conversation)
     if asked.json:
-        lanes = [{"adapter": talk.speaker.name, "strength": talk.speaker.strength, "text": answer.text,
+        lanes = [{"adapter": talk.adapter, "strength": talk.strength, "text": answer.text,
                   "tokens": answer.tokens, "seconds": round(answer.seconds, 4),
                   **({"error": answer.note} if answer.end == "error" else {})}
                  for talk, answer in zip(conversation.talks, answers, strict=True)]
         print(json.dumps({"lanes": lanes}, ensure_ascii=False))
     else:
-        print("\n\n".join(_in_words(talk.speaker.label, answer)
-                          for talk, answer in zip(conversation.talks, answers, strict=True)))
-    return _verdict([talk.speaker.name for talk in conversation.talks], answers)
+        print("\n\n".join(map(_in_words, conversation.labels, answers)))
+    return _verdict([talk.adapter for talk in conversation.talks], answers)
 
 
 def _talk(asked: argparse.Namespace) -> int:
@@ -75,7 +74,7 @@ def _talk(asked: argparse.Namespace) -> int:
         raise ValueError("--json prints the answers to one question. Write the question too.")
     conversation = _begun(asked)
     print("Loading the base …", file=sys.stderr, flush=True)
-    session = Session(conversation, _answerer(_facts(asked)), lambda name: _speaker(asked, name), _sampling(asked))
+    session = Session(conversation, _answerer(_facts(asked)), lambda name: _speaker(asked, name))
     print("Write a question, or /help.", file=sys.stderr, flush=True)
     return converse(session)
 
@@ -87,7 +86,8 @@ def _begun(asked: argparse.Namespace) -> Conversation:
     checked_strength(asked.strength)
     for name in LIMITS:
         in_range(name, vars(asked)[name], name)
-    return Conversation(tuple(Talk(_speaker(asked, name)) for name in names), asked.system)
+    asking = Asking(asked.system, _sampling(asked))
+    return Conversation(asking=asking).among([_speaker(asked, name) for name in names])
 
 
 def _facts(asked: argparse.Namespace) -> BaseFacts:
@@ -111,7 +111,7 @@ def _adapter(library: Library, name: str, facts: BaseFacts) -> Adapter:
 
 
 def _answers(asked: argparse.Namespace, conversation: Conversation) -> Sequence[Answer]:
-    *_, last = _answerer(_facts(asked)).answer(conversation.lanes(asked.prompt, _sampling(asked)))
+    *_, last = _answerer(_facts(asked)).answer(conversation.lanes(asked.prompt))
     return last
 
 

@@ -16,7 +16,6 @@ from phi3.template import Message
 BASE = "base"
 LETTERS = "ABCD"
 MOST_LANES = len(LETTERS)
-SAID_IN_TRAINING = "From the training, where answers are kept short. Ask something, and both answer anew."
 NO_ANSWER = "No answer came. Try again."
 
 
@@ -133,11 +132,12 @@ def with_question(talks: Talks, question: str) -> Talks:
     return tuple(talk.asking(sent, question) for talk in talks)
 
 
-def told(talks: Talks, question: str, answers: Sequence[str]) -> Talks:
-    """A question that was answered before, by each lane in turn; nobody is asked again."""
-    return tuple(replace(talk, turns=(*talk.turns, Turn(last_sent(talks) + 1, question, talk.adapter,
-                                                        Answer(text, end="stop", note=SAID_IN_TRAINING))))
-                 for talk, text in zip(talks, answers, strict=True))
+def told(talks: Talks, question: str, answers: Sequence[Answer]) -> Talks:
+    """A question that every lane has answered, in their order; nobody is asked."""
+    asked = with_question(talks, question)
+    for place, answer in enumerate(answers):
+        asked = _with_answer(asked, place, answer)
+    return asked
 
 
 def asked_again(talks: Talks, place: int | None = None) -> Talks:
@@ -228,7 +228,7 @@ def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:
     return (*talks[:place], replace(talk, turns=turns), *talks[place + 1:])
 
 
-def last_sent(talks: Sequence[Any]) -> int:
+def last_sent(talks: Talks) -> int:
     """The number of the visitor's last message; 0 before the first."""
     return max((turn.sent for talk in talks for turn in talk.turns), default=0)
 

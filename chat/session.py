@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chat.drawing import checked_strength
 from chat.speakers import Conversation, Speaker, check_count, export
-from phi3.lane import Answer, Sampling
+from phi3.lane import Answer
 
 if TYPE_CHECKING:
     from phi3.generate import Answerer
@@ -32,9 +32,8 @@ HELP = """/with NAME…         who answers from now on: base, NAME, NAME:STRENG
 class Session:
     """What was said so far, and whoever answers. `speaker_of` finds an adapter by any name, or raises a ValueError."""
 
-    def __init__(self, conversation: Conversation, answerer: Answerer, speaker_of: Callable[[str], Speaker],
-                 sampling: Sampling) -> None:
-        self.conversation, self.sampling = conversation, sampling
+    def __init__(self, conversation: Conversation, answerer: Answerer, speaker_of: Callable[[str], Speaker]) -> None:
+        self.conversation = conversation
         self._answerer, self._speaker_of = answerer, speaker_of
         self._commands: dict[str, Callable[[str], str]] = {
             "/with": self._with, "/strength": self._strength, "/system": self._system, "/retry": self._retry,
@@ -64,10 +63,8 @@ class Session:
             print(words, flush=True)
 
     def _ask(self, before: Conversation, question: str) -> None:
-        labels = [talk.speaker.label for talk in before.talks]
-        with _asked_to_stop() as stop, closing(self._answerer.answer(
-                before.lanes(question, self.sampling), stop.is_set)) as snapshots:
-            answers = shown_one_after_the_other(labels, snapshots)
+        with _asked_to_stop() as stop, closing(self._answerer.answer(before.lanes(question), stop.is_set)) as snapshots:
+            answers = shown_one_after_the_other(before.labels, snapshots)
         self.conversation = before.answered(question, answers)
 
     def _with(self, rest: str) -> str:
@@ -75,7 +72,7 @@ class Session:
             names = rest.split()
             check_count(names)
             self.conversation = self.conversation.among([self._speaker_of(name) for name in names])
-        return f"Those who answer: {', '.join(talk.speaker.label for talk in self.conversation.talks)}."
+        return f"Those who answer: {', '.join(self.conversation.labels)}."
 
     def _strength(self, rest: str) -> str:
         name, _, written = rest.rpartition(" ")
@@ -87,7 +84,8 @@ class Session:
         return ""
 
     def _system(self, rest: str) -> str:
-        self.conversation = replace(self.conversation, system=rest)
+        asking = replace(self.conversation.asking, system=rest)
+        self.conversation = replace(self.conversation, asking=asking)
         return "" if rest else "There is no system message now."
 
     def _retry(self, rest: str) -> str:

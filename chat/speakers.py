@@ -1,17 +1,18 @@
-"""Lanes in a terminal as plain values: who answers how strongly, what each was asked and said, and that as a file."""
+"""The lanes of a terminal: who answers in each, by name, folder and strength, and what was said as the page has it."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from chat import conversation
-from chat.conversation import Turn
+from chat.conversation import BASE, Asking, Talk, Talks
 from chat.drawing import checked_strength
-from phi3.lane import Answer, Lane, Sampling
+from chat.export import as_json, as_markdown
+from phi3.lane import Answer, Lane
 
 MOST_LANES = 8
 _WITH_STRENGTH = re.compile(r"(?P<name>.+):(?P<strength>\d+(?:\.\d*)?|\.\d+)")
@@ -25,42 +26,35 @@ class Speaker:
     folder: str | None = None
     strength: float = 1.0
 
-    @property
-    def label(self) -> str:
-        """How it is written on the command line."""
-        return self.name if self.strength == 1 or self.folder is None else f"{self.name}:{self.strength:g}"
-
-
-@dataclass(frozen=True)
-class Talk:
-    """One lane: who answers in it from now on, and its own conversation."""
-
-    speaker: Speaker
-    turns: tuple[Turn, ...] = ()
-
-    def lane(self, question: str, system: str, sampling: Sampling) -> Lane:
-        """What the model reads; answers that failed are left out with their questions."""
-        asked = conversation.Talk(self.speaker.name, self.turns).asking(0, question)
-        return Lane(asked.messages(system), self.speaker.folder, sampling, self.speaker.strength)
-
 
 @dataclass(frozen=True)
 class Conversation:
-    """All lanes, and the system message that each of them has."""
+    """All lanes, what holds for each of them, and in which folder the adapter of a name lies."""
 
-    talks: tuple[Talk, ...]
-    system: str = ""
+    talks: Talks = ()
+    asking: Asking = field(default_factory=Asking)
+    folders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
-    def lanes(self, question: str, sampling: Sampling) -> list[Lane]:
+    @property
+    def labels(self) -> list[str]:
+        """The lanes' names as they are written on the command line."""
+        return [talk.adapter if talk.strength == 1 else f"{talk.adapter}:{talk.strength:g}" for talk in self.talks]
+
+    def among(self, speakers: Sequence[Speaker]) -> Conversation:
+        """With these lanes from now on; who was there before keeps their conversation."""
+        kept = {(talk.adapter, talk.strength): talk for talk in reversed(self.talks)}
+        talks = tuple(kept.pop((one.name, one.strength), Talk(one.name, strength=one.strength)) for one in speakers)
+        folders = {one.name: one.folder for one in speakers if one.folder}
+        return replace(self, talks=talks, folders=MappingProxyType({**self.folders, **folders}))
+
+    def lanes(self, question: str) -> list[Lane]:
         """The question to everybody."""
-        return [talk.lane(question, self.system, sampling) for talk in self.talks]
+        return [Lane(talk.messages(self.asking.system), self.folders.get(talk.adapter), self.asking.sampling,
+                     talk.strength) for talk in conversation.with_question(self.talks, question)]
 
     def answered(self, question: str, answers: Sequence[Answer]) -> Conversation:
         """With one turn more in each lane."""
-        sent = conversation.last_sent(self.talks) + 1
-        return replace(self, talks=tuple(
-            replace(talk, turns=(*talk.turns, Turn(sent, question, talk.speaker.label, answer)))
-            for talk, answer in zip(self.talks, answers, strict=True)))
+        return replace(self, talks=conversation.told(self.talks, question, answers))
 
     def undone(self) -> tuple[Conversation, str]:
         """Without the last question and its answers; the question itself. ValueError where there is none."""
@@ -73,19 +67,12 @@ class Conversation:
         """The same lanes, nothing said."""
         return replace(self, talks=conversation.cleared(self.talks))
 
-    def among(self, speakers: Sequence[Speaker]) -> Conversation:
-        """With these lanes from now on; who was there before keeps their conversation."""
-        kept = {talk.speaker: talk for talk in reversed(self.talks)}
-        return replace(self, talks=tuple(kept.pop(speaker, Talk(speaker)) for speaker in speakers))
-
     def as_strong(self, name: str, strength: float) -> Conversation:
         """With another strength for whoever has this name; ValueError where nobody has it."""
-        if name not in {talk.speaker.name for talk in self.talks if talk.speaker.folder}:
-            labels = ", ".join(talk.speaker.label for talk in self.talks)
-            raise ValueError(f"{name} is no adapter that answers here. Those who answer: {labels}.")
-        return replace(self, talks=tuple(
-            replace(talk, speaker=replace(talk.speaker, strength=strength)) if talk.speaker.name == name else talk
-            for talk in self.talks))
+        if name not in {talk.adapter for talk in self.talks} - {BASE}:
+            raise ValueError(f"{name} is no adapter that answers here. Those who answer: {', '.join(self.labels)}.")
+        return replace(self, talks=tuple(replace(talk, strength=strength) if talk.adapter == name else talk
+                                         for talk in self.talks))
 
 
 def strength_in(written: str) -> tuple[str, float | None]:
@@ -106,7 +93,7 @@ def export(said: Conversation, path: Path) -> None:
     """
     if path.suffix not in (".md", ".json"):
         raise ValueError(f"{path} ends neither with .md nor with .json. Choose one of them.")
-    text = as_markdown(said) if path.suffix == ".md" else as_json(said)
+    text = (as_markdown if path.suffix == ".md" else as_json)(said.talks, said.asking)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -114,22 +101,3 @@ def export(said: Conversation, path: Path) -> None:
         raise ValueError(f"{path} is there already. Choose another name.") from None
     except OSError as problem:
         raise ValueError(f"{path} can't be written ({problem.strerror}). Choose another place.") from None
-
-
-def as_json(said: Conversation) -> str:
-    """The lanes as an object: for each its name, strength and messages, as a row of chat data has them."""
-    lanes = [{"adapter": talk.speaker.name, "strength": talk.speaker.strength,
-              "messages": [{"role": role, "content": content} for turn in talk.turns
-                           for role, content in (("user", turn.question), ("assistant", turn.answer.text))]}
-             for talk in said.talks]
-    return json.dumps({"system": said.system, "lanes": lanes}, ensure_ascii=False, indent=2) + "\n"
-
-
-def as_markdown(said: Conversation) -> str:
-    """The lanes one after the other, to be read."""
-    parts = [f"System message: {said.system}"] if said.system else []
-    for talk in said.talks:
-        parts.append(f"# {talk.speaker.label}")
-        parts += [part for turn in talk.turns for part in (
-            f"**You:** {turn.question}", f"**{turn.by}:** {turn.answer.text or turn.answer.note}")]
-    return "\n\n".join(parts) + "\n"

@@ -12,6 +12,7 @@ import gradio as gr
 from chat import conversation
 from chat.conversation import BASE, Asking, Talk, Talks
 from chat.drawing import sampling_of
+from phi3.lane import Answer
 from tabs import arrivals, theme
 from tabs.chat_panel import ChatPanel
 from tabs.editor import Edited, Editor
@@ -202,8 +203,9 @@ def _answer_when(asker: Asker, triggers: list[Callable[..., Any]]) -> None:
     panel.at_work.tick(plainly(asker.look), None, [panel.late, panel.unanswered], **LOOKING)
 
 
-def _said_of(run: Run, question: str) -> tuple[str, str]:
+def _said_of(run: Run, question: str) -> list[Answer]:
     """What the base and the adapter answered to it while the run was trained."""
     picture = progress_of(run, run.course(), run.state())
     place = picture.prompts.index(question)
-    return picture.base_said[place], picture.said[place]
+    return [Answer(text, end="stop", note=theme.SAID_IN_TRAINING)
+            for text in (picture.base_said[place], picture.said[place])]

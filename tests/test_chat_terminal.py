@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from chat.conversation import BASE
 from chat.session import HELP, Session, converse
-from chat.speakers import Conversation, Speaker, Talk, strength_in
-from phi3.lane import Answer, Lane, Sampling
+from chat.speakers import Conversation, Speaker, strength_in
+from phi3.lane import Answer, Lane
 from tests.conftest import ROOT
 
 CAPTAIN = Speaker("captain", "captain")
@@ -48,7 +49,7 @@ def echo():
 
 @pytest.fixture
 def session(echo):
-    return Session(Conversation((Talk(Speaker("base")), Talk(CAPTAIN))), echo, speaker_of, Sampling())
+    return Session(Conversation().among([Speaker(BASE), CAPTAIN]), echo, speaker_of)
 
 
 def said(capsys, session, *lines: str) -> str:
@@ -98,10 +99,10 @@ def test_a_question_is_asked_again_and_taken_back(session, echo, capsys):
 def test_all_that_was_said_can_be_written_to_a_file_that_is_not_there(session, capsys, tmp_path):
     said(capsys, session, "/system Be brief.", "hello", *(f"/export {tmp_path / name}" for name in ("a.json", "a.md")))
     written = json.loads((tmp_path / "a.json").read_text())
-    assert written["system"] == "Be brief." and [lane["adapter"] for lane in written["lanes"]] == ["base", "captain"]
-    assert written["lanes"][1]["messages"] == [{"role": "user", "content": "hello"},
-                                               {"role": "assistant", "content": "hello, 1"}]
-    assert "# captain\n\n**You:** hello\n\n**captain:** hello, 1\n" in (tmp_path / "a.md").read_text()
+    assert [lane["adapter"] for lane in written["lanes"]] == ["base", "captain"]
+    assert [tuple(turn.values()) for turn in written["lanes"][1]["messages"]] == [
+        ("system", "Be brief."), ("user", "hello"), ("assistant", "hello, 1")]
+    assert "> hello\n\n**base**\n\nhello, 1\n\n**captain**\n\nhello, 1\n" in (tmp_path / "a.md").read_text()
     assert "is there already" in said(capsys, session, f"/export {tmp_path / 'a.md'}")
     for name in ("a.txt", ""):
         assert "ends neither" in said(capsys, session, f"/export {name}")
@@ -117,7 +118,7 @@ def test_help_names_every_command_and_a_wrong_one_leads_there(session, capsys):
 
 
 def test_ctrl_c_stops_the_answer_and_what_was_said_till_then_stays(capsys):
-    session = Session(Conversation((Talk(CAPTAIN),)), Echo(interrupted=True), speaker_of, Sampling())
+    session = Session(Conversation().among([CAPTAIN]), Echo(interrupted=True), speaker_of)
     before = signal.getsignal(signal.SIGINT)
     assert said(capsys, session, "hello") == "captain: he\n"
     assert session.conversation.talks[0].turns[0].answer.end == "asked"

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.library import Library
 from chat import conversation
-from chat.conversation import BASE, NO_ANSWER, SAID_IN_TRAINING, Asking, Talk
+from chat.conversation import BASE, NO_ANSWER, Asking, Talk
 from chat.drawing import SAMPLING_LABELS, sampling_of
 from phi3.generate import Answer, Lane, Sampling
 from tabs import lane_view
@@ -132,13 +132,14 @@ def test_stop_texts_are_written_one_a_line_and_are_not_too_many():
         sampling_of({"stop_texts": "x\n" * 9})
 
 
-def test_what_was_answered_in_training_is_shown_without_asking_anybody(library):
+def test_what_was_answered_before_is_shown_without_asking_anybody(library):
     echo = Echo()
-    talks = conversation.told((Talk(), Talk("captain")), "Who are you?", ("Phi-3.", "Arr!"))
+    answers = [Answer(text, end="stop", note="From the training.") for text in ("Phi-3.", "Arr!")]
+    talks = conversation.told((Talk(), Talk("captain")), "Who are you?", answers)
     assert [talk.turns[-1].by for talk in talks] == [BASE, "captain"]
     *_, last = conversation.answered(talks, echo, library, Asking(), lambda: False)
     assert [talk.turns[-1].answer.text for talk in last] == ["Phi-3.", "Arr!"] and echo.asked == []
-    assert SAID_IN_TRAINING in lane_view.newest(last[1])
+    assert "From the training." in lane_view.newest(last[1])
 
 
 def test_a_strength_goes_to_the_model_and_is_named_with_the_answer(library):
