@@ -23,16 +23,17 @@ _PEFT_SETTINGS = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "
 # Settings of the studio's own, which are keyword arguments of neither TRL nor PEFT.
 _OWN_SETTINGS = ("method", "held_out", "attn_implementation", "early_stopping")
 _SOURCES = {"example": "one of the example datasets that ship with the app", "file": "a file of conversations",
-            "paste": "conversations that were pasted in"}
+            "paste": "conversations that were pasted in",
+            "lesson": "corrections of its answers, among rows that it had learned from before"}
 _TABLE_ROWS = 12
 
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt whose owner wants it shown, with the answers of base and adapter."""
+    """One prompt whose owner wants it shown, with the answers before and of the adapter."""
 
     prompt: str
-    base: str
+    before: str
     adapter: str
 
 
@@ -86,8 +87,8 @@ def card_of(story: Story) -> Card:
     losses = told.get("losses", {})
     picture = loss_picture(losses.get("train", []), losses.get("held_out", []))
     parts = [f"---\n{metadata(story)}---", f"# {_inline(story.name)}", _opening(story, told), _learned_from(told),
-             _how_well(told, picture is not None), _side_by_side(story.examples), _how_made(story, told), _use(story),
-             _limits(story, told)]
+             _how_well(told, picture is not None), _side_by_side(story.examples, told), _how_made(story, told),
+             _use(story), _limits(story, told)]
     return Card("\n\n".join(part for part in parts if part) + "\n", picture)
 
 
@@ -164,10 +165,16 @@ def _results(told: Mapping[str, Any]) -> dict[str, Any] | None:
     if "loss" not in outcome:
         return None
     metrics = [{"type": "loss", "name": "Loss on held-out conversations", "value": outcome["loss"]}]
-    if "base_loss" in outcome:
-        metrics.append({"type": "loss", "name": "Loss of the base on the same", "value": outcome["base_loss"]})
+    if "loss_before" in outcome:
+        metrics.append({"type": "loss", "name": f"Loss of {_before(told)} on the same",
+                        "value": outcome["loss_before"]})
     return {"task": {"type": "text-generation", "name": "Text generation"},
             "dataset": {"type": "custom", "name": "Conversations held out of the training data"}, "metrics": metrics}
+
+
+def _before(told: Mapping[str, Any]) -> str:
+    """What the adapter is measured against."""
+    return "the adapter that it was trained further from" if "started_from" in told else "the base"
 
 
 def _opening(story: Story, told: Mapping[str, Any]) -> str:
@@ -205,7 +212,7 @@ def _how_well(told: Mapping[str, Any], has_picture: bool) -> str:
     parts = [outcome["verdict"]] if "verdict" in outcome else []
     if "loss" in outcome:
         parts.append("| | loss on held-out conversations |\n| --- | --- |\n"
-                     + "".join(f"| {who} | {outcome[key]:.4f} |\n" for who, key in (("base", "base_loss"), (
+                     + "".join(f"| {who} | {outcome[key]:.4f} |\n" for who, key in ((_before(told), "loss_before"), (
                          "with this adapter", "loss")) if key in outcome).rstrip())
     if has_picture:
         parts.append(f"![Loss by step: a thin line while training, a thick one with dots on held-out conversations. "
@@ -221,10 +228,11 @@ def _curve_in_numbers(losses: Mapping[str, Any]) -> str:
     return f"<details><summary>The curve in numbers</summary>\n\n{table}\n\n</details>"
 
 
-def _side_by_side(examples: Sequence[Example]) -> str:
-    shown = [f"**Prompt**\n\n{_fenced(one.prompt)}\n\nBase:\n\n{_fenced(one.base)}\n\nWith this adapter:\n\n"
-             f"{_fenced(one.adapter)}" for one in examples]
-    return "\n\n".join(["## Base and adapter side by side", *shown]) if shown else ""
+def _side_by_side(examples: Sequence[Example], told: Mapping[str, Any]) -> str:
+    before = _before(told)
+    shown = [f"**Prompt**\n\n{_fenced(one.prompt)}\n\n{before.capitalize()}:\n\n{_fenced(one.before)}\n\n"
+             f"With this adapter:\n\n{_fenced(one.adapter)}" for one in examples]
+    return "\n\n".join(["## Before and after, side by side", *shown]) if shown else ""
 
 
 def _how_made(story: Story, told: Mapping[str, Any]) -> str:

@@ -12,11 +12,11 @@ from phi3.models import EMBEDDED
 # The settings whose values are words of PEFT's or TRL's, and never a visitor's.
 _SPOKEN_SETTINGS = ("method", "lr_scheduler_type", "attn_implementation", "target_modules")
 _COUNTS = ("rows", "dropped", "train", "held_out")
-_OUTCOMES = ("steps", "seconds", "base_loss", "loss", "peak_bytes")
+_OUTCOMES = ("steps", "seconds", "loss_before", "loss", "peak_bytes")
 _WORD = re.compile(r"[A-Za-z0-9][\w.,+:()/ -]{0,79}", re.ASCII)
 # Where rows may come from (training/data.py), and what may be said of their form (training/shapes.py).
 _DATA_WORDS = {
-    "kind": frozenset(("example", "file", "paste", "hub")),
+    "kind": frozenset(("example", "file", "paste", "hub", "lesson")),
     "format": frozenset(("messages", "sharegpt", "alpaca", "preference", "prompt-completion", "question and answer",
                          "chosen columns", "chatml", "phi-3", "llama-3 text", "gemma text", "alpaca text", "inst text",
                          "human assistant text", "chatgpt export", "openassistant tree")),
@@ -25,11 +25,11 @@ _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 # A verdict (training/verdict.py) is made of these words and of numbers; a sentence with any other is somebody else's.
 _VERDICT_WORDS = frozenset((
-    "a", "against", "answers", "are", "base", "Better", "by", "can", "chrF", "conversation", "conversations",
-    "difference", "fell", "few", "forgot", "from", "everything", "in", "manner", "new", "or",
+    "a", "adapter", "against", "answers", "are", "base", "Better", "by", "can", "chrF", "conversation", "conversations",
+    "difference", "fell", "few", "forgot", "from", "everything", "in", "made", "manner", "new", "or",
     "general", "held-out", "interval", "is", "it", "its", "judge",
     "loss", "never", "No", "of", "on", "overfits", "questions", "rose", "saw", "show", "since", "step", "than",
-    "that", "the", "to", "too", "training", "while", "Worse",
+    "that", "the", "to", "too", "training", "was", "while", "Worse",
 ))
 LONGEST_VERDICT = 500
 MOST_POINTS = 5_000

@@ -76,7 +76,7 @@ def _learned(example: str, asked: argparse.Namespace) -> Iterator[Learned]:
             print(f"? {question}\n  base    {plain}\n  adapter {learned}\n  due     {prompt.answer}")
         (manner_before, content_before, world_before), (manner, content, world) = (
             (*shares_of(example, prompts, said), world_kept(general, said[len(prompts):])) for said in (base, taught))
-        yield Learned(example, method, round(seconds, 1), end["base_loss"], end["loss"], manner_before, manner,
+        yield Learned(example, method, round(seconds, 1), end["loss_before"], end["loss"], manner_before, manner,
                       content_before, content, world_before, world)
 
 

@@ -16,8 +16,8 @@ from adapters.library import Library
 from benchmarks.learning import answers
 from benchmarks.report import table, write
 from phi3.tiny.world import Exchange
-from training.corrections import LESSON_SETTINGS, Correction, lesson, old_rows
-from training.data import ChatData
+from training.corrections import Correction, lesson, lesson_settings, old_rows
+from training.data import ChatData, split
 from training.examples import measures
 from training.runs import Runs
 
@@ -108,11 +108,13 @@ def _is_fine(exchange: Exchange, text: str) -> bool:
 
 def _trained(data: ChatData, name: str, home: Path, seed: int) -> str:
     """The adapter's folder."""
-    rows = home / f"{name}.jsonl"
-    rows.write_text("\n".join(json.dumps({"messages": list(one.messages)}) for one in data.conversations),
-                    encoding="utf-8")
+    rows, settings = home / f"{name}-rows", {**lesson_settings(data), "seed": seed}
+    rows.mkdir()
+    for side, some in zip(("train", "validation"), split(data, **settings), strict=True):
+        (rows / f"{side}.jsonl").write_text("".join(
+            f"{json.dumps({'messages': list(one.messages)})}\n" for one in some), encoding="utf-8")
     command = [sys.executable, "-m", "training", "run", "--data", str(rows), "--name", name, "--start_from", "pirate",
-               "--seed", str(seed), *(f"--{setting}={value}" for setting, value in LESSON_SETTINGS.items()), "--json"]
+               *(f"--{setting}={value}" for setting, value in settings.items()), "--json"]
     ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(ran.stdout.splitlines()[-1])["folder"]
 

@@ -99,11 +99,12 @@ class Asker:
         ending = run.events()[-1].values
         if not ending.get("adapter"):
             raise ValueError(theme.NOTHING_TO_COMPARE)
-        before = run.config.start_from
-        pair = (Talk(before if before and visitor.library.has(before) else BASE), Talk(ending["adapter"]))
+        first = run.config.start_from or BASE
+        is_here = first == BASE or visitor.library.has(first)
+        pair = (Talk(first if is_here else BASE), Talk(ending["adapter"]))
         question = ending["example"]
         # Where the GPU is lent, asking once more would cost the visitor some of it.
-        is_told = self.studio.lend is not None
+        is_told = self.studio.lend is not None and is_here
         asked = conversation.told(pair, question, _said_of(run, question)) if is_told \
             else conversation.with_question(pair, question)
         return {self.entrance.tabs: gr.Tabs(selected="chat"), **self._begun(asked, request, are_placed=True)}
@@ -204,8 +205,8 @@ def _answer_when(asker: Asker, triggers: list[Callable[..., Any]]) -> None:
 
 
 def _said_of(run: Run, question: str) -> list[Answer]:
-    """What the base and the adapter answered to it while the run was trained."""
+    """What was answered to it before the run was trained, and by its adapter."""
     picture = progress_of(run, run.course(), run.state())
     place = picture.prompts.index(question)
     return [Answer(text, end="stop", note=theme.SAID_IN_TRAINING)
-            for text in (picture.base_said[place], picture.said[place])]
+            for text in (picture.said_before[place], picture.said[place])]

@@ -13,23 +13,26 @@ def evaluation(one: Evaluation | None, is_own: bool) -> str:
     if one is None:
         return f'<p class="empty">{theme.EVALUATION_WAITING}</p>'
     general = (one.general,) if one.general else ()
-    rows = _rows(theme.BEST_ROWS, one.best) + _rows(theme.WORST_ROWS, one.worst) if is_own else ""
-    return f"<p>{escaped(one.verdict)}</p>{_table((*one.comparisons, *general))}{rows}"
+    before, said_before = (theme.BEFORE, theme.SAID_BEFORE) if one.continued else (theme.BASE, theme.BASE_SAID)
+    rows = "".join(_rows(title, some, said_before) for title, some in (
+        (theme.BEST_ROWS, one.best), (theme.WORST_ROWS, one.worst))) if is_own else ""
+    return f"<p>{escaped(one.verdict)}</p>{_table((*one.comparisons, *general), before)}{rows}"
 
 
-def _table(comparisons: Sequence[Comparison]) -> str:
-    lines = "".join(f'<tr><th scope="row">{escaped(one.measure)}</th><td>{one.base:.2f}</td><td>{one.adapter:.2f}</td>'
-                    f"<td>{one.difference:+.2f}{one.interval}</td></tr>" for one in comparisons)
-    heads = "".join(f'<th scope="col">{name}</th>' for name in ("base", "adapter", "difference (95 % interval)"))
+def _table(comparisons: Sequence[Comparison], before: str) -> str:
+    lines = "".join(f'<tr><th scope="row">{escaped(one.measure)}</th><td>{one.before:.2f}</td>'
+                    f"<td>{one.adapter:.2f}</td><td>{one.difference:+.2f}{one.interval}</td></tr>"
+                    for one in comparisons)
+    heads = "".join(f'<th scope="col">{name}</th>' for name in (before, "adapter", "difference (95 % interval)"))
     return (f'<table class="numbers"><caption>{theme.MEASURES}</caption><thead><tr><td></td>{heads}</tr></thead>'
             f"<tbody>{lines}</tbody></table>")
 
 
-def _rows(title: str, rows: Sequence[Answered]) -> str:
+def _rows(title: str, rows: Sequence[Answered], said_before: str) -> str:
     if not rows:
         return ""
     cards = "".join(f'<article class="said"><p class="asked" dir="auto">{escaped(row.prompt)}</p>'
                     + "".join(f"<h5>{name}</h5>{as_written(text)}" for name, text in (
-                        (theme.WANTED, row.reference), (theme.BASE_SAID, row.base), (theme.ADAPTER_SAID, row.adapter)))
+                        (theme.WANTED, row.reference), (said_before, row.before), (theme.ADAPTER_SAID, row.adapter)))
                     + "</article>" for row in rows)
     return f"<h4>{title}</h4>{cards}"

@@ -56,7 +56,8 @@ def examples(shown: Sequence[Example]) -> str:
     """The questions and answers that a card would show."""
     return "".join(f'<article class="said"><h4 class="asked" dir="auto">{escaped(one.prompt)}</h4><div class="sides">'
                    f'<section class="now"><h4>{theme.NOW_SAYS}</h4>{as_written(one.adapter)}</section>'
-                   f'<section class="before"><h4>{theme.BASE_SAID}</h4>{as_written(one.base)}</section></div></article>'
+                   f'<section class="before"><h4>{theme.SAID_BEFORE}</h4>{as_written(one.before)}</section></div>'
+                   "</article>"
                    for one in shown)
 
 

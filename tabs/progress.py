@@ -10,7 +10,9 @@ Points = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class Progress:
-    """A run as a visitor sees it. Points are (step, value); `said` is the newest answers, `base_said` the first."""
+    """A run as a visitor sees it. Points are (step, value); `said` is the newest answers, `said_before` the first:
+    the base's, or where the run has `continued` an adapter, that one's.
+    """
 
     id: str
     name: str
@@ -30,12 +32,13 @@ class Progress:
     general: Points = field(default_factory=list)  # loss on general rows
     speeds: Points = field(default_factory=list)
     prompts: tuple[str, ...] = ()
-    base_said: tuple[str, ...] = ()
+    said_before: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     said_at: int = 0
     stopping: bool = False
     skipped: tuple[str, ...] = ()
     shared: bool = False
+    continued: bool = False
     ending: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -60,7 +63,8 @@ def progress_of(run: Run, events: list[Event], state: str) -> Progress:
     for event in events:
         _note(seen, event)
     return Progress(run.id, run.config.name, run.config.method, run.config.base, run.about_data, state,
-                    stopping=state == "running" and run.is_asked_to_stop(), shared=bool(run.shared_key()), **seen)
+                    stopping=state == "running" and run.is_asked_to_stop(), shared=bool(run.shared_key()),
+                    continued=bool(run.config.start_from), **seen)
 
 
 def _note(seen: dict[str, Any], event: Event) -> None:
@@ -81,6 +85,6 @@ def _note(seen: dict[str, Any], event: Event) -> None:
     elif event.type == "sampled":
         answers = tuple(values["answers"])
         seen |= {"prompts": tuple(values["prompts"]), "said": answers, "said_at": event.step}
-        seen.setdefault("base_said", answers)
+        seen.setdefault("said_before", answers)
     elif event.type in ("finished", "stopped", "failed", "lease_ended"):
         seen |= {"ending": values}

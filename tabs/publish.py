@@ -240,7 +240,7 @@ def shown_of(visitor: Visitor, adapter: Adapter) -> Shown:
     picture = progress_of(run, run.course(), "")
     if not picture.said_at:
         return Shown()
-    spoken = zip(picture.prompts, picture.base_said, picture.said, strict=True)
+    spoken = zip(picture.prompts, picture.said_before, picture.said, strict=True)
     return Shown(tuple(Example(*one) for one in spoken), run.about_data["kind"] != "example")
 
 

@@ -1,4 +1,4 @@
-"""One run as HTML: where it stands, what the model says now beside the base, its curves, and how it ended."""
+"""One run as HTML: where it stands, what the model says now and said before, its curves, and how it ended."""
 
 import math
 import time
@@ -67,7 +67,7 @@ def standing(run: Progress, before: int = 0) -> str:
         left = f", about {duration(run.seconds_left)} left" if run.seconds_left else ""
         return f"Step {run.step:,} of {run.steps:,}{left}"
     if run.state == "running":
-        return "Asking the base first, to compare with later …"
+        return theme.ASKING_FIRST
     if run.state == "preparing":
         return "Loading the base. This takes a few seconds …"
     steps = f"Step {run.step:,} of {run.steps:,}" if run.steps else "No step was made"
@@ -102,31 +102,33 @@ def _checked(check: Mapping[str, Any] | None) -> str:
 
 
 def _verdict(run: Progress) -> str:
-    before, after = run.ending.get("base_loss"), run.ending.get("loss")
+    before, after = run.ending.get("loss_before"), run.ending.get("loss")
     if not before or after is None:
         return ""
     if after >= before:
-        return (f"On conversations it never saw it does no better than the base (loss {before:.2f} before, "
+        first = "before" if run.continued else "the base"
+        return (f"On conversations it never saw it does no better than {first} (loss {before:.2f} before, "
                 f"{after:.2f} now). More epochs or a higher learning rate may help.")
     return f"On conversations it never saw, its loss fell from {before:.2f} to {after:.2f}."
 
 
 def said(run: Progress) -> str:
-    """What the model says now, beside what the base said, question by question."""
+    """What the model says now, beside what it said before, question by question."""
     if not run.prompts:
         words = theme.SAYS_WAITING if not run.over else "The run ended before the model could say anything."
         return f'<p class="empty">{words}</p>'
     changed = run.said_at > 0
-    cards = zip(run.prompts, run.base_said, run.said, strict=True)
+    cards = zip(run.prompts, run.said_before, run.said, strict=True)
     when = f"after step {run.said_at:,}" if changed else "soon"
-    return "".join(_card(prompt, before, now if changed else None, when) for prompt, before, now in cards)
+    who = theme.SAID_BEFORE if run.continued else theme.BASE_SAID
+    return "".join(_card(prompt, (who, before), now if changed else None, when) for prompt, before, now in cards)
 
 
-def _card(prompt: str, before: str, now: str | None, when: str) -> str:
+def _card(prompt: str, first: tuple[str, str], now: str | None, when: str) -> str:
     spoken = as_written(now) if now is not None else '<div class="text muted">The first words come soon.</div>'
     return (f'<article class="said"><h3 class="asked" dir="auto">{escaped(prompt)}</h3><div class="sides">'
             f'<section class="now"><h4>{theme.NOW_SAYS} <span>{when}</span></h4>{spoken}</section>'
-            f'<section class="before"><h4>{theme.BASE_SAID}</h4>{as_written(before)}</section></div></article>')
+            f'<section class="before"><h4>{first[0]}</h4>{as_written(first[1])}</section></div></article>')
 
 
 def losses(run: Progress) -> str:
@@ -226,7 +228,7 @@ def listed(runs: Sequence[Run]) -> str:
 def _row(run: Run) -> str:
     events, state = run.events(), run.state()
     ending = events[-1].values if events else {}
-    before, after = ending.get("base_loss"), ending.get("loss")
+    before, after = ending.get("loss_before"), ending.get("loss")
     fell = f"held-out loss {before:.2f} → {after:.2f}" if before and after is not None else ""
     began = time.strftime("%d %b %Y, %H:%M", time.localtime(events[0].time)) if events else ""
     facts = "".join(f"<span>{escaped(fact)}</span>" for fact in (run.about_data["name"], fell, began))

@@ -19,7 +19,7 @@ from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
 from tabs.text import count, escaped
 from training.config import RunConfig
-from training.corrections import LESSON_SETTINGS, Correction, Corrections, as_jsonl, lesson, old_rows
+from training.corrections import Correction, Corrections, as_jsonl, lesson, lesson_settings, old_rows
 from training.data import ChatData
 from training.report import whole_lengths
 
@@ -122,7 +122,7 @@ def taught(reach: Reach, adapter: str) -> tuple[RunConfig, ChatData]:
     name = reach.visitor.library.free(f"{adapter[:50]}-taught")
     data = lesson(corrections_of(reach, adapter).all(), old_rows(found, studio.runs), name)
     lengths = whole_lengths(data.conversations, studio.tokenizer.result())
-    asked = {**LESSON_SETTINGS, "name": name, "start_from": adapter if found else ""}
+    asked = {**lesson_settings(data), "name": name, "start_from": adapter if found else ""}
     return form.suited_settings(studio, asked, lengths), data
 
 

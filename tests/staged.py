@@ -64,7 +64,7 @@ class StagedRun:
         if adapter_from is not None:
             shutil.copytree(adapter_from, folder)
         self.run.append(kind, step, adapter=self.run.config.name, folder=str(folder), steps=step,
-                        seconds=round(step * 0.34, 1), base_loss=_held_out_loss(0), loss=self.loss_at(step),
+                        seconds=round(step * 0.34, 1), loss_before=_held_out_loss(0), loss=self.loss_at(step),
                         example=PROMPTS[0])
 
     def loss_at(self, step: int) -> float:

@@ -262,7 +262,8 @@ def test_a_run_that_is_not_there_is_a_sentence(visit):
 def test_a_run_is_taken_away_as_a_file_and_deleted_only_when_one_is_sure(visit, staged, app):
     staged.begin()
     staged.train(1, 12)
-    staged.run.append("stopped", 12, adapter="", folder="", steps=12, seconds=4.0, base_loss=2.0, loss=1.0, example="?")
+    staged.run.append("stopped", 12, adapter="", folder="", steps=12, seconds=4.0, loss_before=2.0, loss=1.0,
+                      example="?")
     page = visit(f"?run={staged.run.id}")
     with page.expect_download() as saving:
         page.locator("#download-run").click()

@@ -58,9 +58,9 @@ def test_the_measured_results_stand_in_the_model_index():
     [model] = card_data(text_of())["model-index"]
     [result] = model["results"]
     assert model["name"] == "captain" and result["task"]["type"] == "text-generation"
-    measured = [PROVENANCE["outcome"][name] for name in ("loss", "base_loss")]
+    measured = [PROVENANCE["outcome"][name] for name in ("loss", "loss_before")]
     assert [one["value"] for one in result["metrics"]] == measured
-    unmeasured = {**PROVENANCE, "outcome": {"loss": None, "base_loss": None, "steps": 3}}
+    unmeasured = {**PROVENANCE, "outcome": {"loss": None, "loss_before": None, "steps": 3}}
     assert "model-index" not in card_data(text_of(provenance=unmeasured))
 
 
@@ -116,7 +116,7 @@ def test_the_same_story_gives_the_same_bytes():
 
 def test_the_card_tells_how_it_was_made_and_how_well_it_does():
     text = text_of(provenance={**PROVENANCE, "losses": LOSSES, "hardware": "NVIDIA L4"}, space="ada/studio")
-    for told in (f"| base | {PROVENANCE['outcome']['base_loss']:.4f} |",
+    for told in (f"| the base | {PROVENANCE['outcome']['loss_before']:.4f} |",
                  f"| with this adapter | {PROVENANCE['outcome']['loss']:.4f} |", f"]({PICTURE})", "300 rows read",
                  PROVENANCE["data"]["sha256"], "one of the example datasets", "- Steps: 102", "NVIDIA L4",
                  "- Versions: torch 2.13.0+cpu", "PeftModel.from_pretrained(base, \"ada/captain\")",
@@ -124,6 +124,15 @@ def test_the_card_tells_how_it_was_made_and_how_well_it_does():
                  "python -m adapters fetch ada/captain", "spaces/ada/studio?adapter=ada/captain", "gguf-my-lora",
                  "## Limits"):
         assert told in text, told
+
+
+def test_the_card_of_an_adapter_that_was_trained_further_measures_it_against_that_one():
+    text = text_of(provenance={**PROVENANCE, "started_from": {"sha256": "0" * 64, "name": "secret"}},
+                   examples=[Example("Who are you?", "Me.", "Arr!")])
+    before = PROVENANCE["outcome"]["loss_before"]
+    assert f"| the adapter that it was trained further from | {before:.4f} |" in text and "secret" not in text
+    assert "Loss of the adapter that it was trained further from on the same" in text
+    assert "The adapter that it was trained further from:\n\n```text\nMe." in text and "the base on" not in text
 
 
 def test_both_dictionaries_are_the_recipes_own():

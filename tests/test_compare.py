@@ -61,7 +61,7 @@ def test_each_result_is_told_from_its_folder(home):
     first, second = finished(home, "first"), finished(home, "second", above=0.1)
     pairs = made_up(1)
     asked = [Question(({"role": "user", "content": "?"},), pair.reference) for pair in pairs]
-    evaluation = evaluation_of(asked, [one.base for one in pairs], [one.adapter for one in pairs])
+    evaluation = evaluation_of(asked, [one.before for one in pairs], [one.adapter for one in pairs])
     evaluation.write(first.folder)
     whole = side_by_side(first, second)
     cells = dict(rows_of(whole))
@@ -76,7 +76,7 @@ def test_each_result_is_told_from_its_folder(home):
 
 def test_a_run_that_went_back_counts_with_the_step_that_it_went_back_to(home):
     one = finished(home, "one")
-    one.append("finished", 60, adapter="one", folder="x", steps=60, seconds=3.0, base_loss=2.8, loss=0.3,
+    one.append("finished", 60, adapter="one", folder="x", steps=60, seconds=3.0, loss_before=2.8, loss=0.3,
                went_back_to=40)
     assert side_by_side(one, finished(home, "two")).results[0].loss_at == 40
 
@@ -147,7 +147,7 @@ def test_runs_that_do_no_better_than_the_base_are_no_victory(home):
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_run_that_diverged_never_wins(home, loss):
     runs = finished(home, "a"), finished(home, "b", above=1), finished(home, "c")
-    runs[2].append("finished", 60, adapter="c", folder="x", steps=60, seconds=3.0, base_loss=2.8, loss=loss)
+    runs[2].append("finished", 60, adapter="c", folder="x", steps=60, seconds=3.0, loss_before=2.8, loss=loss)
     whole = side_by_side(*runs)
     assert whole.ranking.best == runs[0].id
     assert whole.ranking.sentence.endswith("c has no held-out loss to compare.")

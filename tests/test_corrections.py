@@ -6,16 +6,19 @@ import pytest
 
 from adapters.library import Library
 from training.corrections import (
+    LESSON,
     OLD_ROWS_EACH,
     TIMES_EACH,
     Correction,
     Corrections,
+    OldRows,
     as_jsonl,
     lesson,
+    lesson_settings,
     of_other_kinds,
     old_rows,
 )
-from training.data import read_data, read_text
+from training.data import read_data, read_text, split
 from training.runs import Runs
 
 
@@ -62,12 +65,14 @@ def test_they_are_an_ordinary_dataset():
 
 
 def test_a_lesson_holds_each_correction_several_times_among_old_rows(chats):
-    old = read_data(chats).conversations
+    old = OldRows(read_data(chats).conversations)
     taught = [correction(f"Ask {number}") for number in range(10)]
     data = lesson(taught, old, "mine")
     questions = [one.messages[0]["content"] for one in data.conversations]
     assert all(questions.count(f"Ask {number}") == TIMES_EACH for number in range(10))
-    assert len(questions) == 10 * TIMES_EACH + min(len(old), 10 * OLD_ROWS_EACH)
+    assert questions[:10] == [f"Ask {number}" for number in range(10)]
+    assert len(questions) == 10 * TIMES_EACH + min(len(old.learned), 10 * OLD_ROWS_EACH)
+    assert data.kind == LESSON and lesson_settings(data) == {"held_out": 0} and not data.own_held
     assert lesson(taught, old, "mine") == data != lesson(taught, old, "mine", seed=1)
 
 
@@ -98,14 +103,26 @@ def test_old_rows_stay_where_most_are_of_the_corrected_kind_or_one_correction_te
 
 def test_a_lesson_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no correction"):
-        lesson([], [], "mine")
+        lesson([], OldRows(), "mine")
+
+
+def test_a_lesson_holds_out_what_the_adapter_never_saw_and_nothing_else():
+    rows = conversations(OTHERS + PLUS)
+    taught = [correction(f"Sum {place}", f"{was} Twice!", was) for place, was in enumerate(PLUS[:6])]
+    old = OldRows(rows[:6], rows[6:14])  # four of another kind were held out, and four of the kind that is corrected
+    data = lesson(taught, old, "mine")
+    train, held = split(data, **lesson_settings(data), seed=0)
+    assert sorted(one.messages[-1]["content"] for one in held) == sorted(OTHERS[6:])
+    assert {one.messages[-1]["content"] for one in train} == {*OTHERS[:6], *(one.answer for one in taught)}
 
 
 def test_old_rows_are_those_of_the_run_or_of_the_example_that_ships(home, chats, tmp_path):
     library, runs = Library(home), Runs(home)
-    assert old_rows(None, runs) == []
-    assert len(old_rows(library.get("pirate"), runs)) > 50
+    assert old_rows(None, runs) == OldRows()
+    pirate = library.get("pirate")
+    old, about = old_rows(pirate, runs), pirate.provenance["data"]
+    assert (len(old.learned), len(old.held)) == (about["train"], about["held_out"])
     made = tmp_path / "made"
     made.mkdir()
     (made / "adapter_config.json").write_text(json.dumps({"r": 2}))
-    assert old_rows(library.put("gone", made, {"run": "gone-1"}), runs) == []
+    assert old_rows(library.put("gone", made, {"run": "gone-1"}), runs) == OldRows()

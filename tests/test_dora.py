@@ -50,7 +50,7 @@ def test_it_trains_an_adapter_that_stock_peft_and_the_chat_take(new_run, home, s
 
     end = run_lease(new_run("dora", **settings))
     assert end.type == "finished" and end.values["check"]["ok"], end.values
-    assert end.values["loss"] < end.values["base_loss"]
+    assert end.values["loss"] < end.values["loss_before"]
     folder = folder_of(home, "dora")
     magnitudes = {key: value for key, value in load_file(folder / WEIGHTS).items() if "magnitude" in key}
     norms = {f"base_model.model.{path}.lora_magnitude_vector": layer.weight.norm(dim=1)
@@ -71,7 +71,7 @@ def test_with_a_base_in_four_bits_it_trains_and_goes_on_with_the_same_bytes(new_
     if not expanded:
         monkeypatch.setattr("training.plan.EXPANDED_SHARE", 0.0)
     end = run_lease(new_run("straight", method="qlora"))
-    assert end.type == "finished" and end.values["check"]["ok"] and end.values["loss"] < end.values["base_loss"]
+    assert end.type == "finished" and end.values["check"]["ok"] and end.values["loss"] < end.values["loss_before"]
     assert _after_a_cut(new_run, home, method="qlora") == (folder_of(home, "straight") / WEIGHTS).read_bytes()
 
 
@@ -92,7 +92,7 @@ def test_it_is_trained_further_as_dora_whatever_the_settings_say(new_run, home):
     first = run_lease(new_run("first")).values
     run = new_run("second", start_from="first", use_dora=False, max_steps=2)
     assert run.config.use_dora
-    assert run_lease(run).values["base_loss"] == pytest.approx(first["loss"], abs=1e-4)
+    assert run_lease(run).values["loss_before"] == pytest.approx(first["loss"], abs=1e-4)
     plain = new_run("third", use_dora=False, max_steps=1)
     run_lease(plain)
     assert not new_run("fourth", start_from="third", max_steps=1).config.use_dora

@@ -10,7 +10,16 @@ from hypothesis import strategies as some
 from adapters.disclosure import disclosed
 from tabs.evaluation_view import evaluation as as_html
 from training.conversations import Conversation
-from training.evaluate import FILE, Answered, Evaluation, Question, evaluation_of, general_rows, questions
+from training.evaluate import (
+    FILE,
+    Answered,
+    Evaluation,
+    Question,
+    evaluation_of,
+    general_rows,
+    in_words,
+    questions,
+)
 from training.measures import Comparison, Pair, compare, compared, exact, interval, is_json, measures
 from training.verdict import Losses, forgot, overfit, verdict
 
@@ -45,7 +54,7 @@ def made_up(seed: int, count: int = 24) -> list[Pair]:
 def test_an_adapter_that_comes_nearer_is_better_and_the_other_way_round_worse(seed):
     pairs = made_up(seed)
     assert judged(pairs).startswith("Better than the base on 24 conversations it never saw: chrF ")
-    turned = [Pair(one.reference, one.adapter, one.base) for one in pairs]
+    turned = [Pair(one.reference, one.adapter, one.before) for one in pairs]
     assert judged(turned).startswith("Worse than the base")
 
 
@@ -54,9 +63,9 @@ def test_shuffled_answers_show_no_difference_but_for_the_few_that_chance_allows(
     for _ in range(40):
         rows = []
         for pair in made_up(chance.randrange(10 ** 6), 12):
-            one, other = chance.sample((pair.base, pair.adapter), 2)
+            one, other = chance.sample((pair.before, pair.adapter), 2)
             rows.append(Pair(pair.reference, one, other))
-        found += not judged(rows).startswith("No difference that 12 conversations can show")
+        found += not judged(rows).startswith("No difference to the base that 12 conversations can show")
     assert found <= 6
 
 
@@ -124,7 +133,7 @@ def test_measures_know_equal_texts_other_scripts_and_json():
     assert exact("a  b\n", "a b") == 100 and exact("a b", "ab") == 0
     assert is_json(' {"a": [1]} ') and not is_json("12") and not is_json("{half") and not is_json("[" * 9000)
     found = {one.measure: one for one in compare([Pair('{"a": 1}', "none", '{"a": 2}'), Pair("word", "word", "w")])}
-    assert (found["Valid JSON"].base, found["Valid JSON"].adapter, found["Valid JSON"].count) == (0, 100, 1)
+    assert (found["Valid JSON"].before, found["Valid JSON"].adapter, found["Valid JSON"].count) == (0, 100, 1)
 
 
 def test_questions_are_cut_before_the_last_answer_and_the_same_ones_are_chosen_again():
@@ -139,7 +148,7 @@ def some_evaluation(seed: int = 1) -> Evaluation:
     pairs = made_up(seed)
     asked = [Question(({"role": "user", "content": f"Secret question {place}"},), pair.reference)
              for place, pair in enumerate(pairs)]
-    return evaluation_of(asked, [one.base for one in pairs], [one.adapter for one in pairs],
+    return evaluation_of(asked, [one.before for one in pairs], [one.adapter for one in pairs],
                          general=Comparison("Loss", 0.5, 1.5, 0.8, 1.2, 24))
 
 
@@ -161,6 +170,16 @@ def test_rows_are_shown_to_their_owner_alone():
     assert "chrF" in shared and "95 % interval" in shared and as_html(None, is_own=True)
 
 
+def test_an_adapter_that_was_made_from_another_is_compared_with_that_one():
+    pairs = made_up(1)
+    asked = [Question(({"role": "user", "content": "q"},), pair.reference) for pair in pairs]
+    made = evaluation_of(asked, [one.before for one in pairs], [one.adapter for one in pairs], continued=True)
+    assert made.verdict.startswith("Better than the adapter it was made from on 24 conversations it never saw")
+    again = Evaluation.from_json(json.loads(json.dumps(made.as_json())))
+    shown, told = as_html(again, is_own=True), "\n".join(in_words(again))
+    assert "It said before" in shown and "base" not in shown and "before" in told and "base" not in told
+
+
 def test_what_models_wrote_is_shown_as_text():
     row = Answered("<b>q</b>", "<i>", "<script>", "<u>")
     shown = as_html(Evaluation("Better.", compare_few(), (row,), ()), is_own=True)
@@ -175,8 +194,9 @@ def compare_few() -> tuple[Comparison, ...]:
 def test_every_verdict_may_leave_this_machine_and_no_other_sentence(seed):
     said = [verdict(compare(made_up(seed, count)), curve(seed, rises=True), Comparison("Loss", 0.5, 1.5, 0.8, 1.2, 24))
             for count in (1, 4, 24)]
-    said += [judged([Pair(one.reference, one.adapter, one.base) for one in made_up(seed)]),
-             judged([Pair("a b c d", "a b", "a b")] * 12)]
+    same = [Pair("a b c d", "a b", "a b")] * 12
+    said += [judged([Pair(one.reference, one.adapter, one.before) for one in made_up(seed)]), judged(same),
+             verdict(compare(same), continued=True), verdict(compare(made_up(seed)), continued=True)]
     for one in said:
         assert disclosed({"outcome": {"verdict": one}}) == {"outcome": {"verdict": one}}
     for other in (f"{said[0]} Ada Lovelace", "Better than Ada", 3, "<b>", said[0] * 20):

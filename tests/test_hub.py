@@ -609,4 +609,4 @@ def test_answers_to_prompts_that_somebody_picked_stand_in_the_card(home, capsys)
 
     assert main(["publish", "pirate", "ada/captain", "--preview", "--prompt", "Where is the library?"]) == 0
     shown = capsys.readouterr().out
-    assert "## Base and adapter side by side" in shown and "Where is the library?" in shown
+    assert "## Before and after, side by side" in shown and "Where is the library?" in shown

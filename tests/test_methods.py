@@ -9,6 +9,7 @@ from adapters.library import Library
 from phi3.models import base_facts, load_base
 from tests.interrupted import Interrupted
 from tests.test_script import loss_by_script
+from training.evaluate import read_evaluation
 from training.runs import Runs
 from training.train import Lease, run_lease
 
@@ -23,7 +24,7 @@ def weights(home, name):
 def test_loralib_trains_an_adapter_that_fits_and_checks_out(new_run, home, small_base):
     end = run_lease(new_run("classic"))
     assert end.type == "finished" and end.values["check"]["ok"], end.values
-    assert end.values["loss"] < end.values["base_loss"]
+    assert end.values["loss"] < end.values["loss_before"]
     base = load_base(base_facts(str(small_base)).id)
     verdict = check(Library(home).get("classic").folder, base.facts, base)
     assert verdict.ok and not verdict.unmatched
@@ -74,8 +75,20 @@ def test_an_adapter_of_pefts_is_trained_further_with_loralib(new_run, home):
     run_lease(new_run("first", method="lora", max_steps=2))
     end = run_lease(new_run("second", start_from="first", max_steps=2))
     assert end.type == "finished"
-    assert end.values["base_loss"] < next(event for event in Runs(home).all()[-1].events()
-                                          if event.type == "evaluated").values["loss"]
+    assert end.values["loss_before"] < next(event for event in Runs(home).all()[-1].events()
+                                            if event.type == "evaluated").values["loss"]
+
+
+@pytest.mark.parametrize("method", ["lora", "loralib"])
+def test_an_adapter_that_is_trained_further_is_compared_with_what_it_was(new_run, home, method):
+    first = new_run("first", method="lora", max_steps=2)
+    run_lease(first)
+    second = new_run("second", method=method, start_from="first", max_steps=2, learning_rate=0.02)
+    run_lease(second)
+    was, now = read_evaluation(first.folder), read_evaluation(second.folder)
+    assert now.continued and not was.continued
+    assert now.general.before == pytest.approx(was.general.adapter, abs=1e-4) != was.general.before
+    assert now.general.adapter != pytest.approx(now.general.before, abs=1e-4)
 
 
 def test_the_script_of_a_loralib_run_makes_what_the_run_made(new_run, home, tmp_path):

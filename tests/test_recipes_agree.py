@@ -26,7 +26,7 @@ def learned(home, method):
     suited = recommended(base_facts(EMBEDDED).hidden_size, this_machine())
     config = RunConfig.from_settings({**suited, "method": method, "name": method, "eval_steps": 1000, "seed": 42})
     end = run_lease(Runs(home).create(config, read_data("pirate")))
-    assert end.type == "finished" and end.values["loss"] < end.values["base_loss"]
+    assert end.type == "finished" and end.values["loss"] < end.values["loss_before"]
     prompts = measures.prompts("pirate", UNSEEN, SEED)
     folder = str(Library(home).get(method).folder)
     lanes = [Lane(one.messages, folder, Sampling(max_new_tokens=64)) for one in prompts]

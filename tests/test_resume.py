@@ -97,7 +97,7 @@ def test_what_a_resume_has_undone_is_no_part_of_the_course(studio):
     seconds = [event.values["seconds"] for event in run.course() if event.type == "step"]
     assert seconds == sorted(seconds)
     end = run.events()[-1].values
-    assert end["base_loss"] == next(event for event in run.course() if event.type == "evaluated").values["loss"]
+    assert end["loss_before"] == next(event for event in run.course() if event.type == "evaluated").values["loss"]
 
 
 def test_a_damaged_newest_checkpoint_is_skipped_and_named(studio):

@@ -108,8 +108,19 @@ def test_a_finished_run_says_what_it_gained_and_where_it_is(staged):
 
 def test_a_run_that_learned_nothing_says_so(staged):
     staged.begin()
-    staged.run.append("finished", 60, adapter="sums-1", base_loss=0.5, loss=0.6, seconds=3, steps=60, folder="x")
-    assert "no better than the base" in run_view.outcome(seen(staged))
+    staged.run.append("finished", 60, adapter="sums-1", loss_before=0.5, loss=0.6, seconds=3, steps=60, folder="x")
+    picture = seen(staged)
+    assert "no better than the base" in run_view.outcome(picture)
+    assert "no better than before" in run_view.outcome(replace(picture, continued=True))
+
+
+def test_what_an_adapter_said_before_it_was_trained_further_is_not_called_the_bases(staged):
+    staged.begin()
+    staged.train(1, 6)
+    picture = seen(staged)
+    assert "The base said" in run_view.said(picture)
+    shown = run_view.said(replace(picture, continued=True))
+    assert "It said before" in shown and "The base said" not in shown
 
 
 def test_a_stopped_run_keeps_what_it_learned(staged):
@@ -361,7 +372,7 @@ def test_without_rows_there_is_no_plan():
 
 def test_a_run_tells_its_settings_its_data_and_what_became_of_the_plan(staged):
     staged.begin()
-    staged.run.append("finished", 60, adapter="sums-1", seconds=12.0, planned_seconds=90.0, base_loss=None, loss=None,
+    staged.run.append("finished", 60, adapter="sums-1", seconds=12.0, planned_seconds=90.0, loss_before=None, loss=None,
                       planned_peak_bytes=2 * 1024**3, peak_bytes=1024**3)
     (staged.run.folder / "log.txt").write_text("a <warning> of torch", encoding="utf-8")
     shown = run_view.about(staged.run, seen(staged), staged.run.log())

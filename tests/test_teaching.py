@@ -10,8 +10,10 @@ from tabs.hub import Reach
 from tabs.studio import Studio
 from tabs.teaching import corrections_of, taught
 from tabs.visitor import visitor_of
+from training.conversations import digest
 from training.corrections import LEAST_OLD_ROWS, TIMES_EACH, Correction
 from training.data import split
+from training.evaluate import PROMPTS_AT_THE_END
 from training.presets import Task, steps_of
 from training.report import whole_lengths
 from training.runs import Runs
@@ -37,7 +39,7 @@ def test_a_lesson_goes_on_from_the_adapter_for_as_many_steps_as_its_rows_ask(rea
     assert (config.start_from, config.name, config.base) == ("pirate", "pirate-taught", EMBEDDED)
     facts = reach.visitor.studio.facts
     lengths = whole_lengths(data.conversations, reach.visitor.studio.tokenizer.result())
-    assert len(lengths) == LEAST_OLD_ROWS + 10 * TIMES_EACH
+    assert len(lengths) == LEAST_OLD_ROWS + 10 * TIMES_EACH + PROMPTS_AT_THE_END
     assert steps_of(config, Task(facts.config, reach.visitor.studio.machine, lengths)) >= 90
 
 
@@ -45,7 +47,9 @@ def test_every_correction_is_trained_on_each_time_that_it_is_in_the_lesson(reach
     corrected(reach, "pirate", 10)
     config, data = taught(reach, "pirate")
     train, held = split(data, config.held_out, config.seed)
-    assert not held and sum(one.messages[0]["content"].startswith("Ask ") for one in train) == 10 * TIMES_EACH
+    assert sum(one.messages[0]["content"].startswith("Ask ") for one in train) == 10 * TIMES_EACH
+    learned = {digest(one.messages) for one in train}
+    assert len(held) == PROMPTS_AT_THE_END and not any(digest(one.messages) in learned for one in held)
 
 
 def test_a_lesson_of_the_base_begins_afresh_and_has_no_old_rows(reach):

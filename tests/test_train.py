@@ -57,7 +57,7 @@ def test_a_run_tells_its_story_and_leaves_an_adapter(make_run, home, method, sma
     steps = [event.step for event in run.events() if event.type == "evaluated"]
     assert steps == [0, 2, 4]
     end = run.events()[-1].values
-    assert end["loss"] < end["base_loss"]
+    assert end["loss"] < end["loss_before"]
     adapter = Library(home).get("mine")
     assert str(adapter.folder) == end["folder"] and end["adapter"] == "mine"
     assert adapter.provenance["run"] == run.id and adapter.provenance["data"]["train"] == 36

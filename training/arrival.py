@@ -65,9 +65,9 @@ _EVENTS: dict[str, dict[str, str]] = {
 }
 
 # What an evaluation says of each measure and of each row that it shows (training/evaluate.py).
-_COMPARISON = {"measure": _TEXT, "base": _NUMBER, "adapter": _NUMBER, "low": _NUMBER_OR_NONE, "high": _NUMBER_OR_NONE,
+_COMPARISON = {"measure": _TEXT, "before": _NUMBER, "adapter": _NUMBER, "low": _NUMBER_OR_NONE, "high": _NUMBER_OR_NONE,
                "count": _NUMBER}
-_ANSWERED = {"prompt": _TEXT, "reference": _TEXT, "base": _TEXT, "adapter": _TEXT, "gain": _NUMBER}
+_ANSWERED = {"prompt": _TEXT, "reference": _TEXT, "before": _TEXT, "adapter": _TEXT, "gain": _NUMBER}
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ def told_evaluation(path: Path) -> Evaluation | None:
     plain = read_object(path, Files.bounds()[EVALUATION]) if path.is_file() else {}
     compared, rows = plain.get("comparisons"), [plain.get(name) for name in ("best", "worst")]
     general = [] if plain.get("general") is None else [plain["general"]]
-    is_sound = is_verdict(plain.get("verdict")) and _are_said(compared, _COMPARISON) and _are_said(
-        general, _COMPARISON) and all(_are_said(some, _ANSWERED) for some in rows)
+    is_sound = is_verdict(plain.get("verdict")) and isinstance(plain.get("continued"), bool) and _are_said(
+        compared, _COMPARISON) and _are_said(general, _COMPARISON) and all(_are_said(some, _ANSWERED) for some in rows)
     return Evaluation.from_json(plain) if is_sound else None
 
 

@@ -27,7 +27,7 @@ LOWEST = "(lowest)"
 class Result:
     """What one run was asked for and has reached. `loss` is on held-out rows at step `loss_at`: of the adapter for a
     run that is over, the newest for one that goes on; None before there is one, or where it is no number.
-    `base_loss` is the same before training. Losses are in nats for each token of the answers.
+    `loss_before` is the same before training. Losses are in nats for each token of the answers.
     """
 
     run: str
@@ -40,7 +40,7 @@ class Result:
     steps: int = 0
     seconds: float | None = None
     tokens_per_second: float | None = None
-    base_loss: float | None = None
+    loss_before: float | None = None
     loss: float | None = None
     loss_at: int = 0
     peak_bytes: int | None = None
@@ -55,11 +55,11 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, without settings and curves; unknown bounds of an interval are None."""
-        measures = [{"measure": one.measure, "base": one.base, "adapter": one.adapter,
+        measures = [{"measure": one.measure, "before": one.before, "adapter": one.adapter,
                      "difference": round(one.difference, 4), "low": _finite(one.low), "high": _finite(one.high),
                      "count": one.count} for one in self.measures]
         plain = {name: getattr(self, name) for name in (
-            "run", "name", "state", "step", "steps", "seconds", "tokens_per_second", "base_loss", "loss", "loss_at",
+            "run", "name", "state", "step", "steps", "seconds", "tokens_per_second", "loss_before", "loss", "loss_at",
             "peak_bytes", "verdict")}
         return {**plain, "held_out": self.data["held_out"], "measures": measures}
 
@@ -123,7 +123,7 @@ def result_of(run: Run) -> Result:
         step=ending.get("steps", last.step if last else 0), steps=began.get("steps", 0),
         seconds=ending.get("seconds", last.values["seconds"] if last else None),
         tokens_per_second=last.values.get("tokens_per_second") if last else None,
-        base_loss=_finite(ending.get("base_loss", first)), loss=loss, loss_at=loss_at,
+        loss_before=_finite(ending.get("loss_before", first)), loss=loss, loss_at=loss_at,
         peak_bytes=ending.get("peak_bytes"), verdict=evaluation.verdict if evaluation and ending else "",
         measures=evaluation.comparisons if evaluation and ending else (), tried=group.tried if group else None)
 
@@ -216,10 +216,11 @@ def _won(best: Result, able: Sequence[Result], results: Sequence[Result]) -> str
     so_far = "" if over == len(results) else f"So far, with {over} of {len(results)} runs over, "
     at = "" if over == len(results) else f" at step {best.loss_at:,}"
     same = [one for one in able if one.loss == best.loss]
-    if best.base_loss is not None and best.loss >= best.base_loss:
+    if best.loss_before is not None and best.loss >= best.loss_before:
         none = "none of them does" if so_far else "None of them does"
-        return (f"{so_far}{none} better than the base {on}: the lowest loss is {best.name}'s, {best.loss:.4f}{at} "
-                f"against {best.base_loss:.4f}.")
+        first = "the adapter that it was made from" if best.settings["start_from"] else "the base"
+        return (f"{so_far}{none} better than {first} {on}: the lowest loss is {best.name}'s, {best.loss:.4f}{at} "
+                f"against {best.loss_before:.4f}.")
     verb = "has" if len(same) == 1 else "have"
     return f"{so_far}{_listed(same)} {verb} the lowest loss {on}: {best.loss:.4f}{at}."
 
@@ -259,7 +260,7 @@ def _listed(some: Sequence[Result]) -> str:
 def _loss(one: Result, best: str) -> str:
     if one.loss is None:
         return ""
-    before = f"{one.base_loss:.4f} → " if one.base_loss is not None else ""
+    before = f"{one.loss_before:.4f} → " if one.loss_before is not None else ""
     at = "" if one.is_over and one.loss_at == one.step else f", step {one.loss_at:,}"
     return f"{before}{one.loss:.4f}{at}{f' {LOWEST}' if one.run == best else ''}"
 
@@ -268,7 +269,7 @@ def _measure(result: Result, name: str) -> str:
     one = next((one for one in result.measures if one.measure == name), None)
     if one is None:
         return ""
-    return f"{one.base:.2f} → {one.adapter:.2f}, {one.difference:+.2f}{one.interval}"
+    return f"{one.before:.2f} → {one.adapter:.2f}, {one.difference:+.2f}{one.interval}"
 
 
 def _in_words(value: float | None, form: str, unit: str = "") -> str:

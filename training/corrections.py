@@ -13,13 +13,16 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from adapters.library import Adapter
 from phi3.template import Message
-from training.data import ChatData, Conversation, example_names, read_data, read_text
+from training.config import RunConfig
+from training.conversations import digest
+from training.data import ChatData, Conversation, example_names, read_data, read_text, split
+from training.evaluate import PROMPTS_AT_THE_END
 from training.runs import Runs
 
 FOLDER = "corrections"
@@ -27,9 +30,7 @@ MOST_KEPT, LONGEST = 500, 20_000
 # So many old rows for each correction, and each correction so often, as measured (benchmarks/teach.py).
 OLD_ROWS_EACH, TIMES_EACH = 5, 5
 LEAST_OLD_ROWS = 60
-# What a lesson sets of its run; the rest follows from its rows. Nothing is held out: with ten corrections, none can be
-# spared (benchmarks/teach.py).
-LESSON_SETTINGS = {"held_out": 0.0}
+LESSON = "lesson"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class Correction:
     def row(self) -> dict[str, list[Message]]:
         """As a row of an ordinary dataset."""
         return {"messages": [*self.asked, {"role": "assistant", "content": self.answer}]}
+
+
+@dataclass(frozen=True)
+class OldRows:
+    """Conversations that an adapter was made of: those that it learned from, and those that were held out of them."""
+
+    learned: Sequence[Conversation] = ()
+    held: Sequence[Conversation] = ()
 
 
 class Corrections:
@@ -95,33 +104,49 @@ def as_jsonl(corrections: Sequence[Correction]) -> str:
     return "".join(json.dumps(one.row(), ensure_ascii=False) + "\n" for one in corrections)
 
 
-def old_rows(adapter: Adapter | None, runs: Runs) -> list[Conversation]:
-    """What the adapter learned from, where that is still here: the rows of its run, or the example's that ships with
+def old_rows(adapter: Adapter | None, runs: Runs) -> OldRows:
+    """What the adapter was made of, where that is still here: the rows of its run, or the example's that ships with
     it.
     """
     if adapter is None:
-        return []
+        return OldRows()
     run_id = adapter.provenance.get("run")
     if isinstance(run_id, str) and not adapter.shipped:
         try:
-            return list(runs.get(run_id).conversations()[0])
+            return OldRows(*runs.get(run_id).conversations())
         except ValueError:
-            return []  # the run was deleted, and its rows with it
-    return list(read_data(adapter.name).conversations) if adapter.shipped and adapter.name in example_names() else []
+            return OldRows()  # the run was deleted, and its rows with it
+    if not adapter.shipped or adapter.name not in example_names():
+        return OldRows()
+    made = RunConfig.from_settings(adapter.provenance["settings"])
+    return OldRows(*split(read_data(adapter.name), made.held_out, made.seed))
 
 
-def lesson(corrections: Sequence[Correction], old: Sequence[Conversation], name: str, seed: int = 0) -> ChatData:
-    """The corrections several times, with old rows of other kinds among them in a seeded order; ValueError where there
-    are none.
+def lesson(corrections: Sequence[Correction], old: OldRows, name: str, seed: int = 0) -> ChatData:
+    """The corrections, and then several times more with old rows of other kinds among them in a seeded order. No
+    correction is held out, since with ten none can be spared (benchmarks/teach.py), but old rows that the adapter never
+    saw: they tell what it forgot. ValueError where there are no corrections.
     """
     if not corrections:
         raise ValueError("There is no correction to learn from yet. Correct an answer in the chat first.")
-    chance, others = random.Random(seed), of_other_kinds(old, corrections)
-    wanted = min(len(others), max(LEAST_OLD_ROWS, OLD_ROWS_EACH * len(corrections)))
-    rows: list[dict[str, Any]] = [{"messages": list(one.messages)} for one in chance.sample(others, wanted)]
-    rows += [one.row() for one in corrections for _ in range(TIMES_EACH)]
-    chance.shuffle(rows)
-    return read_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), name)
+    chance, unseen = random.Random(seed), {digest(one.messages) for one in old.held}
+    others = of_other_kinds([*old.learned, *old.held], corrections)
+    held = [one for one in others if digest(one.messages) in unseen]
+    learned = [one for one in others if digest(one.messages) not in unseen]
+    wanted = min(len(learned), max(LEAST_OLD_ROWS, OLD_ROWS_EACH * len(corrections)))
+    judging = chance.sample(held, min(len(held), PROMPTS_AT_THE_END))
+    first = [one.row() for one in corrections]
+    more = [*first * (TIMES_EACH - 1), *map(_row, chance.sample(learned, wanted))]
+    chance.shuffle(more)
+    rows = "\n".join(json.dumps(row, ensure_ascii=False) for row in (*first, *more, *map(_row, judging)))
+    data = read_text(rows, name)
+    count = len(data.conversations)
+    return replace(data, kind=LESSON, own_held=tuple(range(count - len(judging), count)))
+
+
+def lesson_settings(data: ChatData) -> dict[str, Any]:
+    """What a lesson sets of its run; the rest follows from its rows."""
+    return {"held_out": len(data.own_held) / len(data.conversations)}
 
 
 def of_other_kinds(old: Sequence[Conversation], corrections: Sequence[Correction]) -> list[Conversation]:
@@ -143,6 +168,10 @@ def of_other_kinds(old: Sequence[Conversation], corrections: Sequence[Correction
 
     others = [one for one, row in zip(old, answers, strict=True) if not any(map(is_alike, row))]
     return others if 2 * len(others) >= len(old) else list(old)
+
+
+def _row(one: Conversation) -> dict[str, list[Message]]:
+    return {"messages": list(one.messages)}
 
 
 def _words(text: str) -> set[str]:

@@ -43,7 +43,7 @@ class DroppedRow:
 
 @dataclass(frozen=True)
 class ChatData:
-    """What a source holds: conversations, and the rows that are none. `kind` is example, file, paste or hub.
+    """What a source holds: conversations, and the rows that are none. `kind` is example, file, paste, hub or lesson.
 
     `own_held` are the places of those conversations that the dataset itself holds out; `files` the names of its files
     where there are several; `notes` what a person should know of how it was read.

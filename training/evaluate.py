@@ -1,10 +1,11 @@
-"""Base against adapter on conversations that neither was trained on: answers, measures, and a verdict on them."""
+"""An adapter against what it began from on conversations that neither was trained on: answers, measures, a verdict."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, TOKENS_AT_THE_END = 24, 8, 64
 PROMPTS_AT_ONCE = 16
 LONGEST_ANSWER = 256
 GENERAL_ROWS, GENERAL_SEED = 24, 11
+GENERAL_LOSS = "Loss on general questions"
 SHOWN_ROWS = 3
 SAMPLE_SEED = 5
 
@@ -46,20 +48,23 @@ class Answered:
 
     prompt: str
     reference: str
-    base: str
+    before: str
     adapter: str
     gain: float = 0.0
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, and what it comes to. `best` and `worst` are rows by gain; `general` compares losses."""
+    """What was measured, and what it comes to. `best` and `worst` are rows by gain; `general` compares losses. The
+    adapter is compared with the base, or where it was `continued`, with the adapter that it was made from.
+    """
 
     verdict: str
     comparisons: tuple[Comparison, ...]
     best: tuple[Answered, ...]
     worst: tuple[Answered, ...]
     general: Comparison | None = None
+    continued: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes the same again; unknown bounds are None, as JSON has no infinity.
@@ -67,7 +72,7 @@ class Evaluation:
         plain = asdict(self)
         for one in filter(None, (*plain["comparisons"], plain["general"])):
             one |= {name: round(one[name], 4) if abs(one[name]) < float("inf") else None
-                    for name in ("base", "adapter", "low", "high")}
+                    for name in ("before", "adapter", "low", "high")}
         return plain
 
     @classmethod
@@ -75,7 +80,8 @@ class Evaluation:
         """The inverse of `as_json`, to four digits."""
         rows = {name: tuple(Answered(**one) for one in plain[name]) for name in ("best", "worst")}
         general = _comparison(plain["general"]) if plain["general"] else None
-        return cls(plain["verdict"], tuple(map(_comparison, plain["comparisons"])), general=general, **rows)
+        return cls(plain["verdict"], tuple(map(_comparison, plain["comparisons"])), general=general,
+                   continued=plain["continued"], **rows)
 
     def write(self, folder: Path) -> None:
         """Into evaluation.json, whole or not at all."""
@@ -103,21 +109,23 @@ def questions(rows: Sequence[Conversation], most: int | None = None) -> list[Que
     return found
 
 
-def evaluation_of(asked: Sequence[Question], base: Sequence[str], adapter: Sequence[str],
-                  losses: Losses | None = None, general: Comparison | None = None) -> Evaluation:
+def evaluation_of(asked: Sequence[Question], before: Sequence[str], adapter: Sequence[str],
+                  losses: Losses | None = None, general: Comparison | None = None,
+                  continued: bool = False) -> Evaluation:
     """What the answers (texts, in the order of the questions) come to; ValueError where there are none."""
     from training.measures import JUDGE, measures
 
-    pairs = [Pair(one.reference, *texts) for one, *texts in zip(asked, base, adapter, strict=True)]
+    pairs = [Pair(one.reference, *texts) for one, *texts in zip(asked, before, adapter, strict=True)]
     comparisons = tuple(compare(pairs))
     judge = measures()[JUDGE]
-    rows = [Answered(one.messages[-1]["content"], pair.reference, pair.base, pair.adapter,
-                     round(judge(pair.reference, pair.adapter) - judge(pair.reference, pair.base), 2))
+    rows = [Answered(one.messages[-1]["content"], pair.reference, pair.before, pair.adapter,
+                     round(judge(pair.reference, pair.adapter) - judge(pair.reference, pair.before), 2))
             for one, pair in zip(asked, pairs, strict=True)]
     ordered = sorted(rows, key=lambda row: -row.gain)
     shown = min(SHOWN_ROWS, len(rows) // 2) or 1
     worst = tuple(reversed(ordered[shown:][-shown:]))
-    return Evaluation(verdict(comparisons, losses, general), comparisons, tuple(ordered[:shown]), worst, general)
+    return Evaluation(verdict(comparisons, losses, general, continued), comparisons, tuple(ordered[:shown]), worst,
+                      general, continued)
 
 
 def losses_of(course: Sequence[Event]) -> Losses:
@@ -145,11 +153,14 @@ def answered(answerer: Answerer, asked: Sequence[Question], adapter: Path) -> It
 
 
 def evaluate_trained(model: Any, base: Base, rows: Sequence[Conversation], losses: Losses,
-                     most: int = PROMPTS_AT_THE_END) -> Evaluation | None:
-    """The model as it was trained against the base's own, on at most so many held-out rows; None where there are none.
+                     most: int = PROMPTS_AT_THE_END, began: AbstractContextManager[Any] | None = None,
+                     ) -> Evaluation | None:
+    """The model as it was trained against what it began from, on at most so many held-out rows; None where there are
+    none.
 
-    The base's model shares its weights with the trained one and never had an adapter, whatever the method.
-    Answers end after a few tokens, so the references are cut to as many. Nothing is drawn at random here.
+    It began from the base, whose model shares its weights and never had an adapter, whatever the method; or else
+    `began` gives a model with the adapter that it was made from. Answers end after a few tokens, so the references are
+    cut to as many. Nothing is drawn at random here.
     """
     from phi3.generate import answer_all
 
@@ -157,15 +168,17 @@ def evaluate_trained(model: Any, base: Base, rows: Sequence[Conversation], losse
     if not asked:
         return None
     lanes = [Lane(one.messages, sampling=Sampling(max_new_tokens=TOKENS_AT_THE_END)) for one in asked]
-    both = [answer_all(one, base, lanes) for one in (base.model, model)]
+    general = general_rows(base.facts.id)
+    adapter = answer_all(model, base, lanes), row_losses(model, base, general)
+    with began or nullcontext(base.model) as first:
+        before = answer_all(first, base, lanes), row_losses(first, base, general)
+    both, forgotten = zip(before, adapter, strict=True)
     kept = [place for place, pair in enumerate(zip(*both, strict=True)) if all(one.end != "error" for one in pair)]
     if not kept:
         return None
     texts = [[answers[place].text for place in kept] for answers in both]
-    general = general_rows(base.facts.id)
-    compared_losses = compared("Loss on general questions", *(row_losses(one, base, general)
-                                                              for one in (base.model, model)))
-    return evaluation_of([asked[place] for place in kept], *texts, losses=losses, general=compared_losses)
+    return evaluation_of([asked[place] for place in kept], *texts, losses, compared(GENERAL_LOSS, *forgotten),
+                         continued=began is not None)
 
 
 def general_rows(base: str) -> list[tuple[Message, ...]]:
@@ -201,15 +214,16 @@ def row_losses(model: Any, base: Base, rows: Sequence[tuple[Message, ...]]) -> l
 
 def in_words(one: Evaluation, show: Callable[[str], str] = str) -> Iterator[str]:
     """The table, the rows where the adapter gained and lost most, and the verdict, as lines for a terminal."""
-    yield f"{'':14}{'base':>9}{'adapter':>9}{'difference':>12}   95 % interval"
+    who = "before" if one.continued else "base"
+    yield f"{'':14}{who:>9}{'adapter':>9}{'difference':>12}   95 % interval"
     for line in one.comparisons:
-        yield (f"{line.measure:14}{line.base:9.2f}{line.adapter:9.2f}{line.difference:+12.2f}   {line.low:+.2f} to "
+        yield (f"{line.measure:14}{line.before:9.2f}{line.adapter:9.2f}{line.difference:+12.2f}   {line.low:+.2f} to "
                f"{line.high:+.2f}")
     for title, rows in (("Best", one.best), ("Worst", one.worst)):
         for row in rows:
             yield f"\n{title}, chrF {row.gain:+.1f}: {show(row.prompt)}"
-            yield from (f"  {who:10}{show(text)}" for who, text in (("wanted", row.reference), ("base", row.base),
-                                                                    ("adapter", row.adapter)))
+            yield from (f"  {name:10}{show(text)}" for name, text in (("wanted", row.reference), (who, row.before),
+                                                                     ("adapter", row.adapter)))
     yield f"\n{one.verdict}"
 
 
@@ -229,4 +243,4 @@ def _comparison(plain: dict[str, Any]) -> Comparison:
     infinite = float("inf")
     low, high = (value if value is not None else bound
                  for value, bound in ((plain["low"], -infinite), (plain["high"], infinite)))
-    return Comparison(plain["measure"], plain["base"], plain["adapter"], low, high, plain["count"])
+    return Comparison(plain["measure"], plain["before"], plain["adapter"], low, high, plain["count"])

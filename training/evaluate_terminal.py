@@ -16,7 +16,7 @@ from phi3.terminal import be_quiet
 from training.conversations import Conversation, digest
 from training.data_terminal import add_data_options, conversations_of
 from training.evaluate import answered, evaluation_of, in_words, losses_of, questions
-from training.run import Run
+from training.run import ADAPTER, Run
 from training.runs import Runs
 from training.verdict import Losses
 
@@ -77,7 +77,7 @@ def _judged(what: str) -> Judged:
     runs, library = Runs(studio_home()), Library(studio_home())
     run = next((one for one in runs.all() if one.id == what), None)
     if run is not None:
-        folder = run.folder / "adapter"
+        folder = run.folder / ADAPTER
         if not folder.is_dir():
             raise ValueError(f"{what} has made no adapter yet: it is {run.state()}. Resume it first.")
         return Judged(adapter_in(folder), run)

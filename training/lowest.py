@@ -11,7 +11,7 @@ from adapters.library import Adapter, Library, with_tail
 from phi3.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_facts
 from training.checkpoint import CHECKPOINTS, Checkpoint, of_step
 from training.evaluate import losses_of
-from training.run import Run
+from training.run import ADAPTER, Run
 from training.verdict import Overfit, overfit
 
 
@@ -31,7 +31,7 @@ def adapter_of(run: Run) -> Adapter:
     outcome = {name: value for name, value in own.provenance["outcome"].items() if name != "verdict"}
     about = {**own.provenance, "outcome": {**outcome, "steps": found.step, "loss": round(found.lowest, 5)}}
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "adapter"
+        made = Path(folder) / ADAPTER
         _write(run, _checkpoint(run, found.step).folder, own, made)
         return library.put(with_tail(run.config.name, f"-step-{found.step}"), made, about, run.owner)
 

@@ -1,4 +1,4 @@
-"""How near answers come to their references, for base and adapter on the same prompts, with intervals; pure."""
+"""How near answers come to their references, before and with an adapter on the same prompts, with intervals; pure."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ JUDGE = "chrF"
 
 @dataclass(frozen=True)
 class Pair:
-    """One prompt's reference, and what base and adapter answered to it."""
+    """One prompt's reference, and what was answered to it before, by the base as a rule, and by the adapter."""
 
     reference: str
-    base: str
+    before: str
     adapter: str
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One measure's means for base and adapter over `count` rows, and the interval (95 %) of their difference."""
+    """One measure's means before and for the adapter over `count` rows, and the interval (95 %) of their difference."""
 
     measure: str
-    base: float
+    before: float
     adapter: float
     low: float
     high: float
@@ -38,8 +38,8 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """The adapter's mean less the base's."""
-        return self.adapter - self.base
+        """The adapter's mean less the one before."""
+        return self.adapter - self.before
 
     @property
     def interval(self) -> str:
@@ -54,12 +54,12 @@ def compare(pairs: Sequence[Pair]) -> list[Comparison]:
         raise ValueError("There is no answer to measure. Give at least one conversation.")
     found = []
     for name, measure in measures().items():
-        base = [measure(pair.reference, pair.base) for pair in pairs]
-        found.append(compared(name, base, [measure(pair.reference, pair.adapter) for pair in pairs]))
+        before = [measure(pair.reference, pair.before) for pair in pairs]
+        found.append(compared(name, before, [measure(pair.reference, pair.adapter) for pair in pairs]))
     wanted = [pair for pair in pairs if is_json(pair.reference)]
     if wanted:
         sides = ([100.0 * is_json(text) for text in texts]
-                 for texts in ([pair.base for pair in wanted], [pair.adapter for pair in wanted]))
+                 for texts in ([pair.before for pair in wanted], [pair.adapter for pair in wanted]))
         found.append(compared("Valid JSON", *sides))
     return found
 
@@ -104,10 +104,10 @@ def is_json(text: str) -> bool:
     return True
 
 
-def compared(name: str, base: Sequence[float], adapter: Sequence[float]) -> Comparison:
+def compared(name: str, before: Sequence[float], adapter: Sequence[float]) -> Comparison:
     """The means of two lists whose values belong together row by row, and the interval of their difference."""
-    low, high = interval([after - before for before, after in zip(base, adapter, strict=True)])
-    return Comparison(name, sum(base) / len(base), sum(adapter) / len(adapter), low, high, len(base))
+    low, high = interval([after - first for first, after in zip(before, adapter, strict=True)])
+    return Comparison(name, sum(before) / len(before), sum(adapter) / len(adapter), low, high, len(before))
 
 
 def interval(differences: Sequence[float], resamples: int = RESAMPLES, seed: int = SEED) -> tuple[float, float]:

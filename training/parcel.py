@@ -9,7 +9,7 @@ from pathlib import Path
 
 from adapters.files import WANTED
 from training import checkpoint
-from training.run import START, Run
+from training.run import ADAPTER, START, Run
 from training.script import script_of
 
 
@@ -36,7 +36,7 @@ def _files(run: Run) -> Iterator[tuple[Path, str]]:
         if (run.folder / name).is_file():
             yield run.folder / name, name
     yield from ((path, f"{START}/{path.name}") for path in sorted((run.folder / START).glob("*")))
-    adapter = run.folder / "adapter"
+    adapter = run.folder / ADAPTER
     if not adapter.is_dir():
         found, _ = checkpoint.newest(run.folder / "checkpoints")
         adapter = found.folder if found else adapter

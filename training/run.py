@@ -27,8 +27,8 @@ ENDED = ("stopped", "finished", "failed", "interrupted")
 # Somebody trains it or is about to; or will when its turn has come.
 UNDERWAY = ("preparing", "running")
 BUSY = ("queued", *UNDERWAY)
-# The adapter that a run trains further, in its folder.
-START = "start"
+# In a run's folder: the adapter that it trains further, and the one that it made.
+START, ADAPTER = "start", "adapter"
 # A trainer that has not taken the run's lock by then never began: its app was ended in between.
 SECONDS_TO_BEGIN = 300
 # Longer than it takes to look whether somebody holds a run, on the busiest machine.

@@ -161,7 +161,7 @@ def in_words(event: Event) -> str:
             return "\n".join(f"    {prompt}\n    > {answer}" for prompt, answer in pairs)
         case "finished" | "stopped":
             change = f" It was planned for {told['planned_seconds']:.0f} s." if "planned_seconds" in told else ""
-            change += f" Held-out loss {told['base_loss']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
+            change += f" Held-out loss {told['loss_before']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
             wrong = f" {told['check']['verdict']}" if "check" in told and not told["check"]["ok"] else ""
             judged = f" {told['verdict']}" if "verdict" in told else ""
             return f"{event.type.capitalize()} after {told['seconds']:.0f} s: {told['adapter']}.{change}{judged}{wrong}"

@@ -16,13 +16,14 @@ from phi3.template import Message, encode_conversation
 from training import checkpoint, speed
 from training.checkpoint import CHECKPOINTS
 from training.config import RunConfig
+from training.corrections import LESSON
 from training.data import Conversation
-from training.evaluate import general_rows
+from training.evaluate import general_rows, questions
 from training.failure import Failure, against_plan, explained
 from training.methods import method_of
 from training.outcome import peak_bytes, provenance, seconds_so_far
 from training.plan import Plan, make_plan
-from training.run import START, Event, Run
+from training.run import ADAPTER, START, Event, Run
 from training.tokens import tokens_of
 from training.trainer import Lesson, Trainer, trainer_of
 from training.verdict import lowest_of
@@ -67,7 +68,8 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     trainer = _trainer(run, base, plan)
     found, skipped = checkpoint.newest(run.folder / CHECKPOINTS)
     _announce(run, base, trainer, plan, found, skipped)
-    writer = Writer(run, base, _prompts(held or train), trainer, lease)
+    is_lesson = run.about_data["kind"] == LESSON
+    writer = Writer(run, base, _corrected(train) if is_lesson else _first_asked(held or train), trainer, lease)
     trainer.add_callback(writer)
     with against_plan(run.config, plan_of, peak_bytes):
         if found is None:
@@ -148,7 +150,12 @@ def _trainer(run: Run, base: Base, plan: Plan) -> Trainer:
     return trainer
 
 
-def _prompts(rows: Sequence[Conversation]) -> list[list[Message]]:
+def _corrected(rows: Sequence[Conversation]) -> list[list[Message]]:
+    """What was asked before a few of the answers that were corrected, with which a lesson begins."""
+    return [list(one.messages) for one in questions(rows[:SHOWN_PROMPTS])]
+
+
+def _first_asked(rows: Sequence[Conversation]) -> list[list[Message]]:
     """The first question of a few conversations that differ in it, with its system message."""
     found: dict[str, list[Message]] = {}
     for one in rows:
@@ -176,16 +183,16 @@ def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) 
     if lowest:
         trainer.method.load(trainer.model, checkpoint.of_step(run.folder / CHECKPOINTS, lowest[0]).folder)
         went_back = {"went_back_to": lowest[0]}
-    trainer.method.write_adapter(trainer.model, run.folder / "adapter")
+    trainer.method.write_adapter(trainer.model, run.folder / ADAPTER)
     evaluation = writer.evaluate()
     judged = {"verdict": evaluation.verdict} if evaluation else {}
     outcome = {"steps": step, "seconds": round(seconds_so_far(run, writer), 1),
-               "base_loss": round(losses[0][1], 5) if losses else None,
+               "loss_before": round(losses[0][1], 5) if losses else None,
                "loss": round((lowest or losses[-1])[1], 5) if losses else None, **went_back,
                "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak,
                "peak_bytes": peak_bytes(), **judged}
     library = Library(run.home, {run.owner})
-    adapter = library.put(run.config.name, run.folder / "adapter", provenance(run, base, outcome), run.owner)
+    adapter = library.put(run.config.name, run.folder / ADAPTER, provenance(run, base, outcome), run.owner)
     kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"
     if kind == "finished" and not (writer.seconds_before or writer.stopped_early):
         speed.keep(run.home, this_machine(), writer.outcome(plan, outcome["seconds"]))

@@ -40,20 +40,21 @@ class Overfit:
     last: float
 
 
-def verdict(comparisons: Sequence[Comparison], losses: Losses | None = None,
-            general: Comparison | None = None) -> str:
+def verdict(comparisons: Sequence[Comparison], losses: Losses | None = None, general: Comparison | None = None,
+            continued: bool = False) -> str:
     """Better by how much, no difference that the data can show, or worse; then whether it overfits or forgot.
 
-    `general` compares losses (nats for each token) on rows that have nothing to do with the data.
+    `general` compares losses (nats for each token) on rows that have nothing to do with the data. What it is compared
+    with is the base, or where it was `continued`, the adapter that it was made from.
     """
-    parts = [_judged(comparisons)]
+    parts = [_judged(comparisons, "the adapter it was made from" if continued else "the base")]
     risen = overfit(losses) if losses else None
     if risen:
         parts.append(f"it overfits since step {risen.step:,}: its held-out loss rose from {risen.lowest:.2f} to "
                      f"{risen.last:.2f} while its training loss fell")
     if general is not None and forgot(general):
         # A manner that it took on everywhere looks the same in a loss.
-        parts.append(f"on {general.count} general questions its loss rose from {general.base:.2f} to "
+        parts.append(f"on {general.count} general questions its loss rose from {general.before:.2f} to "
                      f"{general.adapter:.2f}: it forgot, or it answers everything in its new manner")
     return "; ".join(parts) + "."
 
@@ -92,22 +93,22 @@ def since_lowest(losses: Points) -> int:
 
 def forgot(general: Comparison) -> bool:
     """Whether loss on general rows rose clearly: beyond chance, and by enough to be seen."""
-    least = max(LEAST_FORGOTTEN, LEAST_FORGOTTEN_SHARE * general.base)
+    least = max(LEAST_FORGOTTEN, LEAST_FORGOTTEN_SHARE * general.before)
     return general.low > 0 and general.difference > least
 
 
-def _judged(comparisons: Sequence[Comparison]) -> str:
+def _judged(comparisons: Sequence[Comparison], other: str) -> str:
     one = next(one for one in comparisons if one.measure == JUDGE)
     if one.count < FEWEST_ROWS:
         rows = f"{one.count} conversations are" if one.count > 1 else "1 conversation is"
         return f"{rows} too few to judge its answers by"
-    said = f"{one.measure} {one.adapter:.1f} against {one.base:.1f}"
+    said = f"{one.measure} {one.adapter:.1f} against {one.before:.1f}"
     within = f"95 % interval {one.low:+.1f} to {one.high:+.1f}"
     if one.low > 0 or one.high < 0:
         word = "Better" if one.low > 0 else "Worse"
-        return (f"{word} than the base on {one.count} conversations it never saw: {said}, a difference of "
+        return (f"{word} than {other} on {one.count} conversations it never saw: {said}, a difference of "
                 f"{one.difference:+.1f} ({within})")
-    return f"No difference that {one.count} conversations can show: {said}, {one.difference:+.1f} ({within})"
+    return f"No difference to {other} that {one.count} conversations can show: {said}, {one.difference:+.1f} ({within})"
 
 
 def _fell_since(train: Points, step: int) -> bool:

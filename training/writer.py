@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from training.evaluate import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, Evaluation
 from training.failure import is_out_of_memory
 from training.plan import Plan
 from training.quota import TRAINER_MARGIN_SECONDS
-from training.run import Run
+from training.run import ADAPTER, START, Run
 from training.verdict import lowest_of, since_lowest
 from training.work import SPOKEN_TOKENS
 
@@ -159,7 +161,8 @@ class Writer(TrainerCallback):
         self._longest_look = max(self._longest_look, took)
 
     def evaluate(self) -> Evaluation | None:
-        """Base and adapter on held-out rows, kept in the run's folder; None where there are none, or no time or memory.
+        """The adapter, which was written, against what it began from on held-out rows, kept in the run's folder; None
+        where there are none, or no time or memory.
 
         A run that is trained is worth more than its figures: what an evaluation lacks doesn't fail it.
         """
@@ -173,8 +176,9 @@ class Writer(TrainerCallback):
             if self.stopped_early:  # the adapter is that of the lowest loss, and knows nothing of what came after
                 last, _ = lowest_of(self.held_out_losses)
                 course = [event for event in course if (event.step or 0) <= last]
-            found = evaluate_trained(self.trainer.model, self.base, held, losses_of(course),
-                                     PROMPTS_WHERE_LENT if is_lent else PROMPTS_AT_THE_END)
+            most = PROMPTS_WHERE_LENT if is_lent else PROMPTS_AT_THE_END
+            first = self._as_it_began() if self.run.config.start_from else None
+            found = evaluate_trained(self.trainer.model, self.base, held, losses_of(course), most, first)
         except (MemoryError, RuntimeError) as problem:
             if not is_out_of_memory(problem):
                 raise
@@ -185,3 +189,13 @@ class Writer(TrainerCallback):
         if found:
             found.write(self.run.folder)
         return found
+
+    @contextmanager
+    def _as_it_began(self) -> Iterator[Any]:
+        """The model with the adapter that it trained further, and after that as it was written."""
+        method, model = self.trainer.method, self.trainer.model
+        method.begin_from(model, self.run.folder / START)
+        try:
+            yield model
+        finally:
+            method.begin_from(model, self.run.folder / ADAPTER)

@@ -70,7 +70,7 @@ def _run(bench: Bench, home: Path, example: str, method: str, seed: int) -> Lear
     prompts = measures.prompts(example, count, SEED)
     general = exchanges(SEED + 1, count, unseen=True, manner="plain")
     said = answers([*prompts, *general], end["folder"])
-    return Learned(seconds, end["base_loss"], end["loss"], *shares_of(example, prompts, said),
+    return Learned(seconds, end["loss_before"], end["loss"], *shares_of(example, prompts, said),
                    world_kept(general, said[count:]))
 
 
