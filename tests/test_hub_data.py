@@ -1,6 +1,9 @@
 """A dataset on the Hub: its id, its splits, only as many rows as are needed, and a sentence where it can't be read."""
 
+import time
+
 import pytest
+from huggingface_hub.utils import httpx
 
 from training.data import Source, last, read_steps, split
 from training.hub_data import HubRows, hub_id, is_hub_id
@@ -36,6 +39,7 @@ def pairs(name, count):
 SPLITS = {
     "ada/whole": {"train": Rows(pairs("train", 500)), "validation": Rows(pairs("held", 3)), "test": Rows([])},
     "ada/broken": {"train": Rows(pairs("train", 2), ConnectionError("gone"))},
+    "ada/silent": {"train": Rows(pairs("train", 2), httpx.ReadTimeout("silent"))},
 }
 
 
@@ -56,16 +60,19 @@ def test_a_split_that_is_not_there_is_answered_with_those_that_are():
         read("ada/whole", split="dev")
 
 
-def test_a_hub_that_goes_away_is_a_sentence():
+@pytest.mark.parametrize("id", ["ada/broken", "ada/silent"])
+def test_a_hub_that_goes_away_is_a_sentence(id):
     with pytest.raises(ValueError, match="The Hub can't be reached"):
-        read("ada/broken")
+        read(id)
 
 
 def test_a_hub_that_is_not_there_is_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="ada/nothing"):
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="The Hub can't be reached from here, so ada/nothing can't be read"):
         last(read_steps(Source("ada/nothing", "hub", hub=HubRows("ada/nothing"))))
+    assert time.monotonic() - began < 10  # and not after six attempts
 
 
 @pytest.mark.parametrize(("typed", "id"), [

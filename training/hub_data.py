@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ _ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASC
 _ADDRESSES = ("https://huggingface.co/datasets/", "hf://datasets/")
 # Without a number of one's own: more than a run of hours on one card goes through.
 USUAL_ROWS = 100_000
+SECONDS_TO_REACH = 10
 _HELD = ("validation", "valid", "val", "dev", "eval")
 
 
@@ -43,9 +44,10 @@ class HubRows:
         # `datasets` would take a folder of that name for the dataset.
         if Path(self.id).exists():
             raise ValueError(f"{self.id} is a folder beside the app as well. Give the dataset's id on the Hub.")
+        token = None if self.own_token else False
         try:
-            return dict(load_dataset(self.id, self.config or None, streaming=True,
-                                     token=None if self.own_token else False))
+            _reach(self.id, token)
+            return dict(load_dataset(self.id, self.config or None, streaming=True, token=token))
         except _failures() as problem:
             raise self._explained(problem) from None
 
@@ -113,12 +115,21 @@ def is_hub_id(what: str) -> bool:
     return "/" in what and _ID.fullmatch(what) is not None and not Path(what).suffix and not Path(what).exists()
 
 
-def _failures() -> tuple[type[BaseException], ...]:
-    """What `datasets` and what it stands on let through."""
-    import httpx
-    import pyarrow
-    from datasets.exceptions import DatasetsError
+def _reach(name: str, token: bool | None) -> None:
+    """Ask the Hub once: where it isn't there, `datasets` asks six times before it says so, for half a minute."""
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    return (DatasetsError, HfHubHTTPError, httpx.HTTPError, pyarrow.ArrowException, OSError, RuntimeError, ValueError,
+    # Whatever it answered, it is there, and `datasets` says what is wrong.
+    with suppress(HfHubHTTPError):
+        HfApi().dataset_info(name, token=token, timeout=SECONDS_TO_REACH)
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """What `datasets` and what it stands on let through."""
+    import pyarrow
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HTTPError  # httpx's own, under either of its names
+
+    return (DatasetsError, HTTPError, pyarrow.ArrowException, OSError, RuntimeError, ValueError,
             TypeError, KeyError, NotImplementedError, ImportError)
