@@ -95,6 +95,7 @@ def test_data_is_inspected_by_example_by_text_and_by_file(client, chats):
 COLUMNS = {"prompt_column": "Frage", "answer_column": "Antwort"}
 
 
+@pytest.mark.slow
 def test_a_dataset_on_the_hub_is_inspected_planned_and_trained(client):
     assert call(client, "inspect", hub="ada/heights", **COLUMNS)["rows_kept"] == 60
     assert call(client, "inspect", hub="ada/heights", split="few", **COLUMNS)["rows_kept"] == 9
@@ -150,6 +151,7 @@ def test_a_plan_follows_the_settings(client):
     assert "learning_rte" in refused(client, "plan", example="pirate", settings={"learning_rte": 1})
 
 
+@pytest.mark.slow
 def test_a_run_is_begun_followed_and_resumed_by_its_key_alone(client, many):
     begun = call(client, "train", example="pirate", settings={**FEW_STEPS, "name": "mine"})
     assert begun["key"] and begun["state"] in ("queued", "preparing", "running")

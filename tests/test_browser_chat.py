@@ -168,6 +168,7 @@ def test_the_next_question_may_come_while_the_last_answer_is_still_ending(home, 
         expect(page.locator("#before-A .answer")).to_contain_text("You said: One.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of, never_asked", [("answer", False), ("answer", True), ("rest", False), ("rest", True)])
 def test_answers_come_though_the_page_never_hears_of_what_gives_them(visit, of, never_asked):
     page = visit()

@@ -140,6 +140,7 @@ def test_others_are_shown_and_edits_stay(open_page):
     expect(first).to_have_value("Aye!")
 
 
+@pytest.mark.slow
 def test_more_questions_are_asked_until_none_is_left(open_page):
     page = open_page()
     written(page)

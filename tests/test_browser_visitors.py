@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 ROWS = "\n".join(json.dumps({"prompt": f"Say {number}.", "completion": f"Arr, {number}!"}) for number in range(16))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def place(tmp_path_factory):
     """Where the app is, whether it runs or not: its studio's folder and its port, which a browser's memory hangs on."""
     return tmp_path_factory.mktemp("visitors"), free_port()
@@ -23,6 +23,13 @@ def place(tmp_path_factory):
 def many(place):
     folder, port = place
     with running_app(folder / "studio", folder / "app.log", port, STUDIO_VISITORS="many") as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """One app for the visitors of several tests."""
+    with many((tmp_path_factory.mktemp("crowded"), free_port())) as app:
         yield app
 
 
@@ -74,17 +81,16 @@ def test_a_closed_tab_and_a_restarted_app_lose_nothing(place, visitors):
         expect(stranger.get_by_role("option", name="kept")).to_have_count(0)
 
 
-@pytest.mark.parametrize("width", [390, 1600])
-def test_a_link_shows_a_run_to_a_browser_that_knows_nothing(place, visitors, width):
-    with many(place) as app:
-        page = opened(visitors(), app)
-        begin(page, f"shown-{width}", steps=4)
-        expect(page.locator(".outcome")).to_contain_text("is ready", timeout=240_000)
-        page.locator("#share-run").click()
-        link = page.locator("#shared-link a")
-        expect(link).to_contain_text("can change nothing")
-        address = link.get_attribute("href")
-        looking = opened(visitors(width), app, address)
+def test_a_link_shows_a_run_to_browsers_that_know_nothing(crowded, visitors):
+    page = opened(visitors(), crowded)
+    begin(page, "shown", steps=4)
+    expect(page.locator(".outcome")).to_contain_text("is ready", timeout=240_000)
+    page.locator("#share-run").click()
+    link = page.locator("#shared-link a")
+    expect(link).to_contain_text("can change nothing")
+    address = link.get_attribute("href")
+    for width in (390, 1600):
+        looking = opened(visitors(width), crowded, address)
         expect(looking.locator(".run-heading")).to_contain_text("Somebody showed you this run")
         expect(looking.locator("#says-now")).to_contain_text("It says now")
         for hidden in ("#delete-run", "#share-run", "#resume-run", "#stop-run", "#compare", "#download-run"):
@@ -92,40 +98,38 @@ def test_a_link_shows_a_run_to_a_browser_that_knows_nothing(place, visitors, wid
         expect(looking.get_by_role("button", name="Train your own")).to_be_visible()
         assert looking.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         looking.reload()
-        expect(looking.locator(".run-heading")).to_contain_text(f"shown-{width}")
-        page.locator("#share-run").click()
-        expect(link).to_have_count(0)
-        late = visitors().new_page()
-        late.goto(app.address + address)
-        expect(late.get_by_text("that you may open")).to_be_visible()
-        expect(late.locator("#start")).to_be_visible()
+        expect(looking.locator(".run-heading")).to_contain_text("shown")
+    page.locator("#share-run").click()
+    expect(link).to_have_count(0)
+    late = visitors().new_page()
+    late.goto(crowded.address + address)
+    expect(late.get_by_text("that you may open")).to_be_visible()
+    expect(late.locator("#start")).to_be_visible()
 
 
-def test_the_owners_own_address_opens_the_run_for_good_in_another_browser(place, visitors):
-    with many(place) as app:
-        page = opened(visitors(), app)
-        begin(page, "carried", steps=4)
-        expect(page.locator(".outcome")).to_contain_text("is ready", timeout=240_000)
-        other = visitors()
-        there = other.new_page()
-        there.goto(page.url)
-        expect(there.locator("#delete-run")).to_be_visible()
-        there.close()
-        later = opened(other, app)
-        expect(later.locator("#past-runs")).to_contain_text("carried")
+def test_the_owners_own_address_opens_the_run_for_good_in_another_browser(crowded, visitors):
+    page = opened(visitors(), crowded)
+    begin(page, "carried", steps=4)
+    expect(page.locator(".outcome")).to_contain_text("is ready", timeout=240_000)
+    other = visitors()
+    there = other.new_page()
+    there.goto(page.url)
+    expect(there.locator("#delete-run")).to_be_visible()
+    there.close()
+    later = opened(other, crowded)
+    expect(later.locator("#past-runs")).to_contain_text("carried")
 
 
-def test_who_waits_sees_the_place_and_can_leave(place, visitors):
-    with many(place) as app:
-        first, second, third = (opened(visitors(), app) for _ in range(3))
-        begin(first, "first", steps=2500)
-        begin(second, "second", steps=4)
-        begin(third, "third", steps=4)
-        expect(second.locator("#run-bar")).to_contain_text("as soon as the run before it has ended")
-        expect(third.locator("#run-bar")).to_contain_text("2 runs come before it")
-        second.locator("#stop-run").click()
-        expect(second.locator(".outcome")).to_contain_text("taken out of the queue")
-        expect(third.locator("#run-bar")).to_contain_text("as soon as the run before it has ended")
-        first.locator("#stop-run").click()
-        expect(first.locator(".outcome")).to_contain_text("what it learned is kept", timeout=240_000)
-        expect(third.locator(".outcome")).to_contain_text("is ready", timeout=240_000)
+def test_who_waits_sees_the_place_and_can_leave(crowded, visitors):
+    first, second, third = (opened(visitors(), crowded) for _ in range(3))
+    begin(first, "first", steps=2500)
+    begin(second, "second", steps=4)
+    begin(third, "third", steps=4)
+    expect(second.locator("#run-bar")).to_contain_text("as soon as the run before it has ended")
+    expect(third.locator("#run-bar")).to_contain_text("2 runs come before it")
+    second.locator("#stop-run").click()
+    expect(second.locator(".outcome")).to_contain_text("taken out of the queue")
+    expect(third.locator("#run-bar")).to_contain_text("as soon as the run before it has ended")
+    first.locator("#stop-run").click()
+    expect(first.locator(".outcome")).to_contain_text("what it learned is kept", timeout=240_000)
+    expect(third.locator(".outcome")).to_contain_text("is ready", timeout=240_000)

@@ -147,6 +147,7 @@ def test_a_strength_is_written_behind_the_name(written, meant):
     assert strength_in(written) == meant
 
 
+@pytest.mark.slow
 def test_the_real_chat_hears_lines_and_answers_as_it_does_one_question(terminal, home):
     once = terminal("chat", "Who are you?", "--with", "base", "--with", "pirate:0.5", "--with", "pirate:0", "--json")
     lanes = json.loads(once.stdout)["lanes"]

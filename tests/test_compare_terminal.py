@@ -15,6 +15,7 @@ from training.runs import Runs
 QUICK = ["--max_steps", "2", "--eval_steps", "500", "--save_steps", "500", "--r", "4", "--name", "mine"]
 
 
+@pytest.mark.slow
 def test_a_group_is_trained_told_and_compared_again(terminal, home, chats, small_base):
     ran = terminal("training", "run", "--data", str(chats), "--base", str(small_base), *QUICK, "--json",
                    "--try", "learning_rate=1e-3,3e-3")
@@ -35,6 +36,7 @@ def test_a_group_is_trained_told_and_compared_again(terminal, home, chats, small
     assert "A mine-0.001" in told and "learning_rate" in told and whole["sentence"] in told
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_takes_no_other_with_it(terminal, home, chats, small_base):
     chats.write_text(chats.read_text(encoding="utf-8").replace("Say", "Say, if you please,"), encoding="utf-8")
     ran = terminal("training", "run", "--data", str(chats), "--base", str(small_base), *QUICK,
@@ -46,6 +48,7 @@ def test_a_run_that_fails_takes_no_other_with_it(terminal, home, chats, small_ba
     assert ran.stderr.splitlines()[-1].startswith("mine-16: No conversation has an answer within max_length")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_run_and_begins_no_other(home, chats, small_base):
     command = [sys.executable, "-m", "training", "run", "--data", str(chats), "--base", str(small_base), *QUICK,
                "--max_steps", "100000", "--try", "r=4,8"]

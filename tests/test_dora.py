@@ -42,6 +42,7 @@ def folder_of(home, name):
     return Library(home).get(name).folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"use_rslora": True, "target_modules": "qkv_proj, down_proj"},
                                       {"gradient_checkpointing": True}])
 def test_it_trains_an_adapter_that_stock_peft_and_the_chat_take(new_run, home, small_base, base, settings):
@@ -66,6 +67,7 @@ def test_it_trains_an_adapter_that_stock_peft_and_the_chat_take(new_run, home, s
     assert answers[0].end != "error" and "slower: it has DoRA" in answers[0].note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("expanded", [True, False])
 def test_with_a_base_in_four_bits_it_trains_and_goes_on_with_the_same_bytes(new_run, home, monkeypatch, expanded):
     if not expanded:

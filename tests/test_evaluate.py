@@ -210,6 +210,7 @@ def test_general_rows_are_questions_with_answers_for_every_base():
         assert all([turn["role"] for turn in row] == ["user", "assistant"] for row in rows)
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_at_its_end_and_again_from_a_terminal(terminal, home, chats, small_base):
     from training.config import RunConfig
     from training.data import read_data

@@ -91,6 +91,7 @@ def test_an_adapter_that_is_trained_further_is_compared_with_what_it_was(new_run
     assert now.general.adapter != pytest.approx(now.general.before, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_script_of_a_loralib_run_makes_what_the_run_made(new_run, home, tmp_path):
     run = new_run("scripted", max_steps=8, lora_dropout=0.0, eval_steps=100)
     here = run_lease(run).values

@@ -213,12 +213,12 @@ def killed_and_resumed(studio: Studio, method: str, seed: int) -> None:
     assert studio.bytes_of(run.config.name) == wanted
 
 
-@pytest.mark.parametrize(("method", "seed"), [("lora", 1), ("qlora", 2), ("lora", 3), ("qlora", 4)])
+@pytest.mark.parametrize(("method", "seed"), [("lora", 1), ("qlora", 2)])
 def test_a_killed_run_ends_with_the_same_bytes(studio, method, seed):
     killed_and_resumed(studio, method, seed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(10, 30))
+@pytest.mark.parametrize("seed", range(10, 22))
 def test_a_run_killed_at_any_moment_ends_with_the_same_bytes(studio, seed):
     killed_and_resumed(studio, ("lora", "qlora")[seed % 2], seed)

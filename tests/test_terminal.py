@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 QUICK = ["--max_steps", "3", "--eval_steps", "500", "--save_steps", "500", "--r", "4"]
 
 
+@pytest.mark.slow
 def test_training_and_asking_print_json(terminal, home, chats, small_base, monkeypatch):
     monkeypatch.setenv("STUDIO_BASE", str(small_base))
     ran = terminal("training", "run", "--data", str(chats), "--name", "mine", *QUICK, "--json")
@@ -77,6 +78,7 @@ def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, ch
     assert "the published sample" in told and not home.exists()
 
 
+@pytest.mark.slow
 def test_what_is_known_to_be_bad_is_said_on_stderr_before_the_run(terminal, home, chats, small_base):
     asked = ["training", "run", "--data", str(chats), "--base", str(small_base), *QUICK, "--json"]
     ran = terminal(*asked, "--learning_rate", "0.09", "--preset", "quick")
@@ -121,6 +123,7 @@ def test_help_answers_in_under_a_second(module):
     assert fastest < 1.0
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_the_step_and_the_run_can_go_on(terminal, home, chats, small_base):
     command = [sys.executable, "-m", "training", "run", "--data", str(chats), "--base", str(small_base),
                "--name", "mine", *QUICK, "--max_steps", "100000", "--json"]
