@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from training.data import LESSON
 from training.run import RESTING, Event, Run
 
 Points = list[tuple[int, float]]
@@ -50,6 +51,11 @@ class Progress:
     def can_go_on(self) -> bool:
         """Whether a resume has something to do."""
         return self.state in ("interrupted", "paused", "stopped", "failed")
+
+    @property
+    def is_lesson(self) -> bool:
+        """Whether it learns corrected answers."""
+        return self.data["kind"] == LESSON
 
     @property
     def adapter(self) -> str:

@@ -105,6 +105,8 @@ def _verdict(run: Progress) -> str:
     before, after = run.ending.get("loss_before"), run.ending.get("loss")
     if not before or after is None:
         return ""
+    if run.is_lesson:
+        return theme.LESSON_LOSS.format(before=before, after=after)
     if after >= before:
         first = "before" if run.continued else "the base"
         return (f"On conversations it never saw it does no better than {first} (loss {before:.2f} before, "

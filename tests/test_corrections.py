@@ -6,7 +6,6 @@ import pytest
 
 from adapters.library import Library
 from training.corrections import (
-    LESSON,
     OLD_ROWS_EACH,
     TIMES_EACH,
     Correction,
@@ -18,7 +17,7 @@ from training.corrections import (
     of_other_kinds,
     old_rows,
 )
-from training.data import read_data, read_text, split
+from training.data import LESSON, read_data, read_text, split
 from training.runs import Runs
 
 

@@ -1,5 +1,7 @@
 """The run that a click on the Chat tab begins with what was corrected there."""
 
+from dataclasses import replace
+
 import pytest
 
 from adapters.library import Library
@@ -13,10 +15,12 @@ from tabs.visitor import visitor_of
 from training.conversations import digest
 from training.corrections import LEAST_OLD_ROWS, TIMES_EACH, Correction
 from training.data import split
-from training.evaluate import PROMPTS_AT_THE_END
+from training.evaluate import PROMPTS_AT_THE_END, read_evaluation
+from training.lowest import better_checkpoint
 from training.presets import Task, steps_of
 from training.report import whole_lengths
 from training.runs import Runs
+from training.train import run_lease
 
 
 @pytest.fixture
@@ -50,6 +54,20 @@ def test_every_correction_is_trained_on_each_time_that_it_is_in_the_lesson(reach
     assert sum(one.messages[0]["content"].startswith("Ask ") for one in train) == 10 * TIMES_EACH
     learned = {digest(one.messages) for one in train}
     assert len(held) == PROMPTS_AT_THE_END and not any(digest(one.messages) in learned for one in held)
+
+
+@pytest.mark.slow
+def test_a_lesson_shows_what_was_corrected_and_says_what_became_of_the_rest(reach):
+    corrected(reach, "pirate", 10)
+    config, data = taught(reach, "pirate")
+    run = reach.visitor.studio.runs.create(replace(config, max_steps=40, eval_steps=5), data)
+    end = run_lease(run)
+    shown = [event.values["prompts"] for event in run.events() if event.type == "sampled"]
+    assert shown and all(prompts == ["Ask 0", "Ask 1", "Ask 2"] for prompts in shown)
+    evaluation = read_evaluation(run.folder)
+    assert evaluation.continued and evaluation.comparisons[0].count == PROMPTS_AT_THE_END
+    # Losses on what it held out are those of another kind than what it learns: they tell of no overfitting.
+    assert "overfit" not in end.values["verdict"] and better_checkpoint(run) is None
 
 
 def test_a_lesson_of_the_base_begins_afresh_and_has_no_old_rows(reach):

@@ -21,7 +21,7 @@ from adapters.library import Adapter
 from phi3.template import Message
 from training.config import RunConfig
 from training.conversations import digest
-from training.data import ChatData, Conversation, example_names, read_data, read_text, split
+from training.data import LESSON, ChatData, Conversation, example_names, read_data, read_text, split
 from training.evaluate import PROMPTS_AT_THE_END
 from training.runs import Runs
 
@@ -30,7 +30,6 @@ MOST_KEPT, LONGEST = 500, 20_000
 # So many old rows for each correction, and each correction so often, as measured (benchmarks/teach.py).
 OLD_ROWS_EACH, TIMES_EACH = 5, 5
 LEAST_OLD_ROWS = 60
-LESSON = "lesson"
 
 
 @dataclass(frozen=True)

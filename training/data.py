@@ -23,6 +23,8 @@ from training.report import make_report as make_report
 from training.shapes import COLUMNS_WE_KNOW, Columns, as_chat, guess_columns
 
 EXAMPLES_FOLDER = Path(__file__).parent / "examples"
+# The kind of data that corrected answers make (training/corrections.py).
+LESSON = "lesson"
 LISTED_DROPS = 1000
 ROWS_LOOKED_AT = 50
 ROWS_BETWEEN_SHARES = 500

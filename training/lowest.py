@@ -16,8 +16,10 @@ from training.verdict import Overfit, overfit
 
 
 def better_checkpoint(run: Run) -> Overfit | None:
-    """Since when the run overfits, where the checkpoint of that step is still whole; None elsewhere."""
-    found = overfit(losses_of(run.course()))
+    """Since when the run overfits, where the checkpoint of that step is still whole; None elsewhere, and for a lesson,
+    whose earlier checkpoints know less of the corrections.
+    """
+    found = None if run.is_lesson else overfit(losses_of(run.course()))
     return found if found and not _checkpoint(run, found.step).damage() else None
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from adapters.library import Library
 from training.config import RunConfig
-from training.data import Conversation
+from training.data import LESSON, Conversation
 from training.owners import new_key
 
 _STATE_BY_EVENT = {
@@ -90,6 +90,11 @@ class Run:
     def about_data(self) -> dict[str, Any]:
         """Name, kind, format and row counts of the data as it was at Start."""
         return json.loads((self.folder / "data.json").read_text(encoding="utf-8"))
+
+    @property
+    def is_lesson(self) -> bool:
+        """Whether it learns corrected answers; what it holds out then is of what its adapter knew before."""
+        return self.about_data["kind"] == LESSON
 
     @cached_property
     def owner(self) -> str:

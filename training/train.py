@@ -16,7 +16,6 @@ from phi3.template import Message, encode_conversation
 from training import checkpoint, speed
 from training.checkpoint import CHECKPOINTS
 from training.config import RunConfig
-from training.corrections import LESSON
 from training.data import Conversation
 from training.evaluate import general_rows, questions
 from training.failure import Failure, against_plan, explained
@@ -68,8 +67,8 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     trainer = _trainer(run, base, plan)
     found, skipped = checkpoint.newest(run.folder / CHECKPOINTS)
     _announce(run, base, trainer, plan, found, skipped)
-    is_lesson = run.about_data["kind"] == LESSON
-    writer = Writer(run, base, _corrected(train) if is_lesson else _first_asked(held or train), trainer, lease)
+    prompts = _corrected(train) if run.is_lesson else _first_asked(held or train)
+    writer = Writer(run, base, prompts, trainer, lease)
     trainer.add_callback(writer)
     with against_plan(run.config, plan_of, peak_bytes):
         if found is None:

@@ -20,7 +20,7 @@ from training.failure import is_out_of_memory
 from training.plan import Plan
 from training.quota import TRAINER_MARGIN_SECONDS
 from training.run import ADAPTER, START, Run
-from training.verdict import lowest_of, since_lowest
+from training.verdict import Losses, lowest_of, since_lowest
 from training.work import SPOKEN_TOKENS
 
 if TYPE_CHECKING:
@@ -178,7 +178,9 @@ class Writer(TrainerCallback):
                 course = [event for event in course if (event.step or 0) <= last]
             most = PROMPTS_WHERE_LENT if is_lent else PROMPTS_AT_THE_END
             first = self._as_it_began() if self.run.config.start_from else None
-            found = evaluate_trained(self.trainer.model, self.base, held, losses_of(course), most, first)
+            # A lesson's loss on what it held out tells of forgetting, not of overfitting.
+            losses = Losses() if self.run.is_lesson else losses_of(course)
+            found = evaluate_trained(self.trainer.model, self.base, held, losses, most, first)
         except (MemoryError, RuntimeError) as problem:
             if not is_out_of_memory(problem):
                 raise
