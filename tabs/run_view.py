@@ -105,7 +105,7 @@ def _verdict(run: Progress) -> str:
     before, after = run.ending.get("loss_before"), run.ending.get("loss")
     if not before or after is None:
         return ""
-    if run.is_lesson:
+    if run.is_lesson and run.continued:
         return theme.LESSON_LOSS.format(before=before, after=after)
     if after >= before:
         first = "before" if run.continued else "the base"

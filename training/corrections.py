@@ -145,7 +145,7 @@ def lesson(corrections: Sequence[Correction], old: OldRows, name: str, seed: int
 
 def lesson_settings(data: ChatData) -> dict[str, Any]:
     """What a lesson sets of its run; the rest follows from its rows."""
-    return {"held_out": len(data.own_held) / len(data.conversations)}
+    return {"held_out": round(len(data.own_held) / len(data.conversations), 3)}
 
 
 def of_other_kinds(old: Sequence[Conversation], corrections: Sequence[Correction]) -> list[Conversation]:
