@@ -27,7 +27,7 @@ from gradio.utils import get_space
 from adapters.library import Library
 from phi3 import lending
 from phi3.generate import Answer, Lane
-from phi3.machine import studio_home, this_machine
+from phi3.machine import Machine, studio_home, this_machine
 from phi3.models import base_facts, chosen_base
 from tabs import colours, page, signin, theme
 from tabs.plainly import plainly
@@ -37,12 +37,15 @@ from training import lease
 from training.limits import sweep
 from training.presets import recommended
 from training.runs import Runs
+from training.standby import Standby
 
 USUAL_PORT = 7860
 SECONDS_BETWEEN_SWEEPS = 3600
 # Gradio keeps about 0.7 MB for each visit to this page, and takes each call of a program for one. A page that is open
 # is heard of every few seconds, so the visits that are forgotten first are over.
 VISITS_REMEMBERED = 256
+# In gibibytes; beside the app, the browser and whatever else there is.
+MEMORY_TO_STAND_BY = 8
 # Each answer that streams and each turn of a lent GPU holds one.
 THREADS = 64
 
@@ -65,7 +68,8 @@ def built() -> Studio:
     home, machine = studio_home(), this_machine()
     facts = base_facts(chosen_base(machine.kind != "cpu"))
     studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home),
-                    many_visitors=many_come(os.environ.get("STUDIO_VISITORS", "")), signs_in=offers_sign_in())
+                    many_visitors=many_come(os.environ.get("STUDIO_VISITORS", "")), signs_in=offers_sign_in(),
+                    standby=Standby() if can_stand_by(machine) else None)
     return placed(studio) if machine.kind == "zerogpu" else studio
 
 
@@ -82,6 +86,11 @@ def serve(studio: Studio, host: str, port: int) -> None:
         threading.Thread(target=load_behind, args=(studio,), daemon=True).start()
     threading.Thread(target=tidy_behind, args=(studio,), daemon=True).start()
     demo.block_thread()
+
+
+def can_stand_by(machine: Machine) -> bool:
+    """Whether a process may wait for the next run here. Where there is a card it might hold some of its memory."""
+    return machine.kind == "cpu" and machine.memory >= MEMORY_TO_STAND_BY
 
 
 def has_mcp() -> bool:
@@ -102,6 +111,7 @@ def load_behind(studio: Studio) -> None:
 
     _fill(studio.tokenizer, lambda: load_tokenizer(studio.facts))
     _fill(studio.answerer, lambda: Answerer(load_base(studio.facts.id), studio.ready))
+    studio.stand_by()
 
 
 def tidy_behind(studio: Studio) -> None:

@@ -20,6 +20,7 @@ from training.queue import Queue
 from training.quota import TURN_SECONDS
 from training.runs import Goes, Runs
 from training.shelf import Shelf
+from training.standby import Standby
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -37,7 +38,7 @@ class Studio:
     `lend` trains a run on it for a while, and `turn_seconds` is how long at a time; elsewhere there is none. Where
     `many_visitors` come, as to a Space, each sees what is theirs; where this `signs_in`, they can do so with Hugging
     Face. `claims` is held while runs change hands; the `shelf` keeps
-    data that was read lately.
+    data that was read lately. With a `standby`, runs begin in a process that has loaded everything already.
     """
 
     home: Path
@@ -53,6 +54,7 @@ class Studio:
     signs_in: bool = False
     claims: threading.Lock = field(default_factory=threading.Lock)
     shelf: Shelf = field(default_factory=Shelf)
+    standby: Standby | None = None
     tokenizer: Future[PreTrainedTokenizerFast] = field(default_factory=Future)
     answerer: Future[Answerer | LentAnswerer] = field(default_factory=Future)
 
@@ -72,8 +74,14 @@ class Studio:
     @cached_property
     def queue(self) -> Queue:
         """Who waits for this machine: all runs, or where the GPU is lent those that its processor trains."""
-        start = lease.start if self.lend is None else lease.start_without_card
+        here = self.standby.train if self.standby else lease.start
+        start = here if self.lend is None else lease.start_without_card
         return Queue(self.runs, start, lambda run: not self.is_lent(run.config.base))
+
+    def stand_by(self) -> None:
+        """A run may begin soon. Until the base is loaded that comes first."""
+        if self.standby and self.answerer.done():
+            self.standby.call()
 
     def ready(self, adapter: Path) -> Path:
         """The folder of an adapter as the chat can take it; ValueError where it is unsafe, doesn't fit or does nothing.

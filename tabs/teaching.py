@@ -79,6 +79,7 @@ def connect(lessons: Lessons, editor: Editor, panel: ChatPanel, runs: Openings, 
         kept = corrections_of(reach, turn.by)
         kept.add(Correction(lane.messages(system or "", turn.sent), text.strip(), turn.answer.text))
         gr.Info(theme.CORRECTION_KEPT)
+        studio.stand_by()
         return {**editor.closed(), **lessons.shown(kept, who_can_answer(reach.visitor.library)), keys: reach.keys}
 
     def look(who: str, held: Any, request: gr.Request) -> Changes:

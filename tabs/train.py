@@ -152,6 +152,8 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
         def plan_of(one: RunConfig) -> Plan:
             return _plan_of(studio, one, lengths, source)
 
+        if lengths:
+            studio.stand_by()
         plans = [plan_of(one) for one in configs] if lengths else []
         plan, shown = max(zip(plans, configs, strict=True), key=lambda one: one[0].peak) if plans else (None, config)
         may_fit = bool(plan and not plan.fits and not tried)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from phi3.lending import Refusal, Refused, refusal_of, shorter_turn
 from training import checkpoint
@@ -48,11 +48,26 @@ class Taken:
 
 def start(run: Run, environment: Mapping[str, str] | None = None) -> subprocess.Popen:
     """Train the run in a process of its own, which is returned; its output goes to log.txt in the run's folder."""
+    with log_of(run.folder) as log:
+        return watched(run, lambda: trainer(str(run.folder), output=log, environment=environment))
+
+
+def trainer(*folder: str, output: Any, stdin: int = subprocess.DEVNULL,
+            environment: Mapping[str, str] | None = None) -> subprocess.Popen:
+    """A process in a session of its own that trains the run of this folder, or of the one that it reads there."""
+    return subprocess.Popen([sys.executable, "-m", "training", "lease", *folder], cwd=_ROOT, stdin=stdin, stdout=output,
+                            stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+
+
+def log_of(folder: Path) -> IO[bytes]:
+    """Where a run's trainer prints."""
+    return (folder / "log.txt").open("ab")
+
+
+def watched(run: Run, begin: Callable[[], subprocess.Popen]) -> subprocess.Popen:
+    """The process that `begin` sets to work on the run; where it ends without a word, the run says so."""
     before = len(run.events())
-    with (run.folder / "log.txt").open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-m", "training", "lease", str(run.folder)], cwd=_ROOT,
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                   start_new_session=True, env=environment)
+    process = begin()
     threading.Thread(target=_watch, args=(process, run, before), daemon=True).start()
     return process
 

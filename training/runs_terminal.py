@@ -13,6 +13,7 @@ from phi3.machine import studio_home
 from phi3.terminal import be_quiet
 from training.run import Event, Run
 from training.runs import Runs
+from training.standby import awaited
 
 
 def add_commands(commands: Any) -> None:
@@ -35,7 +36,8 @@ def add_commands(commands: Any) -> None:
     listing.add_argument("--json", action="store_true", help="one object per line")
     listing.set_defaults(do=_list)
     lease = commands.add_parser("lease", help="train a run's folder (what the page starts)")
-    lease.add_argument("folder", type=Path)
+    lease.add_argument("folder", type=Path, nargs="?",
+                       help="left out: it is read from the standard input, once everything is loaded")
     lease.set_defaults(do=_lease)
 
 
@@ -110,7 +112,9 @@ def _lease(asked: argparse.Namespace) -> int:
     be_quiet()
     from training.train import run_lease
 
-    run_lease(Run(asked.folder))
+    folder = asked.folder or awaited()
+    if folder is not None:
+        run_lease(Run(folder))
     return 0
 
 
