@@ -2,7 +2,8 @@
 
 The app runs on this machine, and a headless Chromium beside it, so both share its cores: what is measured is what a
 visitor of a clone waits for. A question goes to two lanes; then nothing happens; then a run is looked at that somebody
-trains. "Busy" is the share of a second that the browser's main thread, or the app's process, works for.
+trains; then somebody reads the first page for a while, presses Start, and waits for the run's first words. "Busy" is
+the share of a second that the browser's main thread, or the app's process, works for.
 With `--beside FOLDER` another copy of this project takes turns with this one. It needs what `tests/requirements.txt`
 names, and a Chromium.
 """
@@ -38,6 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__)
     parser.add_argument("--questions", type=int, default=6, help="in each turn (default 6)")
     parser.add_argument("--seconds", type=float, default=10, help="of looking on, each time (default 10)")
+    parser.add_argument("--reading", type=float, default=15, help="seconds from the page to Start (default 15)")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--beside", type=Path, help="another copy of this project")
     parser.add_argument("--out", type=Path, help="folder for the JSON")
@@ -48,30 +50,31 @@ def main() -> int:
         browser = launched(playwright)
         for _ in range(asked.turns):
             for name, root in copies.items():
-                for what, figures in _one_turn(browser, root, asked.questions, asked.seconds).items():
+                for what, figures in _one_turn(browser, root, asked).items():
                     found.setdefault((name, what), []).extend(figures)
         browser.close()
     write("page", spread("copy", found, 2), asked.out)
     return 0
 
 
-def _one_turn(browser: Browser, root: Path, questions: int, seconds: float) -> Figures:
+def _one_turn(browser: Browser, root: Path, asked: argparse.Namespace) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         with running_app(home, home / "log", root=root) as app:
             page = app.open(browser, LANES)
             clock = _Clock(page, app)
             _answered(page, WARM)
-            figures = _asked(page, clock, questions)
+            figures = _asked(page, clock, asked.questions)
             page.wait_for_timeout(1000)
-            figures |= _looked("nothing happens", clock, page, seconds)
+            figures |= _looked("nothing happens", clock, page, asked.seconds)
             page.close()
             with _trained(home) as run_id:
                 page = app.open(browser, f"?run={run_id}")
                 page.locator("#run-bar").wait_for()
                 page.wait_for_timeout(1000)
-                figures |= _looked("a run is looked at", _Clock(page, app), page, seconds)
+                figures |= _looked("a run is looked at", _Clock(page, app), page, asked.seconds)
                 page.close()
+            figures |= _started(app.open(browser), asked.reading)
         return figures
 
 
@@ -128,6 +131,19 @@ def _looked(what: str, clock: _Clock, page: Page, seconds: float) -> Figures:
     page.wait_for_timeout(1000 * seconds)
     took, browser, app = clock.since()
     return {f"{what}, browser busy": [browser / took], f"{what}, app busy": [app / took]}
+
+
+def _started(page: Page, reading: float) -> Figures:
+    """From Start to what the run says first; then it is stopped."""
+    page.wait_for_timeout(1000 * reading)
+    began = time.perf_counter()
+    page.locator("#start").click()
+    page.locator("#says-now article").first.wait_for()
+    took = time.perf_counter() - began
+    page.locator("#stop-run").click()
+    page.locator(".outcome").wait_for()
+    page.close()
+    return {"from Start to the first words, seconds": [took]}
 
 
 @contextmanager
