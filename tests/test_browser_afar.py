@@ -39,7 +39,7 @@ def test_a_ticked_run_is_kept_and_goes_on_after_its_disk_was_lost(test_hub, tmp_
             page.reload()
             page.locator("#past-runs a", has_text="far").click()
             expect(page.locator("#keep-afar input")).to_be_checked()
-            kept = everything_kept(app)
+        kept = everything_kept(app)  # as it sends, files come and go
         (there,) = test_hub.repositories.values()
         assert there.private and there.made_by_app
         with running_app(tmp_path / "second", tmp_path / "second.log", **settings) as app:
@@ -53,7 +53,7 @@ def test_a_ticked_run_is_kept_and_goes_on_after_its_disk_was_lost(test_hub, tmp_
             page.locator("#resume-run").click()
             expect(page.locator(".outcome")).to_contain_text("is ready", timeout=SOON)
             assert [run.owner for run in Runs(app.home).all()] == [ADA]
-            kept += everything_kept(app)
+        kept += everything_kept(app)
         assert provider.tokens and not any(token.encode() in kept for token in provider.tokens)
 
 
