@@ -1,9 +1,10 @@
-"""How long does the page take for a question, and what does looking on cost? `python -m benchmarks.page`.
+"""How long does the page take for a question and from Start to first words? `python -m benchmarks.page`.
 
-The app runs on this machine, and a headless Chromium beside it, so both share its cores: what is measured is what a
-visitor of a clone waits for. A question goes to two lanes; then nothing happens; then a run is looked at that somebody
-trains; then somebody reads the first page for a while, presses Start, and waits for the run's first words. "Busy" is
-the share of a second that the browser's main thread, or the app's process, works for.
+What looking on costs is measured too. The app runs on this machine, and a headless Chromium beside it, so both share
+its cores: what is measured is what a visitor of a clone waits for. A question goes to two lanes; then nothing happens;
+then a run is looked at that somebody trains; then somebody reads the first page for a while, presses
+Start, and waits for the run's first words. "Busy" is the share of a second that the browser's main thread, or the app's
+process, works for.
 With `--beside FOLDER` another copy of this project takes turns with this one. It needs what `tests/requirements.txt`
 names, and a Chromium.
 """

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from chat import conversation
 from chat.conversation import BASE, Asking, Talk, Talks
@@ -33,7 +32,7 @@ class Conversation:
 
     talks: Talks = ()
     asking: Asking = field(default_factory=Asking)
-    folders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    folders: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
@@ -45,7 +44,7 @@ class Conversation:
         kept = {(talk.adapter, talk.strength): talk for talk in reversed(self.talks)}
         talks = tuple(kept.pop((one.name, one.strength), Talk(one.name, strength=one.strength)) for one in speakers)
         folders = {one.name: one.folder for one in speakers if one.folder}
-        return replace(self, talks=talks, folders=MappingProxyType({**self.folders, **folders}))
+        return replace(self, talks=talks, folders={**self.folders, **folders})
 
     def lanes(self, question: str) -> list[Lane]:
         """The question to everybody."""

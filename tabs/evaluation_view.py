@@ -13,10 +13,9 @@ def evaluation(one: Evaluation | None, is_own: bool) -> str:
     if one is None:
         return f'<p class="empty">{theme.EVALUATION_WAITING}</p>'
     general = (one.general,) if one.general else ()
-    before, said_before = (theme.BEFORE, theme.SAID_BEFORE) if one.continued else (theme.BASE, theme.BASE_SAID)
-    rows = "".join(_rows(title, some, said_before) for title, some in (
+    rows = "".join(_rows(title, some, theme.said_before(one.continued)) for title, some in (
         (theme.BEST_ROWS, one.best), (theme.WORST_ROWS, one.worst))) if is_own else ""
-    return f"<p>{escaped(one.verdict)}</p>{_table((*one.comparisons, *general), before)}{rows}"
+    return f"<p>{escaped(one.verdict)}</p>{_table((*one.comparisons, *general), one.against)}{rows}"
 
 
 def _table(comparisons: Sequence[Comparison], before: str) -> str:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.data import LESSON
 from training.run import RESTING, Event, Run
 
 Points = list[tuple[int, float]]
@@ -40,6 +39,7 @@ class Progress:
     skipped: tuple[str, ...] = ()
     shared: bool = False
     continued: bool = False
+    is_lesson: bool = False
     ending: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -51,11 +51,6 @@ class Progress:
     def can_go_on(self) -> bool:
         """Whether a resume has something to do."""
         return self.state in ("interrupted", "paused", "stopped", "failed")
-
-    @property
-    def is_lesson(self) -> bool:
-        """Whether it learns corrected answers."""
-        return self.data["kind"] == LESSON
 
     @property
     def adapter(self) -> str:
@@ -70,7 +65,7 @@ def progress_of(run: Run, events: list[Event], state: str) -> Progress:
         _note(seen, event)
     return Progress(run.id, run.config.name, run.config.method, run.config.base, run.about_data, state,
                     stopping=state == "running" and run.is_asked_to_stop(), shared=bool(run.shared_key()),
-                    continued=bool(run.config.start_from), **seen)
+                    continued=run.config.continues, is_lesson=run.is_lesson, **seen)
 
 
 def _note(seen: dict[str, Any], event: Event) -> None:

@@ -122,7 +122,7 @@ def said(run: Progress) -> str:
     changed = run.said_at > 0
     cards = zip(run.prompts, run.said_before, run.said, strict=True)
     when = f"after step {run.said_at:,}" if changed else "soon"
-    who = theme.SAID_BEFORE if run.continued else theme.BASE_SAID
+    who = theme.said_before(run.continued)
     return "".join(_card(prompt, (who, before), now if changed else None, when) for prompt, before, now in cards)
 
 

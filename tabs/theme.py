@@ -205,7 +205,6 @@ SAID_IN_TRAINING = "From the training, where answers are kept short. Ask somethi
 SAYS_NOW = "What the model says now"
 ASKING_FIRST = "Asking it before it learns, to compare with later …"
 SAYS_WAITING = "It answers before it learns, then you see how the answers change."
-BASE, BEFORE = "base", "before"
 LESSON_LOSS = ("On conversations such as it learned from before, none of which it ever saw, its loss was {before:.2f} "
                "and is {after:.2f} now.")
 BASE_SAID, SAID_BEFORE = "The base said", "It said before"
@@ -366,3 +365,8 @@ NOTHING_TO_RETRY = "There is no answer yet that could be tried again."
 NOTHING_TO_UNDO = "There is nothing to undo yet."
 NOTHING_TO_COMPARE = "This run made no adapter that could be compared."
 ENDS = {"length": "cut at the longest answer allowed", "asked": "stopped"}
+
+
+def said_before(continued: bool) -> str:
+    """Over what was answered before a run: by the base, or where it has `continued` an adapter, by that one."""
+    return SAID_BEFORE if continued else BASE_SAID

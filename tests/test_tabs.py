@@ -112,7 +112,7 @@ def test_a_run_that_learned_nothing_says_so(staged):
     picture = seen(staged)
     assert "no better than the base" in run_view.outcome(picture)
     assert "no better than before" in run_view.outcome(replace(picture, continued=True))
-    taught = run_view.outcome(replace(picture, continued=True, data={**picture.data, "kind": "lesson"}))
+    taught = run_view.outcome(replace(picture, continued=True, is_lesson=True))
     assert "its loss was 0.50 and is 0.60 now" in taught and "may help" not in taught
 
 

@@ -14,7 +14,7 @@ from training.group import MOST_RUNS, group_of
 from training.measured import Measured, Yardsticks
 from training.measures import Comparison
 from training.run import BUSY, Event, Run
-from training.verdict import FEWEST_ROWS, LEAST_RISE, Losses
+from training.verdict import FEWEST_ROWS, LEAST_RISE, Losses, made_from
 
 FEWEST, MOST = 2, 6
 # One for each run that can stand beside others: a whole group is the most.
@@ -218,7 +218,7 @@ def _won(best: Result, able: Sequence[Result], results: Sequence[Result]) -> str
     same = [one for one in able if one.loss == best.loss]
     if best.loss_before is not None and best.loss >= best.loss_before:
         none = "none of them does" if so_far else "None of them does"
-        first = "the adapter that it was made from" if best.settings["start_from"] else "the base"
+        first = made_from(bool(best.settings["start_from"]))
         return (f"{so_far}{none} better than {first} {on}: the lowest loss is {best.name}'s, {best.loss:.4f}{at} "
                 f"against {best.loss_before:.4f}.")
     verb = "has" if len(same) == 1 else "have"

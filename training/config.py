@@ -136,6 +136,11 @@ class RunConfig:
             raise ValueError(f"report_to is {self.report_to!r}, and must be none, or of these: {', '.join(TRACKERS)}.")
         return names
 
+    @property
+    def continues(self) -> bool:
+        """Whether it trains an adapter further, with which it is compared then, and not with the base."""
+        return bool(self.start_from)
+
     def training_config(self) -> dict[str, Any]:
         """The recipe's first dictionary: keyword arguments of TRL's `SFTConfig`. Trackers know the run by its name."""
         asked = {name: getattr(self, name) for name in SETTINGS if name in _TRL}

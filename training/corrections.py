@@ -130,8 +130,9 @@ def lesson(corrections: Sequence[Correction], old: OldRows, name: str, seed: int
         raise ValueError("There is no correction to learn from yet. Correct an answer in the chat first.")
     chance, unseen = random.Random(seed), {digest(one.messages) for one in old.held}
     others = of_other_kinds([*old.learned, *old.held], corrections)
-    held = [one for one in others if digest(one.messages) in unseen]
-    learned = [one for one in others if digest(one.messages) not in unseen]
+    held, learned = [], []
+    for one in others:
+        (held if digest(one.messages) in unseen else learned).append(one)
     wanted = min(len(learned), max(LEAST_OLD_ROWS, OLD_ROWS_EACH * len(corrections)))
     judging = chance.sample(held, min(len(held), PROMPTS_AT_THE_END))
     first = [one.row() for one in corrections]

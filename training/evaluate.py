@@ -66,6 +66,11 @@ class Evaluation:
     general: Comparison | None = None
     continued: bool = False
 
+    @property
+    def against(self) -> str:
+        """What the adapter is compared with, as the head of a column."""
+        return "before" if self.continued else "base"
+
     def as_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes the same again; unknown bounds are None, as JSON has no infinity.
         """
@@ -214,16 +219,15 @@ def row_losses(model: Any, base: Base, rows: Sequence[tuple[Message, ...]]) -> l
 
 def in_words(one: Evaluation, show: Callable[[str], str] = str) -> Iterator[str]:
     """The table, the rows where the adapter gained and lost most, and the verdict, as lines for a terminal."""
-    who = "before" if one.continued else "base"
-    yield f"{'':14}{who:>9}{'adapter':>9}{'difference':>12}   95 % interval"
+    yield f"{'':14}{one.against:>9}{'adapter':>9}{'difference':>12}   95 % interval"
     for line in one.comparisons:
         yield (f"{line.measure:14}{line.before:9.2f}{line.adapter:9.2f}{line.difference:+12.2f}   {line.low:+.2f} to "
                f"{line.high:+.2f}")
     for title, rows in (("Best", one.best), ("Worst", one.worst)):
         for row in rows:
             yield f"\n{title}, chrF {row.gain:+.1f}: {show(row.prompt)}"
-            yield from (f"  {name:10}{show(text)}" for name, text in (("wanted", row.reference), (who, row.before),
-                                                                     ("adapter", row.adapter)))
+            yield from (f"  {name:10}{show(text)}" for name, text in (
+                ("wanted", row.reference), (one.against, row.before), ("adapter", row.adapter)))
     yield f"\n{one.verdict}"
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adapters.hub import Hub
 from training.reading.rows import Bounds, Part, Row, bounded
 
 _ID = re.compile(r"(?:[A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -44,10 +45,12 @@ class HubRows:
         # `datasets` would take a folder of that name for the dataset.
         if Path(self.id).exists():
             raise ValueError(f"{self.id} is a folder beside the app as well. Give the dataset's id on the Hub.")
-        token = None if self.own_token else False
+        # `datasets` would ask six times, for half a minute, before it says so.
+        if not Hub().is_reachable(SECONDS_TO_REACH):
+            raise self._unreachable()
         try:
-            _reach(self.id, token)
-            return dict(load_dataset(self.id, self.config or None, streaming=True, token=token))
+            return dict(load_dataset(self.id, self.config or None, streaming=True,
+                                     token=None if self.own_token else False))
         except _failures() as problem:
             raise self._explained(problem) from None
 
@@ -93,8 +96,11 @@ class HubRows:
             where = "" if self.own_token else " Only public ones can be read here."
             return ValueError(f"There is no dataset {self.id} on the Hub that can be read.{where}")
         if kind in ("ConnectionError", "ConnectError", "OfflineModeIsEnabled", "ConnectTimeout", "ReadTimeout"):
-            return ValueError(f"The Hub can't be reached from here, so {self.id} can't be read. Upload a file instead.")
+            return self._unreachable()
         return ValueError(f"{self.id} can't be read from the Hub: {said[:300] or kind}")
+
+    def _unreachable(self) -> ValueError:
+        return ValueError(f"The Hub can't be reached from here, so {self.id} can't be read. Upload a file instead.")
 
 
 def hub_id(what: str) -> str:
@@ -113,16 +119,6 @@ def is_hub_id(what: str) -> bool:
     if what.startswith(_ADDRESSES):
         return True
     return "/" in what and _ID.fullmatch(what) is not None and not Path(what).suffix and not Path(what).exists()
-
-
-def _reach(name: str, token: bool | None) -> None:
-    """Ask the Hub once: where it isn't there, `datasets` asks six times before it says so, for half a minute."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
-
-    # Whatever it answered, it is there, and `datasets` says what is wrong.
-    with suppress(HfHubHTTPError):
-        HfApi().dataset_info(name, token=token, timeout=SECONDS_TO_REACH)
 
 
 def _failures() -> tuple[type[BaseException], ...]:

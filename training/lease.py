@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from phi3.lending import Refusal, Refused, refusal_of, shorter_turn
 from training import checkpoint
-from training.run import Run
+from training.run import LOG, Run
 from training.tokens import tokens_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def trainer(*folder: str, output: Any, stdin: int = subprocess.DEVNULL,
 
 def log_of(folder: Path) -> IO[bytes]:
     """Where a run's trainer prints."""
-    return (folder / "log.txt").open("ab")
+    return (folder / LOG).open("ab")
 
 
 def watched(run: Run, begin: Callable[[], subprocess.Popen]) -> subprocess.Popen:
@@ -160,6 +160,5 @@ def _watch(process: subprocess.Popen, run: Run, before: int) -> None:
     # One that was preparing for long, on a busy machine, is taken for interrupted.
     if run.folder.is_dir() and run.state() in ("preparing", "interrupted") and len(run.events()) == before:
         why = "was ended by the system (out of memory?)" if code < 0 else f"ended with code {code}"
-        last_words = (run.folder / "log.txt").read_text(encoding="utf-8", errors="replace")[-_LAST_WORDS:]
         run.append("failed", message=f"The trainer {why} before it began.", advice="The run's log.txt holds the "
-                   "details.", log=last_words)
+                   "details.", log=run.log(_LAST_WORDS))

@@ -29,6 +29,8 @@ UNDERWAY = ("preparing", "running")
 BUSY = ("queued", *UNDERWAY)
 # In a run's folder: the adapter that it trains further, and the one that it made.
 START, ADAPTER = "start", "adapter"
+# Beside them, what its trainer printed.
+LOG = "log.txt"
 # A trainer that has not taken the run's lock by then never began: its app was ended in between.
 SECONDS_TO_BEGIN = 300
 # Longer than it takes to look whether somebody holds a run, on the busiest machine.
@@ -237,7 +239,7 @@ class Run:
 
     def log(self, most: int = 20_000) -> str:
         """The end of what its trainer's process printed; nothing where there was none or it was quiet."""
-        path = self.folder / "log.txt"
+        path = self.folder / LOG
         return path.read_text(encoding="utf-8", errors="replace")[-most:] if path.is_file() else ""
 
     def ask_to_stop(self) -> None:

@@ -72,7 +72,7 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     trainer.add_callback(writer)
     with against_plan(run.config, plan_of, peak_bytes):
         if found is None:
-            if run.config.start_from:
+            if run.config.continues:
                 trainer.method.begin_from(trainer.model, run.folder / START)
             _speak(trainer, writer, step=0)
         trainer.train(resume_from_checkpoint=str(found.folder) if found else None)

@@ -47,7 +47,7 @@ def verdict(comparisons: Sequence[Comparison], losses: Losses | None = None, gen
     `general` compares losses (nats for each token) on rows that have nothing to do with the data. What it is compared
     with is the base, or where it was `continued`, the adapter that it was made from.
     """
-    parts = [_judged(comparisons, "the adapter it was made from" if continued else "the base")]
+    parts = [_judged(comparisons, made_from(continued))]
     risen = overfit(losses) if losses else None
     if risen:
         parts.append(f"it overfits since step {risen.step:,}: its held-out loss rose from {risen.lowest:.2f} to "
@@ -57,6 +57,11 @@ def verdict(comparisons: Sequence[Comparison], losses: Losses | None = None, gen
         parts.append(f"on {general.count} general questions its loss rose from {general.before:.2f} to "
                      f"{general.adapter:.2f}: it forgot, or it answers everything in its new manner")
     return "; ".join(parts) + "."
+
+
+def made_from(continued: bool) -> str:
+    """What an adapter is compared with, in words."""
+    return "the adapter it was made from" if continued else "the base"
 
 
 def overfit(losses: Losses) -> Overfit | None:

@@ -177,7 +177,7 @@ class Writer(TrainerCallback):
                 last, _ = lowest_of(self.held_out_losses)
                 course = [event for event in course if (event.step or 0) <= last]
             most = PROMPTS_WHERE_LENT if is_lent else PROMPTS_AT_THE_END
-            first = self._as_it_began() if self.run.config.start_from else None
+            first = self._as_it_began() if self.run.config.continues else None
             # A lesson's loss on what it held out tells of forgetting, not of overfitting.
             losses = Losses() if self.run.is_lesson else losses_of(course)
             found = evaluate_trained(self.trainer.model, self.base, held, losses, most, first)
