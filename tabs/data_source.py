@@ -94,6 +94,8 @@ def source_from(studio: Studio, file: Any = None, text: str | None = None, hub: 
     if hub:
         rows = min(studio.limits.rows or USUAL_ROWS, USUAL_ROWS)
         asked = HubRows(hub_id(hub[0]), hub[1].strip(), hub[2].strip(), rows, own_token=not studio.many_visitors)
+        # `datasets` looks into transformers, and trips where that is still being imported behind the first page.
+        studio.tokenizer.result()
         return Source(asked.id, "hub", hub=asked, **said)
     raise ValueError(theme.NO_DATA_YET)
 
