@@ -8,13 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from phi3.machine import MEBIBYTE
+from phi3.shape import SMALL_BASE
 
 Call = Callable[[torch.Tensor], torch.Tensor]
-# What a core's caches hold; a second layout of so little is no burden. One row's step that reads no more than this
-# gains nothing by a second thread, and where somebody else computes as well, each of its two hundred calls would wait
-# for that thread to get a turn.
-SMALL_BASE = 32 * MEBIBYTE
 FEW_ROWS = 16
 # Outputs of a layer that are computed together; with fewer than the least there would be too many calls.
 BLOCK, LEAST_BLOCK = 32, 16

@@ -8,6 +8,7 @@ import pytest
 
 from phi3.machine import GIBIBYTE, Machine
 from phi3.models import base_facts, load_tokenizer
+from phi3.shape import Shape
 from training.config import RunConfig
 from training.data import lengths_of, read_data, split
 from training.plan import (
@@ -22,7 +23,7 @@ from training.plan import (
 )
 from training.presets import recommended
 from training.quota import QUOTA_SECONDS, Visit, counted, described, turns_of
-from training.work import Shape, Speed, batches_of, expected_most
+from training.work import Speed, batches_of, expected_most
 
 MINI = {"num_hidden_layers": 32, "hidden_size": 3072, "num_attention_heads": 32, "num_key_value_heads": 32,
         "intermediate_size": 8192, "vocab_size": 32064, "tie_word_embeddings": False}

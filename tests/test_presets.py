@@ -7,6 +7,7 @@ import pytest
 
 from phi3.machine import Machine
 from phi3.models import EMBEDDED, base_facts
+from phi3.shape import Shape
 from training.advice import warnings_for
 from training.config import SETTINGS, RunConfig
 from training.plan import make_plan
@@ -23,7 +24,7 @@ from training.presets import (
     steps_of,
 )
 from training.quota import Visit
-from training.work import Shape, batches_of
+from training.work import batches_of
 
 LAPTOP = Machine("cpu", "CPU", threads=2, memory=16)
 T4 = Machine("cuda", "T4", threads=4, memory=16, card_memory=15.8)

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from phi3.products import FEW_ROWS, SMALL_BASE, is_small, product_of
+from phi3.products import FEW_ROWS, is_small, product_of
+from phi3.shape import SMALL_BASE
 
 ROWS = (1, 2, 3, 5, FEW_ROWS, FEW_ROWS + 1, 40)
 

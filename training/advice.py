@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from phi3.shape import Shape
 from training.config import SETTINGS, RunConfig
 from training.presets import MOST_EPOCHS, Task, rank_for, rate_for, sides_of
-from training.work import Batches, Shape, adapted, batches_of
+from training.work import Batches, adapted, batches_of
 
 # How far from its rule a learning rate may be; ours. Below the second it teaches something in many steps.
 RATE_TOO_HIGH, RATE_TOO_LOW, MANY_STEPS = 5, 1 / 20, 2000

@@ -8,8 +8,9 @@ however many tokens there are, and multiplies W with what dropout leaves of x be
 from __future__ import annotations
 
 from phi3.machine import Machine
+from phi3.shape import Shape
 from training.config import RunConfig
-from training.work import Batches, Shape, Work, adapted, guessed_speed
+from training.work import Batches, Work, adapted, guessed_speed
 
 # Where the adapter is in float32 beside a bf16 base on a card, so are DoRA's products, which leaves the units for bf16
 # idle: 67e12 operations a second of float32 on an H100 (NVIDIA's data sheet), against the 180e12 that a plan expects.

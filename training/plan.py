@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phi3.machine import GIBIBYTE, LOGITS_AT_ONCE, Machine
+from phi3.shape import Shape
 from training import dora
 from training.config import SETTINGS, RunConfig
 from training.quota import Turns, Visit, turns_of
 from training.work import (
     SPOKEN_TOKENS,
     Batches,
-    Shape,
     Speed,
     Work,
     adapted,

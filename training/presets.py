@@ -34,9 +34,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from phi3.machine import Machine
+from phi3.shape import Shape
 from training.config import SETTINGS, RunConfig
 from training.plan import Plan, made_to_fit, make_plan
-from training.work import Shape, adapted, batches_of
+from training.work import adapted, batches_of
 
 PRESETS = ("quick", "balanced", "thorough", "recipe")
 USUAL_PRESET = "balanced"

@@ -1,65 +1,17 @@
-"""How much work a run is: a Phi-3's sizes, steps, padding, operations; and how long a machine takes for it; pure."""
+"""How much work a run is: steps, padding, operations; and how long a machine takes for it; pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from phi3.machine import Machine
+from phi3.shape import Shape
 from training.config import LINEAR_LAYERS, RunConfig
 
 # At each look at the model its answers are so long at most; all are spoken at once.
 SPOKEN_TOKENS = 64
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a Phi-3, from its config.json."""
-
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    intermediate: int
-    vocabulary: int
-    tied: bool
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Shape:
-        """From the config's own names."""
-        return cls(config["num_hidden_layers"], config["hidden_size"], config["num_attention_heads"],
-                   config.get("num_key_value_heads") or config["num_attention_heads"], config["intermediate_size"],
-                   config["vocab_size"], bool(config.get("tie_word_embeddings", False)))
-
-    @property
-    def queries(self) -> int:
-        """Width of all query heads together."""
-        return self.heads * (self.hidden // self.heads)
-
-    @property
-    def keys(self) -> int:
-        """Width of all key heads together; values are as wide."""
-        return self.kv_heads * (self.hidden // self.heads)
-
-    def widths(self) -> dict[str, tuple[int, int]]:
-        """(in, out) of each linear layer of a block."""
-        return {"qkv_proj": (self.hidden, self.queries + 2 * self.keys), "o_proj": (self.queries, self.hidden),
-                "gate_up_proj": (self.hidden, 2 * self.intermediate), "down_proj": (self.intermediate, self.hidden)}
-
-    def linear_weights(self) -> int:
-        """Weights of the blocks' linear layers."""
-        return self.layers * sum(into * out for into, out in self.widths().values())
-
-    def table_weights(self) -> int:
-        """Weights of the embedding and, where it has its own, the head; norms are counted with them."""
-        tables = (1 if self.tied else 2) * self.vocabulary * self.hidden
-        return tables + (2 * self.layers + 1) * self.hidden
-
-    def lora_weights(self, rank: int, names: Sequence[str] = LINEAR_LAYERS) -> int:
-        """A (rank x in) and B (out x rank) beside each adapted layer (Hu et al., "LoRA", 2021)."""
-        return self.layers * sum(rank * sum(self.widths()[name]) for name in names)
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,8 @@ def _roofline(bench: Bench, arms: Sequence[Arm], rows: Sequence[Any], config: An
 
 def _operations_a_token(bench: Bench, rows: Sequence[Any], config: Any) -> float:
     """Without checkpointing; a token sees half of its row in the mean, since it sees no later ones."""
-    from training.work import Shape, attention_flops, flops_per_token
+    from phi3.shape import Shape
+    from training.work import attention_flops, flops_per_token
 
     shape = Shape.of(json.loads((bench.base() / "config.json").read_text(encoding="utf-8")))
     lengths = [len(row["input_ids"]) for row in rows]
