@@ -14,6 +14,7 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from phi3.machine import LOGITS_AT_ONCE
+from phi3.products import product
 
 
 class LoraLinear(Function):
@@ -29,7 +30,7 @@ class LoraLinear(Function):
         kept = _kept(x, dropout) if dropout else None
         seen = _left(x, kept)
         down = seen @ a.to(x.dtype).t()
-        out = x @ weight().t()
+        out = product(x, weight().t())
         ctx.save_for_backward(seen, kept, down, a, b)
         ctx.weight, ctx.scaling = weight, scaling / (1 - dropout)  # what is kept counts the more
         return out.addmm_(down, b.to(x.dtype).t(), alpha=ctx.scaling)
@@ -42,7 +43,7 @@ class LoraLinear(Function):
         grad_a = upper.t() @ seen
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad @ ctx.weight()
+            grad_x = product(grad, ctx.weight())
             if kept is None:
                 grad_x.addmm_(upper, a.to(grad.dtype))
             else:
@@ -151,14 +152,14 @@ class HeadLoss(Function):
     def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         loss, grads = hidden.new_zeros((), dtype=torch.float32), torch.empty_like(hidden)
         for some, wanted, place in _tiles(hidden, head, targets):
-            logits = (some @ head.t()).float()
+            logits = product(some, head.t()).float()
             logits -= logits.amax(-1, keepdim=True)
             loss -= logits.gather(-1, wanted).sum()
             slope = logits.exp_()
             summed = slope.sum(-1, keepdim=True)
             loss += summed.log().sum()
             slope.div_(summed).scatter_add_(-1, wanted, slope.new_full((), -1.0).expand_as(wanted))
-            torch.mm(slope.to(hidden.dtype), head, out=grads[place])
+            grads[place] = product(slope.to(hidden.dtype), head)
         ctx.save_for_backward(grads)
         return loss
 
@@ -172,7 +173,7 @@ def head_judged(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor)
     """The same loss without a gradient, and how many targets were the likeliest word: scalars, float32 and int64."""
     loss, right = hidden.new_zeros((), dtype=torch.float32), targets.new_zeros(())
     for some, wanted, _ in _tiles(hidden, head, targets):
-        logits = (some @ head.t()).float()
+        logits = product(some, head.t()).float()
         right += (logits.argmax(-1, keepdim=True) == wanted).sum()
         loss += (torch.logsumexp(logits, -1, keepdim=True) - logits.gather(-1, wanted)).sum()
     return loss, right

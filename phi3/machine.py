@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -16,17 +17,21 @@ LOGITS_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True)
 class Machine:
-    """One machine, as the plan and the page see it. Memory is in gibibytes; `card_memory` is 0 without a card."""
+    """One machine, as the plan and the page see it. Memory is in gibibytes; `card_memory` is 0 without a card.
+
+    `multiplies_bf16`: its processor does so by itself, four times as fast as it multiplies float32.
+    """
 
     kind: Literal["cpu", "cuda", "zerogpu"]
     name: str
     threads: int
     memory: float
     card_memory: float = 0.0
+    multiplies_bf16: bool = False
 
     def without_card(self) -> "Machine":
         """Its processor alone."""
-        return Machine("cpu", "CPU", self.threads, self.memory)
+        return replace(self, kind="cpu", name="CPU", card_memory=0.0)
 
     def hardware(self) -> str:
         """What it is, in a few words."""
@@ -41,14 +46,24 @@ class Machine:
 
 def this_machine() -> Machine:
     """Read what this machine is from the system, so that the page needn't wait for torch."""
-    threads, memory = _threads(), _memory()
+    cpu = Machine("cpu", "CPU", _threads(), _memory(), multiplies_bf16=multiplies_bf16())
     if os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true"):
         # Half an RTX Pro 6000 Blackwell is what a Space's default ("large") lease holds.
-        return Machine("zerogpu", "ZeroGPU", threads, memory, card_memory=48.0)
+        return replace(cpu, kind="zerogpu", name="ZeroGPU", card_memory=48.0)
     card = _first_card()
     if card is not None:
-        return Machine("cuda", card[0], threads, memory, card_memory=card[1])
-    return Machine("cpu", "CPU", threads, memory)
+        return replace(cpu, kind="cuda", name=card[0], card_memory=card[1])
+    return cpu
+
+
+@cache
+def multiplies_bf16() -> bool:
+    """Whether this processor has instructions for products of bfloat16 (AVX512-BF16, AMX, or ARM's). Linux tells; of
+    others it is not known, and False.
+    """
+    told = Path("/proc/cpuinfo")
+    words = set(told.read_text(encoding="utf-8").split()) if told.exists() else set()
+    return bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _threads() -> int:

@@ -67,8 +67,7 @@ class Beside(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The layer's outputs, and what each row's adapter adds to them."""
-        faster = self._product is not None and inputs.dim() == 2
-        outputs = self._product(inputs) if faster else self.layer(inputs)
+        outputs = self.layer(inputs) if self._product is None else self._product(inputs)
         if self._one is not None:
             self._add_one(*self._one, inputs, outputs)
         elif self._each is not None:

@@ -61,7 +61,7 @@ class _Calls:
         config = form.suited_settings(self.studio, settings or {}, lengths)
         train, held = (lengths_of(part, self.studio.tokenizer.result(), config.max_length)
                        for part in split(chosen, config.held_out, config.seed))
-        speed = measured(self.studio.home, self.studio.machine, config)
+        speed = measured(self.studio.home, self.studio.machine, config, self.studio.facts.config)
         plan = make_plan(config, self.studio.facts.config, train, held, self.studio.machine, speed)
         return {**plan.as_json(), "settings": config.settings(),
                 "warnings": warnings_for(config, form.task_of(self.studio, lengths))}

@@ -97,7 +97,7 @@ def _connect_going_back(runs: Openings) -> None:
 def on_the_embedded(run: Run) -> tuple[RunConfig, ChatData]:
     """What a run was asked for, with the base that needs no card, and the rows that it has."""
     facts = base_facts(EMBEDDED)
-    cpu = recommended(facts.hidden_size, this_machine().without_card())
+    cpu = recommended(facts.config, this_machine().without_card())
     suited = {name: cpu[name] for name in ("learning_rate", "bf16", "gradient_checkpointing")}
     asked = {**run.config.settings(), **suited, "base": EMBEDDED, "start_from": "",
              "name": with_tail(run.config.name, "-tiny")}

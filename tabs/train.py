@@ -221,7 +221,8 @@ def _plan_of(studio: Studio, config: RunConfig, lengths: list[int], source: str 
     """The plan over rows as long as these, so many of them held out as the run will hold out."""
     questions = max(studio.questions_at_once, len(lengths)) if source == theme.DESCRIBED else 0
     return make_plan(config, studio.facts.config, *sides_of(lengths, config), studio.machine,
-                     measured(studio.home, studio.machine, config), Visit(studio.turn_seconds, questions))
+                     measured(studio.home, studio.machine, config, studio.facts.config),
+                     Visit(studio.turn_seconds, questions))
 
 
 def _connect_start(setup: _Setup, runs: Openings) -> None:

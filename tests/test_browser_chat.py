@@ -54,7 +54,7 @@ class Lingering:
 def served(home: Path, answerer: Any, browser: Browser) -> Iterator[tuple[Page, Blocks]]:
     """A page of the app's own parts, with this answerer instead of a base, and who serves it."""
     facts, machine = base_facts("phi3/tiny"), this_machine()
-    studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home))
+    studio = Studio(home, machine, facts, recommended(facts.config, machine), Runs(home), Library(home))
     studio.tokenizer.set_result(load_tokenizer(facts))
     studio.answerer.set_result(answerer)
     blocks = build_page(studio)

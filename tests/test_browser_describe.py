@@ -53,7 +53,7 @@ def parrot() -> Parrot:
 def open_page(home, browser, parrot):
     """Opens pages of the app's own parts, with the parrot instead of a base."""
     facts, machine = base_facts("phi3/tiny"), this_machine()
-    studio = Studio(home, machine, facts, recommended(facts.hidden_size, machine), Runs(home), Library(home),
+    studio = Studio(home, machine, facts, recommended(facts.config, machine), Runs(home), Library(home),
                     questions_at_once=QUESTIONS)
     studio.tokenizer.set_result(load_tokenizer(facts))
     studio.answerer.set_result(parrot)

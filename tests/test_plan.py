@@ -56,8 +56,9 @@ def test_the_base_takes_what_it_takes_in_each_precision():
     on_a_small_card = make_plan(RunConfig(method="qlora", bf16=True), MINI, [100] * 80, [100] * 8, T4)
     assert on_a_small_card.precision == "nf4" and not on_a_small_card.expanded
     assert 2.1 * GIBIBYTE < on_a_small_card.memory["base"] < 2.2 * GIBIBYTE
-    on_cpu = make_plan(RunConfig(bf16=True), MINI, [100] * 80, [], CPU)
-    assert on_cpu.precision == "fp32" and on_cpu.memory["base"] == 4 * 3_821_079_552
+    on_cpu = {bf16: make_plan(RunConfig(bf16=bf16), MINI, [100] * 80, [], CPU) for bf16 in (True, False)}
+    assert on_cpu[True].precision == "bf16" and on_cpu[True].memory["base"] == 2 * 3_821_079_552
+    assert on_cpu[False].precision == "fp32" and on_cpu[False].memory["base"] == 4 * 3_821_079_552
 
 
 def test_the_largest_batch_that_is_expected_is_about_the_largest_of_many_draws():
@@ -126,7 +127,7 @@ def kept_and_counted(folder, config, kept_heads):
     from phi3.packed import Packed
     from tests.phi3_folder import make_phi3_folder
 
-    precision = precision_of(config, CPU)
+    precision, width = precision_of(config), 2 if config.bf16 else 4
     base = load_base(str(make_phi3_folder(folder / "base", num_key_value_heads=kept_heads)), precision, "cpu")
     model = get_peft_model(shell_of(base), LoraConfig(**config.peft_config())).train()
     if precision == "nf4":  # as TRL does
@@ -147,13 +148,14 @@ def kept_and_counted(folder, config, kept_heads):
         hidden = learner.hidden(packed)
     assert hidden.requires_grad
     shape = Shape.of(base.facts.config)
-    counted = shape.layers * block_bytes(config, shape, 4, CPU, len(packed.ids), 200)
+    counted = shape.layers * block_bytes(config, shape, width, CPU, len(packed.ids), 200)
     # The first norm keeps nothing, since nothing before it is trained, and the last one as much as another.
-    angles = len(packed.ids) * 4 * 2 * shape.queries // shape.heads
+    angles = len(packed.ids) * width * 2 * shape.queries // shape.heads
     return sum(one.nbytes() for one in kept.values()), counted + angles
 
 
-@pytest.mark.parametrize("changes", [{}, {"target_modules": "qkv_proj, o_proj"}, {"r": 128}, {"lora_dropout": 0.0}])
+@pytest.mark.parametrize("changes", [{}, {"target_modules": "qkv_proj, o_proj"}, {"r": 128}, {"lora_dropout": 0.0},
+                                     {"bf16": True}, {"bf16": True, "r": 128, "lora_dropout": 0.0}])
 @pytest.mark.parametrize("kept_heads", [4, 2])
 def test_a_block_is_counted_as_autograd_keeps_it(tmp_path, changes, kept_heads):
     kept, counted = kept_and_counted(tmp_path, replace(RunConfig(), **changes), kept_heads)
@@ -248,7 +250,7 @@ def shipped(name):
 
 @pytest.mark.parametrize("example", ["pirate", "json", "shop"])
 def test_the_default_run_fits_one_turn_and_leaves_an_anonymous_visitor_a_comparison(example):
-    config = RunConfig.from_settings(recommended(3072, LENT))
+    config = RunConfig.from_settings(recommended(MINI, LENT))
     plan = make_plan(config, MINI, *shipped(example), LENT)
     assert plan.fits and plan.turns.count == 1 and plan.turns.asked == 90
     assert plan.turns.left == 30 and plan.turns.leaves_a_comparison and plan.turns.tier == "anonymous"
@@ -270,7 +272,7 @@ def test_longer_turns_are_fewer_and_a_page_must_stay_open_for_more_than_one():
 
 
 def test_questions_before_the_run_are_counted_too():
-    config = RunConfig.from_settings(recommended(3072, LENT))
+    config = RunConfig.from_settings(recommended(MINI, LENT))
     without, with_them = (make_plan(config, MINI, [50] * 100, [50] * 10, LENT, visit=Visit(questions=count)).turns
                           for count in (0, 120))
     assert without.described == 0 and with_them.described == described(120) == 8 * counted(10)

@@ -197,8 +197,8 @@ def test_the_sides_are_as_long_together_as_the_whole():
 
 
 def test_recommended_settings_follow_the_base_and_the_machine():
-    small, large = recommended(192, LAPTOP), recommended(3072, H200)
+    small, large = recommended(TINY, LAPTOP), recommended(MINI, H200)
     assert small["learning_rate"] > 5 * large["learning_rate"]
-    assert not small["bf16"] and large["bf16"]
-    assert recommended(3072, T4)["gradient_checkpointing"]
-    assert recommended(3072, dataclasses.replace(T4, card_memory=8.0))["method"] == "qlora"
+    assert not small["bf16"] and large["bf16"] and recommended(MINI, LAPTOP)["bf16"]
+    assert recommended(MINI, T4)["gradient_checkpointing"]
+    assert recommended(MINI, dataclasses.replace(T4, card_memory=8.0))["method"] == "qlora"

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from phi3.products import FEW_ROWS, is_small, product_of
+from phi3 import products
+from phi3.products import FEW_ROWS, MANY_ROWS, is_small, product_of
 from phi3.shape import SMALL_BASE
 
 ROWS = (1, 2, 3, 5, FEW_ROWS, FEW_ROWS + 1, 40)
@@ -35,6 +36,24 @@ def test_it_is_the_layers_own_product(threads, small, outputs):
         torch.testing.assert_close(made, of(inputs), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("by_itself", [True, False], ids=["bf16 processor", "any processor"])
+def test_bf16_is_multiplied_as_the_processor_can(threads, monkeypatch, by_itself):
+    """In float32 no sum is less exact, so what comes out lies as near to the product of the same numbers."""
+    monkeypatch.setattr(products, "multiplies_bf16", lambda: by_itself)
+    of = layer(48, 96).bfloat16()
+    for shape in ((1, 48), (8, 48), (MANY_ROWS, 48), (2, MANY_ROWS, 48)):
+        inputs = torch.randn(shape).bfloat16()
+        made, exact = product_of(of, False)(inputs), inputs.double() @ of.weight.double().t()
+        assert made.dtype is torch.bfloat16
+        torch.testing.assert_close(made.double(), exact, rtol=2 ** -7, atol=2 ** -7)
+
+
+def test_a_small_base_and_a_large_one_read_prompts_as_the_layer_does(threads):
+    of, inputs = layer(48, 96), torch.randn(2, 3, 48)
+    for small in (True, False):
+        torch.testing.assert_close(product_of(of, small)(inputs), of(inputs), rtol=1e-5, atol=1e-5)
+
+
 def test_rows_that_lie_apart_in_memory_are_taken_too(threads):
     of, wide = layer(48, 96), torch.randn(4, 96)
     for small in (True, False):
@@ -53,7 +72,6 @@ def test_what_is_added_to_its_outputs_changes_nothing_else(threads):
 def test_only_plain_layers_have_another_way():
     assert product_of(nn.Embedding(8, 4), True) is None
     assert product_of(nn.Linear(4, 32), True) is None, "it has a bias"
-    assert product_of(layer(4, 32, dtype=torch.bfloat16), True) is None
     assert product_of(layer(4, 32, device="meta"), True) is None
     assert product_of(layer(4, 61), True) is None, "it has no blocks"
     apart = layer(4, 32)

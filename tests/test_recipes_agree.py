@@ -23,7 +23,7 @@ def learned(home, method):
     from phi3.models import load_base
     from training.train import run_lease
 
-    suited = recommended(base_facts(EMBEDDED).hidden_size, this_machine())
+    suited = recommended(base_facts(EMBEDDED).config, this_machine())
     config = RunConfig.from_settings({**suited, "method": method, "name": method, "eval_steps": 1000, "seed": 42})
     end = run_lease(Runs(home).create(config, read_data("pirate")))
     assert end.type == "finished" and end.values["loss"] < end.values["loss_before"]

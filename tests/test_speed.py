@@ -2,17 +2,21 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
 from phi3.machine import Machine
+from phi3.models import EMBEDDED, base_facts
+from phi3.shape import Shape
 from training.config import RunConfig
 from training.speed import FILE, KEPT, Outcome, keep, measured, prices
 from training.work import guessed_speed
 
 CPU = Machine("cpu", "CPU", 2, 24.0)
 LARGE = Machine("cpu", "CPU", 64, 512.0)
-GUESS = guessed_speed(CPU).prices
+TINY = base_facts(EMBEDDED).config
+GUESS = guessed_speed(CPU, Shape.of(TINY), 4).prices
 # Seconds for a pass, 1e9 operations and 1e9 bytes on a made-up machine.
 TRUE = (1e-3, 0.04, 0.1)
 WORKS = [(280, 150, 10), (280, 700, 48), (280, 900, 20), (420, 90, 30), (280, 160, 25)]
@@ -51,18 +55,18 @@ def test_one_slow_run_among_many_hardly_counts():
 
 def test_a_machine_learns_from_its_own_runs_and_loading_from_those_of_the_same_method(tmp_path):
     lora, qlora = RunConfig(), RunConfig(method="qlora")
-    assert measured(tmp_path, CPU, lora) is None
-    keep(tmp_path, CPU, outcome(WORKS[0]))
-    keep(tmp_path, CPU, outcome(WORKS[4], method="qlora", load=15.0, speaking=8.0))
-    assert measured(tmp_path, LARGE, lora) is None
-    assert measured(tmp_path, CPU, lora).load == 9 and measured(tmp_path, CPU, qlora).load == 15
-    assert measured(tmp_path, CPU, qlora).word == 4 * measured(tmp_path, CPU, lora).word
-    assert measured(tmp_path, CPU, lora).prices == measured(tmp_path, CPU, qlora).prices
+    assert measured(tmp_path, CPU, lora, TINY) is None
+    keep(tmp_path, CPU, 4, outcome(WORKS[0]))
+    keep(tmp_path, CPU, 4, outcome(WORKS[4], method="qlora", load=15.0, speaking=8.0))
+    assert measured(tmp_path, LARGE, lora, TINY) is None
+    assert measured(tmp_path, CPU, lora, TINY).load == 9 and measured(tmp_path, CPU, qlora, TINY).load == 15
+    assert measured(tmp_path, CPU, qlora, TINY).word == 4 * measured(tmp_path, CPU, lora, TINY).word
+    assert measured(tmp_path, CPU, lora, TINY).prices == measured(tmp_path, CPU, qlora, TINY).prices
 
 
 def test_only_the_newest_runs_are_kept(tmp_path):
     for load in range(KEPT + 5):
-        keep(tmp_path, CPU, outcome(WORKS[0], load=float(load)))
+        keep(tmp_path, CPU, 4, outcome(WORKS[0], load=float(load)))
     noted = json.loads((tmp_path / FILE).read_text())["CPU, 2 threads"]
     assert [one["load"] for one in noted] == list(range(5, KEPT + 5))
 
@@ -71,17 +75,30 @@ def test_only_the_newest_runs_are_kept(tmp_path):
                                   '{"CPU, 2 threads": [7, {"work": "x"}, {"work": [1, 2, 3], "training": "NaN"}]}'])
 def test_a_damaged_file_costs_only_the_correction(tmp_path, text):
     (tmp_path / FILE).write_text(text)
-    assert measured(tmp_path, CPU, RunConfig()) is None
-    keep(tmp_path, CPU, outcome(WORKS[0]))
-    assert measured(tmp_path, CPU, RunConfig()).load == 9
+    assert measured(tmp_path, CPU, RunConfig(), TINY) is None
+    keep(tmp_path, CPU, 4, outcome(WORKS[0]))
+    assert measured(tmp_path, CPU, RunConfig(), TINY).load == 9
 
 
 @pytest.mark.parametrize("damage", [{"training": 0}, {"training": -1}, {"work": [0, 1, 1]}, {"work": [1, 1]},
                                     {"load": "soon"}, {"spoken": None}, {"work": [1, 1, float("inf")]},
                                     {"work": [1, 1, 1, 1]}])
 def test_a_damaged_run_is_left_out_and_the_others_count(tmp_path, damage):
-    keep(tmp_path, CPU, outcome(WORKS[0]))
+    keep(tmp_path, CPU, 4, outcome(WORKS[0]))
     noted = json.loads((tmp_path / FILE).read_text())
     noted["CPU, 2 threads"].append({**noted["CPU, 2 threads"][0], **damage})
     (tmp_path / FILE).write_text(json.dumps(noted))
-    assert off(measured(tmp_path, CPU, RunConfig()).prices, WORKS[0]) < 0.02
+    assert off(measured(tmp_path, CPU, RunConfig(), TINY).prices, WORKS[0]) < 0.02
+
+
+def test_a_processor_has_prices_of_its_own_for_bf16(tmp_path):
+    """The same machine multiplies it several times as fast, or as slowly, as float32."""
+    asked = RunConfig(bf16=True)
+    keep(tmp_path, CPU, 4, outcome(WORKS[0]))
+    assert measured(tmp_path, CPU, asked, TINY) is None
+    keep(tmp_path, CPU, 2, outcome(WORKS[0], 0.25))
+    found = measured(tmp_path, CPU, asked, TINY)
+    assert found.prices[1] == pytest.approx(measured(tmp_path, CPU, RunConfig(), TINY).prices[1] / 4, rel=0.01)
+    card = replace(CPU, kind="cuda", name="H100", card_memory=79.0)
+    keep(tmp_path, card, 2, outcome(WORKS[0]))
+    assert measured(tmp_path, card, RunConfig(), TINY) is not None

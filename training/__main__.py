@@ -106,7 +106,7 @@ def _plan(asked: argparse.Namespace) -> int:
     train, held = (lengths_of(part, tokenizer, config.max_length)
                    for part in split(given.rows, config.held_out, config.seed))
     plan = make_plan(config, task.base, train, held, task.machine,
-                     measured(studio_home(), task.machine, config))
+                     measured(studio_home(), task.machine, config, task.base))
     warnings = warnings_for(config, task)
     if "json" in asked:
         print(json.dumps({**plan.as_json(), "settings": config.settings(), "warnings": warnings,

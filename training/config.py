@@ -73,7 +73,7 @@ class RunConfig:
     weight_decay: float = _setting(0.0, "Weight decay", "Pulls the adapter's weights to zero.", "training", 0, 1)
     max_grad_norm: float = _setting(1.0, "Gradient clipping", "The longest gradient that a step may use.", "training",
                                     0, 1000)
-    bf16: bool = _setting(False, "bf16", "Compute in bfloat16: right on a GPU, slower on most CPUs.", "training")
+    bf16: bool = _setting(False, "bf16", "Compute in bfloat16: right for all but a small base on a CPU.", "training")
     gradient_checkpointing: bool = _setting(False, "Gradient checkpointing", "Less memory for up to a third more time: "
                                             "no more blocks compute twice than it takes.", "training")
     attn_implementation: str = _setting("sdpa", "Attention", "How attention is computed.", "training",

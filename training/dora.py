@@ -12,8 +12,9 @@ from phi3.shape import Shape
 from training.config import RunConfig
 from training.work import Batches, Work, adapted, guessed_speed
 
-# Where the adapter is in float32 beside a bf16 base on a card, so are DoRA's products, which leaves the units for bf16
-# idle: 67e12 operations a second of float32 on an H100 (NVIDIA's data sheet), against the 180e12 that a plan expects.
+# Where the adapter is in float32 beside a bf16 base, so are DoRA's products, which leaves the units for bf16 idle:
+# 67e12 operations a second of float32 on an H100 (NVIDIA's data sheet), against the 180e12 that a plan expects. On a
+# processor with such units it is about as much.
 FLOAT32_TIMES = 3
 
 
@@ -73,15 +74,16 @@ def training_work(config: RunConfig, shape: Shape, batches: Batches, recomputed:
     return whole.plus(Work(0, batches.tokens * products * times / 1e9, 0))
 
 
-def times_spoken(config: RunConfig, shape: Shape, machine: Machine) -> float:
+def times_spoken(config: RunConfig, shape: Shape, width: int, machine: Machine) -> float:
     """How many tokens of a model without DoRA one with it takes the time of: each token is a forward pass."""
-    guess = guessed_speed(machine)
+    guess = guessed_speed(machine, shape, width)
     return 1 + guess.seconds(passes(config, shape, 1)) / (guess.word * shape.layers)
 
 
 def slowdown(width: int, adapter_width: int, machine: Machine) -> float:
     """How many times an operation's time one of DoRA's takes."""
-    return FLOAT32_TIMES if machine.kind != "cpu" and width < adapter_width else 1
+    has_units = machine.kind != "cpu" or machine.multiplies_bf16
+    return FLOAT32_TIMES if has_units and width < adapter_width else 1
 
 
 def _weights(config: RunConfig, shape: Shape) -> int:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from phi3.machine import GIBIBYTE, LOGITS_AT_ONCE, Machine
+from phi3.models import Precision, usual_precision
 from phi3.shape import Shape
 from training import dora
 from training.config import SETTINGS, RunConfig
@@ -36,6 +37,8 @@ PROCESS_BYTES = {"cpu": 0.56 * GIBIBYTE, "cuda": 0.6 * GIBIBYTE, "zerogpu": 0.6 
 # Blocks of many sizes leave gaps in the C library's heap: resident memory over what torch asked for, as measured on
 # a CPU (benchmarks/plan.py). A card's allocator is counted by what it gave out.
 HEAP = {"cpu": 1.38, "cuda": 1.0, "zerogpu": 1.0}
+# Bytes of a number.
+WIDTHS = {"fp32": 4, "bf16": 2}
 # Share of the machine's memory that a run may plan with: allocators leave gaps, and the page needs some too.
 USABLE_SHARE = 0.92
 # A 4-bit base is made whole once where the run then needs this share of what it may plan with, and else in every pass.
@@ -104,24 +107,25 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     shape = Shape.of(base)
     batches = batches_of(config, train)
     asked, available = config, int(_memory(machine) * USABLE_SHARE)
-    whole = replace(config, method="lora")
+    whole = replace(config, method="lora", bf16=_width("nf4", shape, machine) == 2)
     expanded = config.method == "qlora" and sum(
-        memory_of(whole, shape, precision_of(whole, machine), batches, machine,
+        memory_of(whole, shape, precision_of(whole), batches, machine,
                   shape.layers if config.gradient_checkpointing else 0).values()) < EXPANDED_SHARE * available
     if expanded:
         config = whole
-    precision = precision_of(config, machine)
+    precision = precision_of(config)
+    width = _width(precision, shape, machine)
     recomputed = _recomputed(config, shape, precision, batches, machine, RECOMPUTED_SHARE * available)
-    kept = block_bytes_per_token(config, shape, _width(precision, machine), machine, 0)
+    kept = block_bytes_per_token(config, shape, width, machine, 0)
     work = training_work(config, shape, batches, kept, recomputed)
-    looks, speed = looks_of(config, batches), measured or guessed_speed(machine)
+    looks, speed = looks_of(config, batches), measured or guessed_speed(machine, shape, width)
     look = looking_work(config, shape, held, kept, batches.budget) if held else Work(0, 0, 0)
     spoken = SPOKEN_TOKENS * shape.layers
     if config.use_dora:
-        slowdown = dora.slowdown(_width(precision, machine), adapter_bytes(config.method), machine)
+        slowdown = dora.slowdown(width, adapter_bytes(config.method), machine)
         work = work.plus(dora.training_work(config, shape, batches, recomputed, slowdown))
         look = look.plus(dora.passes(config, shape, math.ceil(sum(held) / batches.budget)))
-        spoken = round(spoken * dora.times_spoken(config, shape, machine))
+        spoken = round(spoken * dora.times_spoken(config, shape, width, machine))
     # At its end base and adapter answer held-out rows once each; where time is lent, only if some is left over.
     answers = looks + (2 if held and machine.kind != "zerogpu" else 0)
     seconds = {"loading": speed.load, "training": speed.seconds(work), "evaluation": looks * speed.seconds(look),
@@ -129,17 +133,22 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     longest = (seconds["training"] / batches.steps) + (seconds["evaluation"] + seconds["speaking"]) / looks
     turns = turns_of(sum(seconds.values()), speed.load, longest, visit or Visit()) \
         if machine.kind == "zerogpu" else None
-    return Plan(precision_of(asked, machine), config.attn_implementation, recomputed, batches,
+    return Plan(precision_of(asked), config.attn_implementation, recomputed, batches,
                 trained_weights(config, shape),
                 memory_of(config, shape, precision, batches, machine, recomputed), available, seconds,
                 measured is not None, work, answers * spoken, turns, expanded)
 
 
-def precision_of(config: RunConfig, machine: Machine) -> str:
+def precision_of(config: RunConfig) -> Precision:
     """What the base is held in: "nf4", "bf16" or "fp32"."""
     if config.method == "qlora":
         return "nf4"
-    return "bf16" if config.bf16 and machine.kind != "cpu" else "fp32"
+    return "bf16" if config.bf16 else "fp32"
+
+
+def width_of(config: RunConfig, base: Mapping[str, Any], machine: Machine) -> int:
+    """Bytes of a number that passes from layer to layer of the base with this config.json."""
+    return _width(precision_of(config), Shape.of(base), machine)
 
 
 def looks_of(config: RunConfig, batches: Batches) -> int:
@@ -236,7 +245,7 @@ def _shorter(config: RunConfig) -> list[dict[str, Any]]:
 CHANGES: tuple[Change, ...] = (_checkpointing, _smaller_batch, _quantised, _shorter)
 
 
-def _recomputed(config: RunConfig, shape: Shape, precision: str, batches: Batches, machine: Machine,
+def _recomputed(config: RunConfig, shape: Shape, precision: Precision, batches: Batches, machine: Machine,
                 allowed: float) -> int:
     """With gradient checkpointing, the fewest blocks that have to compute their forward pass again, or all where none
     are enough; else none.
@@ -249,7 +258,7 @@ def _recomputed(config: RunConfig, shape: Shape, precision: str, batches: Batche
     return next((count for count, peak in enumerate(peaks) if peak <= allowed), shape.layers)
 
 
-def memory_of(config: RunConfig, shape: Shape, precision: str, batches: Batches, machine: Machine,
+def memory_of(config: RunConfig, shape: Shape, precision: Precision, batches: Batches, machine: Machine,
               recomputed: int) -> dict[str, int]:
     """Bytes by term at the worst moment of a step: the backward pass of the largest pack.
 
@@ -257,7 +266,7 @@ def memory_of(config: RunConfig, shape: Shape, precision: str, batches: Batches,
     and what it computes again where it forgot it. On a card the larger of the two counts, while a CPU's heap was
     measured to hold both.
     """
-    width, tokens = _width(precision, machine), batches.largest
+    width, tokens = _width(precision, shape, machine), batches.largest
     linear = shape.linear_weights() * (NF4_BYTES if precision == "nf4" else width)
     adapter_width = adapter_bytes(config.method)
     trainable = trained_weights(config, shape)
@@ -374,9 +383,9 @@ def _turns_in_words(turns: Turns) -> list[str]:
             f"{max(turns.left, 0)} s, {after} for a comparison ({turns.comparison} s)."]
 
 
-def _width(precision: str, machine: Machine) -> int:
+def _width(precision: Precision, shape: Shape, machine: Machine) -> int:
     """Bytes of a number that passes from layer to layer."""
-    return {"fp32": 4, "bf16": 2, "nf4": 4 if machine.kind == "cpu" else 2}[precision]
+    return WIDTHS[usual_precision(shape, machine.kind) if precision == "nf4" else precision]
 
 
 def _memory(machine: Machine) -> float:

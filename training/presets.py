@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from phi3.machine import Machine
+from phi3.models import usual_precision
 from phi3.shape import Shape
 from training.config import SETTINGS, RunConfig
 from training.plan import Plan, made_to_fit, make_plan
@@ -122,16 +123,16 @@ def preset_of(name: str, task: Task, fixed: Mapping[str, Any] | None = None) -> 
     return Preset({one: value for one, value in values.items() if one not in fixed}, _why(name, values, task))
 
 
-def recommended(hidden_size: int, machine: Machine) -> dict[str, Any]:
-    """Settings that follow from the base and the machine alone, whatever the data."""
-    on_card = machine.kind != "cpu"
+def recommended(base: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
+    """Settings that follow from the base (its config.json) and the machine alone, whatever the data."""
+    on_card, hidden_size = machine.kind != "cpu", base["hidden_size"]
     # Phi-3-mini takes 7.6 GB in bf16 and its activations at 8 x 1024 tokens far more than a 40 GB card holds.
     wide = hidden_size >= 2048
     # The default run is to fit one turn of a GPU that is lent: nothing is computed twice, and it is looked at less.
     is_lent = machine.kind == "zerogpu"
     return {
         "learning_rate": rate_for(hidden_size),
-        "bf16": on_card,
+        "bf16": usual_precision(Shape.of(base), machine.kind) == "bf16",
         "gradient_checkpointing": wide and machine.card_memory < 80 and not is_lent,
         **({"eval_steps": 50} if is_lent else {}),
         "method": "qlora" if on_card and wide and machine.card_memory < 14 else "lora",
@@ -172,7 +173,7 @@ def steps_of(config: RunConfig, task: Task) -> int:
 def _usual(task: Task) -> dict[str, Any]:
     """What every preset sets, before the data is looked at."""
     follow = ("max_steps", "held_out", "eval_steps", "save_steps", "method", "bf16")
-    suited = recommended(task.base["hidden_size"], task.machine)
+    suited = recommended(task.base, task.machine)
     return {name: suited.get(name, SETTINGS[name].default) for name in (*RECIPE, *follow)}
 
 

@@ -26,7 +26,7 @@ from trl import SFTConfig, SFTTrainer
 
 ''' + _MODEL + '''{start}trainer = SFTTrainer(
     model=model,
-    args=SFTConfig(output_dir={output!r}, {machine}**training_config),
+    args=SFTConfig(output_dir={output!r}, use_cpu=not torch.cuda.is_available(), **training_config),
     train_dataset=train,
     eval_dataset={held_out},
     processing_class=tokenizer,{peft_argument}
@@ -69,7 +69,8 @@ for name, layer in list(model.named_modules()):
 loralib.mark_only_lora_as_trainable(model)
 {checkpointing}{start}trainer = SFTTrainer(
     model=model,
-    args=SFTConfig(output_dir={output!r}, {machine}**{{**training_config, "save_strategy": "no"}}),
+    args=SFTConfig(output_dir={output!r}, use_cpu=not torch.cuda.is_available(),
+                   **{{**training_config, "save_strategy": "no"}}),
     train_dataset=train,
     eval_dataset={held_out},
     processing_class=tokenizer,
@@ -90,14 +91,13 @@ _OWN_ROWS = '''rows = load_dataset("json", data_files={data!r}, split="train")
 
 def script_of(config: RunConfig, data: str) -> str:
     """The script of a run; `data` is a run's data.parquet (same split as the run) or a JSONL file of messages."""
-    on_card = config.bf16
     return (_LORALIB if config.method == "loralib" else _SCRIPT).format(
         base=config.base, name=config.name or "adapter", seed=config.seed,
         method_name="4-bit QLoRA" if config.method == "qlora" else "LoRA",
         quantisation_import=", BitsAndBytesConfig" if config.method == "qlora" else "",
         training_config=_dictionary(config.training_config()), peft_config=_dictionary(config.peft_config()),
         rows=_rows(config, data), model_options=_model_options(config),
-        output=f"{config.name or 'adapter'}", machine="" if on_card else "use_cpu=True, ",
+        output=f"{config.name or 'adapter'}",
         peft_import="PeftModel" if config.start_from else "LoraConfig", start=_start(config, data),
         peft_argument="" if config.start_from else "\n    peft_config=LoraConfig(**peft_config),",
         held_out="held_out" if config.held_out else "None",

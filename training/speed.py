@@ -6,13 +6,15 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from phi3.machine import Machine
+from phi3.shape import Shape
 from training.config import RunConfig
+from training.plan import WIDTHS, width_of
 from training.work import Speed, Work, guessed_speed
 
 FILE = "speeds.json"
@@ -39,27 +41,28 @@ class Outcome:
     load: float
 
 
-def measured(home: Path, machine: Machine, config: RunConfig) -> Speed | None:
-    """How fast this machine is by what its runs took; None where none was finished here.
+def measured(home: Path, machine: Machine, config: RunConfig, base: Mapping[str, Any]) -> Speed | None:
+    """How fast this machine is by what its runs took; None where none was finished here that computed in the same type.
 
-    Its prices are shared by all its runs; loading and speaking are those of the same base and method, where there were
-    such.
+    Its prices are shared by all such runs; loading and speaking are those of the same base and method, where there were
+    such. `base` is the base's config.json.
     """
-    outcomes = _outcomes(home, machine)
+    width = width_of(config, base, machine)
+    outcomes = _outcomes(home, _name(machine, width))
     if not outcomes:
         return None
     alike = [one for one in outcomes if (one.base, one.method) == (config.base, config.method)] or outcomes
     words = [one.speaking / one.spoken for one in alike if one.spoken]
-    guess = guessed_speed(machine)
+    guess = guessed_speed(machine, Shape.of(base), width)
     return Speed(prices(outcomes, guess.prices), statistics.median(one.load for one in alike),
                  statistics.median(words) if words else guess.word)
 
 
-def keep(home: Path, machine: Machine, outcome: Outcome) -> None:
-    """Note it for the next plan; whole or not at all."""
-    path = home / FILE
-    newest = [asdict(one) for one in (*_outcomes(home, machine), outcome)][-KEPT:]
-    noted = {**_read(path), _name(machine): newest}
+def keep(home: Path, machine: Machine, width: int, outcome: Outcome) -> None:
+    """Note it for the next plan, among the runs whose numbers had so many bytes; whole or not at all."""
+    path, name = home / FILE, _name(machine, width)
+    newest = [asdict(one) for one in (*_outcomes(home, name), outcome)][-KEPT:]
+    noted = {**_read(path), name: newest}
     arriving = path.with_name(f".{FILE}.{os.getpid()}")
     arriving.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
     arriving.replace(path)
@@ -107,9 +110,9 @@ def _dot(prices: Iterable[float], work: Iterable[float]) -> float:
     return sum(price * part for price, part in zip(prices, work, strict=True))
 
 
-def _outcomes(home: Path, machine: Machine) -> list[Outcome]:
-    """The noted runs of this machine, oldest first; what is damaged among them is left out."""
-    noted = _read(home / FILE).get(_name(machine))
+def _outcomes(home: Path, name: str) -> list[Outcome]:
+    """The runs that were noted under this name, oldest first; what is damaged among them is left out."""
+    noted = _read(home / FILE).get(name)
     found = (_outcome(one) for one in noted) if isinstance(noted, list) else ()
     return [one for one in found if one is not None][-KEPT:]
 
@@ -128,8 +131,10 @@ def _outcome(plain: Any) -> Outcome | None:
     return one if len(work) == 3 and is_sound and one.training > 0 else None
 
 
-def _name(machine: Machine) -> str:
-    return f"{machine.name}, {machine.threads} threads"
+def _name(machine: Machine, width: int) -> str:
+    """A processor has other prices for other types; a card is hardly ever asked for float32."""
+    name = f"{machine.name}, {machine.threads} threads"
+    return f"{name}, bf16" if machine.kind == "cpu" and width == WIDTHS["bf16"] else name
 
 
 def _read(path: Path) -> dict[str, Any]:

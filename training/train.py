@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from adapters.check import check
 from adapters.library import Library
@@ -21,7 +20,7 @@ from training.evaluate import general_rows, questions
 from training.failure import Failure, against_plan, explained
 from training.methods import method_of
 from training.outcome import peak_bytes, provenance, seconds_so_far
-from training.plan import Plan, make_plan
+from training.plan import Plan, make_plan, precision_of, width_of
 from training.run import ADAPTER, START, Event, Run
 from training.tokens import tokens_of
 from training.trainer import Lesson, Trainer, trainer_of
@@ -85,8 +84,7 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
 def _base_of(config: RunConfig, resident: Base | None) -> Base:
     """The base as the run wants it: loaded, or made from the resident one, whose weights are shared or quantised."""
     if resident is None:
-        precision = "nf4" if config.method == "qlora" else _precision(config)
-        return load_base(config.base, precision, attention=config.attn_implementation)
+        return load_base(config.base, precision_of(config), attention=config.attn_implementation)
     if config.base != resident.facts.id:
         raise ValueError(f"This run's base is {config.base}, and here only {resident.facts.id} is trained. Start a new "
                          "run.")
@@ -102,7 +100,8 @@ def _planner(run: Run, base: Base) -> Callable[[RunConfig], Plan]:
 
     def plan_of(config: RunConfig) -> Plan:
         train, held = ([min(length, config.max_length) for length in lengths] for lengths in every)
-        return make_plan(config, base.facts.config, train, held, machine, speed.measured(run.home, machine, config))
+        return make_plan(config, base.facts.config, train, held, machine,
+                         speed.measured(run.home, machine, config, base.facts.config))
 
     return plan_of
 
@@ -128,12 +127,6 @@ def _announce(run: Run, base: Base, trainer: Trainer, plan: Plan, found: checkpo
                    skipped=list(skipped), **about)
     else:
         run.append("started", **about)
-
-
-def _precision(config: RunConfig) -> Any:
-    import torch
-
-    return "bf16" if config.bf16 and torch.cuda.is_available() else "fp32"
 
 
 def _trainer(run: Run, base: Base, plan: Plan) -> Trainer:
@@ -194,7 +187,9 @@ def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) 
     adapter = library.put(run.config.name, run.folder / ADAPTER, provenance(run, base, outcome), run.owner)
     kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"
     if kind == "finished" and not (writer.seconds_before or writer.stopped_early):
-        speed.keep(run.home, this_machine(), writer.outcome(plan, outcome["seconds"]))
+        machine = this_machine()
+        speed.keep(run.home, machine, width_of(run.config, base.facts.config, machine),
+                   writer.outcome(plan, outcome["seconds"]))
     verdict = check(adapter.folder, base.facts, base)
     return run.append(kind, step, adapter=adapter.name, folder=str(adapter.folder), **outcome,
                       check={"ok": verdict.ok, "verdict": verdict.verdict, "warnings": list(verdict.warnings)},

@@ -66,24 +66,32 @@ class Speed:
 
 
 # Seconds on a machine that trained nothing yet: for a pass of a layer, 1e9 operations, 1e9 bytes; to load; for a spoken
-# token and layer. On a CPU, all but the first are for one thread. A card's come from the share of its matrix rate that
-# the step is to reach (about a half), which all else is part of.
+# token and layer. On a CPU operations and bytes are for one thread. A card's come from the share of its matrix rate
+# that the step is to reach (about a half), which all else is part of.
 GUESSED = {
     "cpu": Speed((1e-3, 0.02, 0.3), 8.0, 1e-3),
     "cuda": Speed((4e-4, 1 / 180e3, 0.0), 25.0, 1.3e-3),
     "zerogpu": Speed((4e-4, 1 / 120e3, 0.0), 6.0, 1.3e-3),
 }
+# What an operation of bf16 takes on a processor that multiplies it by itself, of one that doesn't and of float32.
+BF16_TIMES = 0.2
+# Bytes a second that a processor reads, from its disk while it loads a base, and of the base's layers as it speaks.
+LOADED, READ = 1e9, 20e9
 # What writes to memory for each number that a block keeps, in a pass; and the head's passes over its logits.
 WRITES_PER_KEPT = 2
 HEAD_WRITES = 4
 
 
-def guessed_speed(machine: Machine) -> Speed:
-    """The speed of such a machine."""
+def guessed_speed(machine: Machine, shape: Shape, width: int) -> Speed:
+    """The speed of such a machine with a base of these sizes, whose numbers have so many bytes as they are computed."""
     guess = GUESSED[machine.kind]
-    threads = machine.threads if machine.kind == "cpu" else 1
+    if machine.kind != "cpu":
+        return guess
     start, operation, byte = guess.prices
-    return Speed((start, operation / threads, byte / threads), guess.load, guess.word)
+    operation *= BF16_TIMES if width == 2 and machine.multiplies_bf16 else 1
+    layers = width * shape.linear_weights()
+    return Speed((start, operation / machine.threads, byte / machine.threads), guess.load + layers / LOADED,
+                 guess.word + layers / shape.layers / READ)
 
 
 def training_work(config: RunConfig, shape: Shape, batches: Batches, kept: float, recomputed: int) -> Work:

@@ -80,7 +80,7 @@ def _new_run(bench: Bench, runs: Any, method: str) -> Any:
 
     facts = base_facts(str(bench.base()))
     config = RunConfig.from_settings({
-        **recommended(facts.hidden_size, this_machine()), "base": facts.id, "method": method, "name": f"card-{method}",
+        **recommended(facts.config, this_machine()), "base": facts.id, "method": method, "name": f"card-{method}",
         "max_steps": bench.steps, "eval_steps": 10**6, "save_steps": bench.size(10, 1), "held_out": 0.0,
         "max_length": bench.tokens(2047), "per_device_train_batch_size": bench.size(8, 4)})
     chats = make_chats(bench.work / "chats.jsonl", bench.tokens(350), rows=bench.size(400, 60))
