@@ -35,21 +35,43 @@ def product(inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (inputs.float() @ weight.float()).to(inputs.dtype)
 
 
-def product_of(layer: nn.Module, in_small_base: bool) -> Call | None:
+def product_of(layer: nn.Module, in_small_base: bool, has_room: bool = False) -> Call | None:
     """A faster way from a layer's inputs (…, inputs) to its outputs (…, outputs); None where there is none.
 
-    A layer of a small base is laid out a second time, in blocks.
+    A layer of a small base is laid out a second time, in blocks, and one in bf16 where `has_room` says that it may be.
     """
     if type(layer) is not nn.Linear or layer.bias is not None or \
             layer.weight.device.type != "cpu" or not layer.weight.is_contiguous():
         return None
     weight = layer.weight.detach()
+    if weight.dtype is torch.bfloat16 and has_room and _can_pack():
+        return _packed(weight)
     if weight.dtype is not torch.float32:
         return partial(product, weight=weight.t())
     width = max(size for size in range(1, BLOCK + 1) if weight.shape[0] % size == 0)
     if width < LEAST_BLOCK:
         return None
     return _in_blocks(weight, width) if in_small_base else _as_it_lies(weight, width)
+
+
+def _packed(weight: torch.Tensor) -> Call:
+    """A second time in the order in which oneDNN multiplies bf16, with the same bits as outcome.
+
+    Of weights as they are published oneDNN reads 29 GB/s, and in its own order 40 to 50 (two cores, AVX512): so one row
+    takes two thirds of the time, and four hardly longer than one.
+    """
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, FEW_ROWS)
+
+    def computed(inputs: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(inputs, packed, None, "none", [], "")
+
+    return computed
+
+
+def _can_pack() -> bool:
+    """Whether torch has the two operators with which its own compiler packs linear layers."""
+    return torch.backends.mkldnn.is_available() and \
+        all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise"))
 
 
 def _in_blocks(weight: torch.Tensor, width: int) -> Call:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from phi3.machine import MEBIBYTE
+from phi3.machine import GIBIBYTE, MEBIBYTE, Machine
 
 # What a core's caches hold; a second layout of so little is no burden. One row's step that reads no more than this
 # gains nothing by a second thread, and where somebody else computes as well, each of its two hundred calls would wait
 # for that thread to get a turn.
 SMALL_BASE = 32 * MEBIBYTE
+BF16_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,18 @@ class Shape:
         names = self.widths() if names is None else names
         return self.layers * sum(rank * sum(self.widths()[name]) for name in names)
 
+    def weights(self) -> int:
+        """All of them."""
+        return self.linear_weights() + self.table_weights()
+
     @property
     def is_small(self) -> bool:
         """Whether the caches of a processor may hold all of its weights as float32."""
-        return 4 * (self.linear_weights() + self.table_weights()) <= SMALL_BASE
+        return 4 * self.weights() <= SMALL_BASE
+
+    def lies_twice(self, machine: Machine) -> bool:
+        """Whether a processor that multiplies bf16 has its weights a second time, in the order that suits it, for
+        answers: where the machine's memory would hold them three times.
+        """
+        return not self.is_small and machine.multiplies_bf16 and \
+            3 * BF16_BYTES * self.weights() <= machine.memory * GIBIBYTE

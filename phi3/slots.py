@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from phi3.machine import this_machine
 from phi3.models import ADAPTER_CONFIG as CONFIG
 from phi3.models import ADAPTER_WEIGHTS as WEIGHTS
 from phi3.models import Base, shell_of
-from phi3.products import is_small, product_of
+from phi3.products import Call, is_small, product_of
 
 RESIDENT_ADAPTERS = 8
 # Two matrices of this rank are as dear as a small layer of their own; PEFT serves what is larger.
@@ -55,15 +56,16 @@ class Beside(nn.Module):
     when the first adapter changes this layer. Slot 0 is all zero: the base. So is what lies beyond an adapter's rank.
     """
 
-    def __init__(self, layer: nn.Module, slots: int, in_small_base: bool) -> None:
+    def __init__(self, layer: nn.Module, slots: int, product: Call | None = None) -> None:
+        """`product` is a faster way from the layer's inputs to its outputs, where there is one."""
         super().__init__()
-        self.layer = layer
-        self._product = product_of(layer, in_small_base)
+        self.layer, self._product = layer, product
         self.ranks = [0] * (slots + 1)
         self.a: torch.Tensor | None = None
         self.b: torch.Tensor | None = None
         self._one: tuple[torch.Tensor, torch.Tensor, torch.Tensor | float] | None = None
         self._each: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._is_halved = False  # whether A and B are bf16 on a processor
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The layer's outputs, and what each row's adapter adds to them."""
@@ -129,7 +131,11 @@ class Beside(nn.Module):
             narrow, shares = narrow * (shares if narrow.dim() == 2 else shares[:, None]), 1.0
         if outputs.dim() == 3:
             narrow, outputs = narrow.flatten(0, 1), outputs.view(-1, b.shape[1])
-        outputs.addmm_(narrow, b, alpha=shares)
+        if self._is_halved and outputs.shape[0] == 1:
+            # As torch multiplies bf16 by itself (`Decoder.step`), a matrix takes six times as long as a vector here.
+            outputs[0].addmv_(b.t(), narrow[0], alpha=shares)
+        else:
+            outputs.addmm_(narrow, b, alpha=shares)
 
     def _add_each(self, a: torch.Tensor, b: torch.Tensor, inputs: torch.Tensor, outputs: torch.Tensor) -> None:
         narrow = self._down_each(inputs, a)
@@ -151,6 +157,7 @@ class Beside(nn.Module):
             for new, old in zip(grown, (self.a, self.b), strict=True):
                 new[:, :old.shape[1]] = old
         self.a, self.b = grown
+        self._is_halved = like.device.type == "cpu" and like.dtype is torch.bfloat16
 
     def _like(self) -> torch.Tensor:
         """A tensor on the layer's device, of the type that it computes in."""
@@ -179,13 +186,13 @@ class Slots:
 
     def __init__(self, base: Base, slots: int = RESIDENT_ADAPTERS) -> None:
         self.model = shell_of(base)
-        small = is_small(self.model)
+        small, has_room = is_small(self.model), base.facts.shape.lies_twice(this_machine())
         self._layers: dict[str, Beside] = {}
         for path, layer in list(self.model.named_modules()):
             # bitsandbytes' Linear4bit is an nn.Linear as well.
             if isinstance(layer, nn.Linear | nn.Embedding):
                 kind = Beside if isinstance(layer, nn.Linear) else BesideEmbedding
-                self._layers[path] = kind(layer, slots, small)
+                self._layers[path] = kind(layer, slots, product_of(layer, small, has_room))
                 self.model.set_submodule(path, self._layers[path])
         self._free = list(range(1, slots + 1))
         self._resident: dict[Any, int] = {}  # key → slot, oldest use first

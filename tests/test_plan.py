@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from phi3.machine import GIBIBYTE, Machine
-from phi3.models import base_facts, load_tokenizer
+from phi3.models import EMBEDDED, base_facts, load_tokenizer
 from phi3.shape import Shape
 from training.config import RunConfig
 from training.data import lengths_of, read_data, split
 from training.plan import (
+    USABLE_SHARE,
     block_bytes,
     change_after_memory_ran_out,
     changes_in_words,
@@ -59,6 +60,25 @@ def test_the_base_takes_what_it_takes_in_each_precision():
     on_cpu = {bf16: make_plan(RunConfig(bf16=bf16), MINI, [100] * 80, [], CPU) for bf16 in (True, False)}
     assert on_cpu[True].precision == "bf16" and on_cpu[True].memory["base"] == 2 * 3_821_079_552
     assert on_cpu[False].precision == "fp32" and on_cpu[False].memory["base"] == 4 * 3_821_079_552
+
+
+def test_on_a_processor_the_pages_own_second_layout_is_left_free():
+    """Only where it multiplies bf16, and its memory would hold the weights three times."""
+    weights = 2 * 3_821_079_552
+    for memory, multiplies, second in ((24.0, True, weights), (24.0, False, 0), (16.0, True, 0)):
+        machine = replace(CPU, memory=memory, multiplies_bf16=multiplies)
+        assert Shape.of(MINI).lies_twice(machine) == bool(second)
+        plan = make_plan(RunConfig(bf16=True), MINI, [100] * 80, [], machine)
+        assert plan.available == int((memory * GIBIBYTE - second) * USABLE_SHARE)
+    assert not Shape.of(base_facts(EMBEDDED).config).lies_twice(replace(CPU, multiplies_bf16=True))
+
+
+def test_a_processor_that_multiplies_bf16_is_expected_to_be_several_times_as_fast():
+    slow, fast = (make_plan(RunConfig(bf16=True), MINI, [300] * 80, [], replace(CPU, multiplies_bf16=by_itself))
+                  for by_itself in (False, True))
+    assert slow.seconds["training"] > 3 * fast.seconds["training"]
+    assert slow.seconds["speaking"] == fast.seconds["speaking"] > 10 * make_plan(
+        RunConfig(), base_facts(EMBEDDED).config, [300] * 80, [], CPU).seconds["speaking"]
 
 
 def test_the_largest_batch_that_is_expected_is_about_the_largest_of_many_draws():

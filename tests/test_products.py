@@ -1,10 +1,13 @@
 """A layer's product for the few rows of a decoding step: whichever way it goes, it is the layer's."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from phi3 import products
+from phi3.machine import multiplies_bf16
 from phi3.products import FEW_ROWS, MANY_ROWS, is_small, product_of
 from phi3.shape import SMALL_BASE
 
@@ -46,6 +49,18 @@ def test_bf16_is_multiplied_as_the_processor_can(threads, monkeypatch, by_itself
         made, exact = product_of(of, False)(inputs), inputs.double() @ of.weight.double().t()
         assert made.dtype is torch.bfloat16
         torch.testing.assert_close(made.double(), exact, rtol=2 ** -7, atol=2 ** -7)
+
+
+@pytest.mark.skipif(not multiplies_bf16(), reason="this processor doesn't multiply bf16 by itself")
+def test_a_second_layout_gives_the_same_bits(threads):
+    of = layer(64, 96).bfloat16()
+    product = product_of(of, False, has_room=True)
+    assert type(product) is not partial, "the layer wasn't laid out a second time"
+    for shape in ((2, 64), (FEW_ROWS, 64), (40, 64), (2, 5, 64)):
+        inputs = torch.randn(shape).bfloat16()
+        assert torch.equal(product(inputs), of(inputs))
+    one = torch.randn(1, 64).bfloat16()
+    torch.testing.assert_close(product(one), of(one), rtol=2 ** -7, atol=2 ** -7)
 
 
 def test_a_small_base_and_a_large_one_read_prompts_as_the_layer_does(threads):

@@ -10,7 +10,7 @@ from typing import Any
 
 from phi3.machine import GIBIBYTE, LOGITS_AT_ONCE, Machine
 from phi3.models import Precision, usual_precision
-from phi3.shape import Shape
+from phi3.shape import BF16_BYTES, Shape
 from training import dora
 from training.config import SETTINGS, RunConfig
 from training.quota import Turns, Visit, turns_of
@@ -106,7 +106,7 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
         raise ValueError("No conversation is left to train on.")
     shape = Shape.of(base)
     batches = batches_of(config, train)
-    asked, available = config, int(_memory(machine) * USABLE_SHARE)
+    asked, available = config, int(_memory(machine, shape) * USABLE_SHARE)
     whole = replace(config, method="lora", bf16=_width("nf4", shape, machine) == 2)
     expanded = config.method == "qlora" and sum(
         memory_of(whole, shape, precision_of(whole), batches, machine,
@@ -388,5 +388,8 @@ def _width(precision: Precision, shape: Shape, machine: Machine) -> int:
     return WIDTHS[usual_precision(shape, machine.kind) if precision == "nf4" else precision]
 
 
-def _memory(machine: Machine) -> float:
-    return (machine.memory if machine.kind == "cpu" else machine.card_memory) * GIBIBYTE
+def _memory(machine: Machine, shape: Shape) -> float:
+    """Bytes, without what the page's own answers take on a processor beside the base, of which there is one for all."""
+    if machine.kind != "cpu":
+        return machine.card_memory * GIBIBYTE
+    return machine.memory * GIBIBYTE - (BF16_BYTES * shape.weights() if shape.lies_twice(machine) else 0)
