@@ -7,16 +7,19 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.card.agreement import Agreement, agreement
 from benchmarks.goals import AGAINST_MIXED, FOUR_LANES, LOAD, SWITCH, UNMERGED_ON_A_CPU, Goal
 from benchmarks.report import table, write
 
 LANES = (1, 2, 4, 8)
+# With a full-size Phi-3 PEFT takes half a minute for eight.
+BESIDE = (1, 4)
+FULL = "chat-phi-3-mini"  # what its result is called
 QUESTION = "What is the capital of France, and how much is 7 plus 5?"
-HEAD_SIZE = 64  # of layers as wide as one likes
 TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 MEGABYTE = 1e6
 # (name, what is divided by what, the goal)
@@ -55,25 +58,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chat", description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu",
                         help="cuda takes Phi-3-mini at its full size, with random weights")
-    parser.add_argument("--width", type=int, help=f"on a CPU: layers so wide, a multiple of {HEAD_SIZE}, with random "
-                                                  "weights in place of the embedded Phi-3")
-    parser.add_argument("--precision", choices=["fp32", "bf16", "nf4"], help="default: fp32 on a CPU, bf16 on a card")
+    parser.add_argument("--full", action="store_true",
+                        help="on a CPU: Phi-3-mini at its full size, with random weights, in place of the embedded one "
+                             "(17 GB, ten minutes)")
+    parser.add_argument("--precision", choices=["fp32", "bf16", "nf4"], help="default: as the app holds such a base")
     parser.add_argument("--threads", type=int, help="of the processor (default: all)")
-    parser.add_argument("--tokens", type=int, default=48, help="of each answer (default 48)")
+    parser.add_argument("--tokens", type=int, help="of each answer (default 48, with --full 8)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, help="folder for the JSON")
     asked = parser.parse_args()
-    if asked.width is not None and (asked.width < HEAD_SIZE or asked.width % HEAD_SIZE):
-        parser.error(f"--width {asked.width} is no multiple of a head's size, {HEAD_SIZE}. Take 1024, for example.")
-    if asked.width and (asked.device == "cuda" or asked.precision not in (None, "fp32")):
-        parser.error("--width is for a CPU in fp32. Leave out --device and --precision.")
+    if asked.full and asked.precision not in (None, "bf16"):
+        parser.error("--full is for bf16. Leave out --precision.")
     import torch
 
     torch.set_num_threads(asked.threads or torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
         bench = _bench(asked, Path(folder))
         figures = {"precision": bench.base.precision, "torch_threads": torch.get_num_threads(),
-                   "lanes": _lanes(bench, asked.repeats), "goals": [], **moves(bench, Path(folder), asked.repeats)}
+                   "lanes": _lanes(bench, asked.repeats, BESIDE if asked.full else LANES), "goals": [],
+                   **moves(bench, Path(folder), asked.repeats)}
+        if bench.base.precision != "fp32":
+            figures["agreement"] = asdict(agreement(bench.base, bench.folders[:4], QUESTION, bench.tokens))
     figures["goals"] = _goals(figures)
     _print(figures)
     write(_name(asked, bench.base), figures, asked.out)
@@ -83,18 +88,13 @@ def main() -> int:
 def _name(asked: argparse.Namespace, base: Any) -> str:
     if asked.device == "cuda":
         return f"chat-{base.precision}"
-    return name_of_wide(asked.width) if asked.width else "chat"
-
-
-def name_of_wide(width: int) -> str:
-    """What the result for layers so wide is called."""
-    return f"chat-{width}-wide"
+    return FULL if asked.full else "chat"
 
 
 def _bench(asked: argparse.Namespace, folder: Path) -> Bench:
     base = _base(asked)
     folders = tuple(adapter_of(base, folder / str(number), number, 16) for number in range(max(LANES)))
-    return Bench(replace(base, stop_tokens=()), folders, asked.tokens)
+    return Bench(replace(base, stop_tokens=()), folders, asked.tokens or (8 if asked.full else 48))
 
 
 def _base(asked: argparse.Namespace) -> Any:
@@ -106,18 +106,9 @@ def _base(asked: argparse.Namespace) -> Any:
     if asked.device == "cuda":
         base = _random(PHI3_MINI, SHAPE, "cuda", torch.bfloat16)
         return quantised(base) if asked.precision == "nf4" else base
-    if asked.width:
-        return _random(EMBEDDED, _shape(asked.width), "cpu", torch.float32)
+    if asked.full:
+        return _random(PHI3_MINI, SHAPE, "cpu", torch.bfloat16)
     return load_base(EMBEDDED, asked.precision, "cpu")
-
-
-def _shape(width: int) -> dict[str, Any]:
-    """Eight layers of Phi-3-mini's proportions, with the embedded one's vocabulary."""
-    from phi3.models import EMBEDDED, base_facts
-
-    return {"hidden_size": width, "intermediate_size": width * 8 // 3, "num_hidden_layers": 8,
-            "num_attention_heads": width // HEAD_SIZE, "num_key_value_heads": width // HEAD_SIZE,
-            "vocab_size": base_facts(EMBEDDED).config["vocab_size"]}
 
 
 def _random(name: str, shape: dict[str, Any], device: str, dtype: Any) -> Any:
@@ -155,9 +146,11 @@ def adapter_of(base: Any, folder: Path, seed: int, rank: int) -> Path:
     return folder
 
 
-def _lanes(bench: Bench, repeats: int) -> list[dict[str, Any]]:
-    """Every arm in turn, and that so many times; what slots say is compared with what PEFT says."""
-    arms, took = dict(arms_of(bench)), defaultdict(list)
+def _lanes(bench: Bench, repeats: int, beside: Sequence[int]) -> list[dict[str, Any]]:
+    """Every arm in turn, and that so many times; what slots say is compared with what PEFT says, in float32: bf16 keeps
+    three digits, and there logits are compared instead (`agreement`).
+    """
+    arms, took = dict(arms_of(bench, beside)), defaultdict(list)
     for repeat in range(repeats + 1):
         for name, arm in arms.items():
             once = arm()
@@ -167,12 +160,13 @@ def _lanes(bench: Bench, repeats: int) -> list[dict[str, Any]]:
     for name, some in took.items():
         count = int(name.rsplit(" ", 1)[1])
         step = statistics.median(one.step for one in some)
-        expected = took[f"PEFT one after another {count}"][0].texts
+        is_compared = "base" not in name and bench.base.precision == "fp32"
         rows.append({"arm": name, "lanes": count, "milliseconds_per_step": step * 1e3,
                      "least": min(one.step for one in some) * 1e3,
                      "work": statistics.median(one.work for one in some) * 1e3, "tokens_per_second": count / step,
                      "first_token_milliseconds": statistics.median(one.first for one in some) * 1e3,
-                     "as_peft": None if "base" in name else some[0].texts == expected})
+                     "as_peft": some[0].texts == took[f"PEFT one after another {count}"][0].texts if is_compared
+                     else None})
     return rows
 
 
@@ -331,6 +325,8 @@ def _print(figures: dict[str, Any]) -> None:
                 [[row["arm"], *(f"{row[figure]:.2f}" for figure in ("milliseconds_per_step", "least", "work")),
                   f"{row['tokens_per_second']:.0f}", f"{row['first_token_milliseconds']:.1f}",
                   {None: "", True: "same", False: "differs"}[row["as_peft"]]] for row in figures["lanes"]]))
+    if "agreement" in figures:
+        print(Agreement(**figures["agreement"]).check().words)
     kinds = ("milliseconds", "least_milliseconds", "work_milliseconds")
     print(table(["", "ms", "least", "work"], [[name, *(f"{figures[kind][name]:.3f}" for kind in kinds)]
                                               for name in figures["milliseconds"]]))

@@ -2,7 +2,7 @@
 
 Three ways to train the same rows, interleaved in one run: TRL with its own defaults, as the public recipe has it; TRL
 tuned as well as it can be (no checkpointing; the better of packing and grouping by length); this app's trainer. On a
-CPU all compute in float32, for TRL's bf16 would only make it slower there. Tokens are real ones, without padding.
+CPU all compute the embedded Phi-3 in float32, which is faster there. Tokens are real ones, without padding.
 """
 
 import argparse
@@ -133,7 +133,8 @@ def speeds(source: str, method: str, rows: list[Row], folder: Path, repeats: int
 
     found: dict[str, list[tuple[float, float, float]]] = {arm: [] for arm in ARMS}
     on_card = torch.cuda.is_available()
-    base, config = base_for(source, method), config_of(method)
+    base = base_for(source, method)
+    config = config_of(base.facts, method)
     for _ in range(repeats):
         for arm, make in ARMS.items():
             if on_card:
@@ -161,7 +162,7 @@ def gradients(source: str, method: str, scale: float = 1.0) -> float:
     from phi3.packed import Packed
 
     base = base_for(source, method)
-    config = replace(config_of(method), lora_dropout=0.0)
+    config = replace(config_of(base.facts, method), lora_dropout=0.0)
     rows = rows_of(count=4, scale=scale)
     trainer = studio(base, rows, Path(tempfile.gettempdir()), config)
     model = trainer.model
@@ -204,7 +205,7 @@ def losses(folder: Path) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"plain": [], "studio": []}
     for seed in range(SEEDS):
         for arm, make in (("plain", plain), ("studio", studio)):
-            config = replace(config_of("lora", LEARNING_STEPS), learning_rate=3e-3, seed=seed)
+            config = replace(config_of(base.facts, "lora", LEARNING_STEPS), learning_rate=3e-3, seed=seed)
             trainer = make(base, train, folder / "losses", config)
             trainer.train()
             found[arm].append(_judged(trainer, held))
@@ -228,14 +229,16 @@ def base_for(source: str, method: str) -> Any:
     return load_base(source, "nf4" if method == "qlora" else None)
 
 
-def config_of(method: str, steps: int = -1, examples: int = EXAMPLES) -> Any:
-    """One epoch, or so many steps, of so many conversations a step."""
+def config_of(facts: Any, method: str, steps: int = -1, examples: int = EXAMPLES) -> Any:
+    """One epoch, or so many steps, of so many conversations a step, in the precision that the app has for the base."""
     import torch
 
+    from phi3.models import usual_precision
     from training.config import RunConfig
 
+    precision = usual_precision(facts.shape, "cuda" if torch.cuda.is_available() else "cpu")
     return RunConfig(method=method, max_steps=steps, num_train_epochs=1.0, max_length=2048, held_out=0.0,
-                     per_device_train_batch_size=examples, bf16=torch.cuda.is_available(), save_steps=10_000_000)
+                     per_device_train_batch_size=examples, bf16=precision == "bf16", save_steps=10_000_000)
 
 
 def _peft(base: Any, config: Any) -> Any:
@@ -260,7 +263,7 @@ def studio(base: Any, rows: list[Row], folder: Path, config: Any) -> Any:
 
 
 def plain(base: Any, rows: list[Row], folder: Path, config: Any, **more: Any) -> Any:
-    """TRL's own trainer and defaults, with the recipe's two dictionaries; in float32 on a CPU."""
+    """TRL's own trainer and defaults, with the recipe's two dictionaries."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -273,7 +276,7 @@ def plain(base: Any, rows: list[Row], folder: Path, config: Any, **more: Any) ->
                                                        "max_length", "per_device_train_batch_size")}
     arguments = SFTConfig(output_dir=str(folder), max_steps=config.max_steps, num_train_epochs=1.0,
                           data_seed=config.seed, report_to="none", save_strategy="no", use_cpu=not on_card,
-                          bf16=on_card, disable_tqdm=True, dataloader_pin_memory=False, **{**shared, **more})
+                          bf16=config.bf16, disable_tqdm=True, dataloader_pin_memory=False, **{**shared, **more})
     return SFTTrainer(model=shell_of(base), args=arguments, train_dataset=Dataset.from_list(rows),
                       peft_config=LoraConfig(**config.peft_config()), processing_class=base.tokenizer)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -45,7 +47,7 @@ def product_of(layer: nn.Module, in_small_base: bool, has_room: bool = False) ->
         return None
     weight = layer.weight.detach()
     if weight.dtype is torch.bfloat16 and has_room and _can_pack():
-        return _packed(weight)
+        return Packed.of(weight)
     if weight.dtype is not torch.float32:
         return partial(product, weight=weight.t())
     width = max(size for size in range(1, BLOCK + 1) if weight.shape[0] % size == 0)
@@ -54,18 +56,31 @@ def product_of(layer: nn.Module, in_small_base: bool, has_room: bool = False) ->
     return _in_blocks(weight, width) if in_small_base else _as_it_lies(weight, width)
 
 
-def _packed(weight: torch.Tensor) -> Call:
-    """A second time in the order in which oneDNN multiplies bf16, with the same bits as outcome.
+class Packed:
+    """A bf16 layer a second time, in the order in which oneDNN multiplies it, with the same bits as outcome.
 
     Of weights as they are published oneDNN reads 29 GB/s, and in its own order 40 to 50 (two cores, AVX512): so one row
     takes two thirds of the time, and four hardly longer than one.
     """
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, FEW_ROWS)
 
-    def computed(inputs: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(inputs, packed, None, "none", [], "")
+    # By where the weights lie, so that there is one for all who use the same base; it ends with the last of them.
+    _known: ClassVar[WeakValueDictionary[int, Packed]] = WeakValueDictionary()
 
-    return computed
+    def __init__(self, weight: torch.Tensor) -> None:
+        self._weight = weight  # kept, so that no other weights come to lie in its place
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, FEW_ROWS)
+
+    @classmethod
+    def of(cls, weight: torch.Tensor) -> Packed:
+        """The one of these weights, which is made where it isn't there yet."""
+        known = cls._known.get(weight.data_ptr())
+        if known is None:
+            known = cls._known[weight.data_ptr()] = cls(weight)
+        return known
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(…, outputs) of (…, inputs)."""
+        return torch.ops.mkldnn._linear_pointwise(inputs, self._packed, None, "none", [], "")
 
 
 def _can_pack() -> bool:

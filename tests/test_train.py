@@ -253,6 +253,7 @@ def test_a_trained_run_is_finished_although_its_evaluation_finds_no_memory(make_
 
 def test_prediction_and_outcome_stand_in_the_last_event_and_are_kept_for_the_next_plan(make_run, home):
     from phi3.machine import this_machine
+    from phi3.models import base_facts
     from training.speed import measured
     from training.train import run_lease
 
@@ -260,7 +261,8 @@ def test_prediction_and_outcome_stand_in_the_last_event_and_are_kept_for_the_nex
     end = run_lease(run).values
     assert end["planned_seconds"] > 0 < end["planned_peak_bytes"] and end["seconds"] > 0 < end["peak_bytes"]
     assert not json.loads((run.folder / "plan.json").read_text())["is_measured"]
-    speed = measured(home, this_machine(), run.config)
+    base = base_facts(run.config.base).config
+    speed = measured(home, this_machine(), run.config, base)
     assert 0 < speed.load < end["seconds"] and min(speed.prices) > 0 < speed.word
     again = make_run(name="again")
     run_lease(again)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.card.agreement import agreement
-from benchmarks.card.bench import Bench, free_memory, on_card
+from benchmarks.card.bench import Bench, free_memory
 from benchmarks.card.figure import FOUR_BITS, Figure, Section
 from benchmarks.card.rates import copy_rate
 from benchmarks.goals import AGAINST_MIXED, FOUR_LANES, LOAD, ONE_STREAM, SWITCH, UNMERGED, Goal
@@ -103,7 +103,7 @@ def _moved(bench: Bench) -> Iterator[Figure]:
 
 
 def _bench(bench: Bench, precision: str, adapters: int) -> Any:
-    """The base in this precision (on a CPU "bf16" stands for float32), which never stops by itself, and adapters."""
+    """The base in this precision, which never stops by itself, and adapters."""
     from dataclasses import replace
 
     from benchmarks.chat import Bench as Lanes
@@ -111,7 +111,7 @@ def _bench(bench: Bench, precision: str, adapters: int) -> Any:
     from phi3.models import load_base
 
     free_memory()
-    base = load_base(str(bench.base()), "nf4" if precision == "nf4" else "bf16" if on_card() else "fp32")
+    base = load_base(str(bench.base()), precision)
     folder = bench.work / "adapters" / precision
     folders = tuple(Path(adapter_of(base, folder / str(number), number, 16)) for number in range(adapters))
     return Lanes(replace(base, stop_tokens=()), folders, bench.size(48, 6))

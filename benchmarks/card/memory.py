@@ -78,7 +78,7 @@ def _new_run(bench: Bench, runs: Any, base: Any, rows: int, name: str, **changes
     # So many words that every conversation is cut at the limit.
     chats = make_chats(bench.work / "long.jsonl", 12 * longest, rows)
     config = RunConfig.from_settings({
-        "base": base.facts.id, "name": name, "bf16": on_card(), "max_steps": 1, "held_out": 0.0, "max_length": longest,
+        "base": base.facts.id, "name": name, "bf16": True, "max_steps": 1, "held_out": 0.0, "max_length": longest,
         "eval_steps": 10**6, "save_steps": 10**6, "per_device_train_batch_size": rows, **changes})
     return runs.create(config, read_data(Path(chats)))
 

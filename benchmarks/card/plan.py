@@ -121,10 +121,9 @@ def _not_held(method: str, case: Case, plan: Any) -> Figure:
 
 
 def _config(method: str, case: Case, steps: int) -> Any:
-    from benchmarks.card.bench import on_card
     from training.config import RunConfig
 
-    return RunConfig(method=method, max_steps=steps, max_length=2048, held_out=0.0, save_steps=10**7, bf16=on_card(),
+    return RunConfig(method=method, max_steps=steps, max_length=2048, held_out=0.0, save_steps=10**7, bf16=True,
                      per_device_train_batch_size=case.rows, gradient_checkpointing=case.checkpointing)
 
 
@@ -155,6 +154,8 @@ def _figure(method: str, case: Case, told: dict[str, Any]) -> Figure:
 def _together(bench: Bench) -> Iterator[Figure]:
     """Each case's seconds, predicted from all others; and what the plan's constants should be on this machine."""
     from phi3.machine import this_machine
+    from phi3.models import base_facts
+    from training.plan import WIDTHS
     from training.work import guessed_speed
 
     every = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(bench.work.glob(FILE.format(method="*")))]
@@ -162,7 +163,7 @@ def _together(bench: Bench) -> Iterator[Figure]:
     cases = [case for one in held for case in one["cases"]]
     if len(cases) < 3:
         raise ValueError(f"Only {len(cases)} cases were measured, which tells nothing of this machine.")
-    guess = guessed_speed(this_machine()).prices
+    guess = guessed_speed(this_machine(), base_facts(str(bench.base())).shape, WIDTHS["bf16"]).prices
     predicted = [_dot(_prices([*cases[:place], *cases[place + 1:]], guess), case["work"])
                  for place, case in enumerate(cases)]
     off = [abs(case["seconds"] / seconds - 1) for case, seconds in zip(cases, predicted, strict=True)]

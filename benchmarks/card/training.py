@@ -49,10 +49,12 @@ class Arm:
 def _raced(bench: Bench, lengths: str) -> Iterator[Figure]:
     """All arms in turn, again and again, over the same rows, with as many conversations in a step."""
     from benchmarks.training import config_of
+    from phi3.models import base_facts
 
     rows, examples = _rows(bench, lengths)
     bases, arms = _bases(bench), [Arm(name) for name in _makers()]
-    config, longest = replace(config_of("lora", examples=examples), max_length=bench.tokens(2048)), 0.0
+    config = replace(config_of(base_facts(str(bench.base())), "lora", examples=examples), max_length=bench.tokens(2048))
+    longest = 0.0
     for turn in range(bench.size(REPEATS, 1)):
         for arm in arms:
             began = time.monotonic()
@@ -188,7 +190,8 @@ def _profiles(bench: Bench) -> Iterator[Figure]:
 
     rows, examples = _rows(bench, REAL)
     rates = json.loads((bench.work / RACE.format(REAL)).read_text(encoding="utf-8"))
-    base, config = base_for(str(bench.base()), "lora"), config_of("lora", steps=2, examples=examples)
+    base = base_for(str(bench.base()), "lora")
+    config = config_of(base.facts, "lora", steps=2, examples=examples)
     for name in dict.fromkeys((min(rates, key=rates.get), OURS)):
         kernels = largest_kernels(_makers()[name](base, rows, bench.work / "trainer", config))
         for place, kernel in enumerate(kernels, 1):
@@ -204,9 +207,10 @@ def _unsloth(bench: Bench) -> Iterator[Figure]:
     from trl import SFTConfig, SFTTrainer
 
     from benchmarks.training import config_of, timed
+    from phi3.models import base_facts
 
     rows, examples = _rows(bench, REAL)
-    config = config_of("lora", examples=examples)
+    config = config_of(base_facts(str(bench.base())), "lora", examples=examples)
     model, tokenizer = FastLanguageModel.from_pretrained(str(bench.base()), max_seq_length=config.max_length,
                                                          load_in_4bit=False)
     peft = config.peft_config()

@@ -36,13 +36,13 @@ def _made(bench: Bench) -> Iterator[Figure]:
 
 
 def _loaded(bench: Bench, precision: str) -> Iterator[Figure]:
-    """In the machine's fast precision (on a CPU "bf16" stands for float32), or in NF4."""
+    """In bf16 or in NF4, from shards."""
     import torch
 
     from phi3.models import load_base
 
     began = time.monotonic()
-    base = load_base(str(bench.base()), None if precision == "bf16" else precision)
+    base = load_base(str(bench.base()), precision)
     seconds = time.monotonic() - began
     with torch.inference_mode():
         logits = base.model(input_ids=torch.arange(10, 34, device=base.model.device)[None]).logits
@@ -131,7 +131,7 @@ def _answers(bench: Bench, precision: str) -> Iterator[Figure]:
 
     method = METHOD_OF[precision]
     folder = Library(bench.work / "studio" / method).get(f"card-{method}").folder
-    base = load_base(str(bench.base()), None if precision == "bf16" else precision)
+    base = load_base(str(bench.base()), precision)
     before, tokens = copied_weights(base.model), bench.size(64, 8)
     found = agreement(base, [Path(folder)], QUESTION, tokens)
     yield Figure(f"{method}: largest difference to stock PEFT", round(found.difference, 5), "deviations of the logits",
