@@ -143,7 +143,7 @@ def load_base(name: str, precision: Precision | None = None, device: str | None 
         model = Phi3ForCausalLM.from_pretrained(facts.source, **options)
     except OSError as problem:
         raise ValueError(f"The weights of {facts.id} could not be read: {problem}") from problem
-    model = _unpacked(model) if precision == "nf4" else model.to(device)
+    model = _apart_from_its_file(_unpacked(model)) if precision == "nf4" else model.to(device)
     tokenizer = load_tokenizer(facts)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     return Base(facts, model.eval().requires_grad_(False), tokenizer, precision, _stop_tokens(model, tokenizer))
@@ -277,6 +277,14 @@ def _unpacked(model: Phi3ForCausalLM) -> Phi3ForCausalLM:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.support_avx512bf16_for_cpu = False
+    return model
+
+
+def _apart_from_its_file(model: Phi3ForCausalLM) -> Phi3ForCausalLM:
+    """Copy what wasn't quantised: on a CPU it lies in the file, all of which would be kept in memory by it."""
+    for value in (*model.parameters(), *model.buffers()):
+        if value.device.type == "cpu" and value.is_floating_point():
+            value.data = value.data.clone()
     return model
 
 

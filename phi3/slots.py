@@ -110,7 +110,7 @@ class Beside(nn.Module):
         own_a, own_b = self.a[slot, :rank], self.b[slot, :rank]
         own_a.copy_(a)
         if b.dtype is own_b.dtype:
-            own_b.copy_(b.T).mul_(scaling)  # a product beside it would cost as much again in fresh memory
+            torch.mul(b.T, scaling, out=own_b)
         else:
             own_b.copy_((b.float() * scaling).T)
         for side in (self.a, self.b):

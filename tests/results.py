@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.card.report import table
-from benchmarks.chat import FULL, MOVES, RATIOS
+from benchmarks.chat import FULL, LANES, MOVES, RATIOS
 from benchmarks.goals import AGAINST_DEFAULTS, AGAINST_TUNED, GRADIENTS, PLAN_OFF, QLORA_SPEED, Goal
 from tests.files import ROOT
 from tests.readme import phrase
@@ -79,12 +79,22 @@ def training() -> Iterator[str]:
     yield from table(("method", "arm", "real tokens/s", "ms a step"), rows)
 
 
-def chat() -> Iterator[str]:
+def chat(name: str = "chat", digits: int = 2) -> Iterator[str]:
     """Milliseconds a step of each arm with one, two, four and eight lanes."""
-    rows: dict[str, list[str]] = {}
-    for one in result("chat")["figures"]["lanes"]:
-        rows.setdefault(one["arm"].rsplit(" ", 1)[0], []).append(f"{one['milliseconds_per_step']:.2f}")
-    yield from table(("arm", "1 lane", "2", "4", "8"), [(arm, *cells) for arm, cells in rows.items()])
+    rows: dict[str, dict[int, str]] = {}
+    for one in result(name)["figures"]["lanes"]:
+        rows.setdefault(one["arm"].rsplit(" ", 1)[0], {})[one["lanes"]] = f"{one['milliseconds_per_step']:.{digits}f}"
+    yield from table(("arm", "1 lane", "2", "4", "8"),
+                     [(arm, *(cells.get(count, "") for count in LANES)) for arm, cells in rows.items()])
+
+
+def processor(kind: str) -> Iterator[str]:
+    """Phi-3-mini at its full size, without a card: a column for each precision or method."""
+    columns = result("processor")["figures"][kind]
+    first, *names = columns[0]
+    rows = [(name, *(f"{one[name]:.2f}" if isinstance(one[name], float) else str(one[name]) for one in columns))
+            for name in names]
+    yield from table(("", *(one[first] for one in columns)), rows)
 
 
 def learning() -> Iterator[str]:
@@ -109,6 +119,7 @@ def _passed(figures: Sequence[dict[str, Any]]) -> str:
 
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "scripts": scripts, "goals": goals, "training": training, "chat": chat, "learning": learning,
+    "full": lambda: chat(FULL, 0), "answers": lambda: processor("answers"), "trainings": lambda: processor("training"),
     "rehearsal": rehearsal}
 
 

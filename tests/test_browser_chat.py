@@ -140,8 +140,10 @@ def test_a_sampling_value_out_of_its_range_is_named_and_nothing_hangs(visit):
     page = visit()
     to_chat(page)
     page.locator(".composer .fold > button").click()
-    page.locator("#sampling-temperature input").fill("-3")
-    page.locator("#sampling-temperature input").press("Tab")
+    temperature = page.locator("#sampling-temperature input")
+    expect(temperature).to_have_value("0")  # what has just been unfolded takes a moment to get its value
+    temperature.fill("-3")
+    temperature.press("Tab")
     ask(page, "Hello")
     expect(page.locator(".toast-body")).to_contain_text("Temperature is -3, and must be between 0 and 5")
     expect(page.locator("#send")).to_be_visible()

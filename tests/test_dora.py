@@ -18,6 +18,7 @@ from phi3.models import base_facts, load_base, shell_of
 from tests.adapter_folder import SPLIT_NAMES, logits, random_lora
 from tests.interrupted import Interrupted
 from training.config import RunConfig
+from training.plan import EXPANDED_SHARE
 from training.train import Lease, run_lease
 
 SETTINGS = {"use_dora": True, "max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5e-3, "r": 4,
@@ -71,7 +72,7 @@ def test_it_trains_an_adapter_that_stock_peft_and_the_chat_take(new_run, home, s
 @pytest.mark.parametrize("expanded", [True, False])
 def test_with_a_base_in_four_bits_it_trains_and_goes_on_with_the_same_bytes(new_run, home, monkeypatch, expanded):
     if not expanded:
-        monkeypatch.setattr("training.plan.EXPANDED_SHARE", 0.0)
+        monkeypatch.setitem(EXPANDED_SHARE, "cpu", 0.0)
     end = run_lease(new_run("straight", method="qlora"))
     assert end.type == "finished" and end.values["check"]["ok"] and end.values["loss"] < end.values["loss_before"]
     assert _after_a_cut(new_run, home, method="qlora") == (folder_of(home, "straight") / WEIGHTS).read_bytes()

@@ -235,3 +235,29 @@ def test_a_run_is_judged_at_its_end_and_again_from_a_terminal(terminal, home, ch
     wrong = terminal("training", "evaluate", "nobody")
     assert wrong.returncode == 2 and "There is no adapter named nobody" in wrong.stderr
     assert len(wrong.stderr.splitlines()) == 1
+
+
+def test_a_run_that_went_on_is_measured_against_what_it_began_from(home, small_base, chats, capsys):
+    from training.__main__ import main
+    from training.config import RunConfig
+    from training.data import read_data
+    from training.runs import Runs
+    from training.train import run_lease
+
+    usual = {"max_steps": 2, "eval_steps": 50, "r": 2, "held_out": 0.25, "base": str(small_base), "learning_rate": 5e-3}
+    made = []
+    for name, start in (("first", ""), ("second", "first")):
+        made.append(Runs(home).create(RunConfig.from_settings({**usual, "name": name, "start_from": start}),
+                                      read_data(chats)))
+        run_lease(made[-1])
+    capsys.readouterr()
+
+    def told(*more: str) -> dict:
+        assert main(["evaluate", made[1].id, "--limit", "4", "--json", *more]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    usually, against_base = told(), told("--against", "base")
+    assert usually["continued"] and told("--against", "before") == usually
+    assert not against_base["continued"] and against_base["asked"] == usually["asked"] == 4
+    assert main(["evaluate", made[0].id, "--against", "before"]) == 2
+    assert "first began from the base, as far as is known here" in capsys.readouterr().err

@@ -73,10 +73,24 @@ def test_on_a_processor_the_pages_own_second_layout_is_left_free():
     assert not Shape.of(base_facts(EMBEDDED).config).lies_twice(replace(CPU, multiplies_bf16=True))
 
 
+def test_a_4_bit_base_is_made_whole_on_a_processor_wherever_lora_would_fit():
+    for memory in (9.0, 12.0, 24.0):
+        both = (RunConfig(bf16=True, method=method, per_device_train_batch_size=2) for method in ("lora", "qlora"))
+        lora, qlora = (make_plan(one, MINI, [300] * 80, [], replace(CPU, memory=memory)) for one in both)
+        assert qlora.expanded == lora.fits and qlora.fits
+    assert qlora.expanded and qlora.memory == lora.memory
+    small = make_plan(RunConfig(bf16=True, method="qlora", per_device_train_batch_size=2), MINI, [300] * 80, [],
+                      replace(CPU, memory=9.0))
+    assert not small.expanded and small.memory["base"] < lora.memory["base"] / 3
+    assert small.seconds["speaking"] == 8 * qlora.seconds["speaking"]
+
+
 def test_a_processor_that_multiplies_bf16_is_expected_to_be_several_times_as_fast():
     slow, fast = (make_plan(RunConfig(bf16=True), MINI, [300] * 80, [], replace(CPU, multiplies_bf16=by_itself))
                   for by_itself in (False, True))
     assert slow.seconds["training"] > 3 * fast.seconds["training"]
+    in_4_bits = make_plan(RunConfig(bf16=True, method="qlora"), MINI, [300] * 80, [], CPU)
+    assert in_4_bits.seconds["loading"] > slow.seconds["loading"] + 60, "it is quantised first"
     assert slow.seconds["speaking"] == fast.seconds["speaking"] > 10 * make_plan(
         RunConfig(), base_facts(EMBEDDED).config, [300] * 80, [], CPU).seconds["speaking"]
 

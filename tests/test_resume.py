@@ -71,7 +71,7 @@ def test_a_base_held_in_four_bits_ends_with_the_same_bytes_too(studio, monkeypat
     from training import plan
     from training.train import Lease, run_lease
 
-    monkeypatch.setattr(plan, "EXPANDED_SHARE", 0.0)
+    monkeypatch.setitem(plan.EXPANDED_SHARE, "cpu", 0.0)
     run_lease(studio.run("straight-4-bits", method="qlora"))
     cut = studio.run("cut-4-bits", method="qlora")
     with pytest.raises(KeyboardInterrupt):

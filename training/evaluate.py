@@ -140,16 +140,18 @@ def losses_of(course: Sequence[Event]) -> Losses:
     return Losses(points["step"], points["evaluated"])
 
 
-def answered(answerer: Answerer, asked: Sequence[Question], adapter: Path) -> Iterator[tuple[str, str]]:
-    """(base, adapter): both greedy answers to each question, some questions at a time, in one batch.
+def answered(answerer: Answerer, asked: Sequence[Question], adapter: Path,
+             before: Path | None = None) -> Iterator[tuple[str, str]]:
+    """(before, adapter): both greedy answers to each question, some questions at a time, in one batch. Before it was
+    another adapter, or else the base.
 
     ValueError where a question can't be answered, as when it is longer than the base reads.
     """
     greedy = Sampling(max_new_tokens=LONGEST_ANSWER)
+    both = before and str(before), str(adapter)
     for start in range(0, len(asked), PROMPTS_AT_ONCE):
         some = asked[start:start + PROMPTS_AT_ONCE]
-        *_, last = answerer.answer([Lane(one.messages, folder, greedy) for folder in (None, str(adapter))
-                                    for one in some])
+        *_, last = answerer.answer([Lane(one.messages, folder, greedy) for folder in both for one in some])
         problem = next((one.note for one in last if one.end == "error"), "")
         if problem:
             raise ValueError(problem)

@@ -1,4 +1,4 @@
-"""`python -m training evaluate`: base and adapter answer the same conversations, and what that comes to."""
+"""`python -m training evaluate`: an adapter's answers beside those of what it began from, and what they come to."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from phi3.terminal import be_quiet
 from training.conversations import Conversation, digest
 from training.data_terminal import add_data_options, conversations_of
 from training.evaluate import answered, evaluation_of, in_words, losses_of, questions
-from training.run import ADAPTER, Run
+from training.run import ADAPTER, START, Run
 from training.runs import Runs
 from training.verdict import Losses
 
 LONGEST_SHOWN = 200
+AGAINST = ("before", "base")
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,13 @@ class Judged:
 
 def add_command(commands: Any) -> None:
     """`evaluate` among the other commands."""
-    one = commands.add_parser("evaluate", help="base against adapter on conversations that it never saw")
+    one = commands.add_parser("evaluate", help="an adapter against what it began from, on conversations that it never "
+                                               "saw")
     one.add_argument("what", metavar="RUN|ADAPTER", help="a run's id, an adapter's name, or its folder")
     one.add_argument("--data", help="the conversations (default: those that the run held out)")
     add_data_options(one)
+    one.add_argument("--against", choices=AGAINST, help="what it is measured against (default: before, the adapter "
+                                                        "that its run began from; where there was none, the base)")
     one.add_argument("--limit", type=int, default=100, metavar="N", help="ask so many at most (default 100)")
     one.add_argument("--json", action="store_true", help="print one object")
     one.set_defaults(do=_evaluate)
@@ -52,16 +56,16 @@ def _evaluate(asked: argparse.Namespace) -> int:
     found = questions(rows, asked.limit)
     if not found:
         raise ValueError("No conversation is left to ask: the adapter was trained on all of them. Give others.")
-    facts = base_facts(judged.adapter.base)
+    facts, began = base_facts(judged.adapter.base), _began(judged, asked.against)
     be_quiet()
     from phi3.generate import Answerer
     from phi3.models import load_base
 
     kept = studio_home() / CONVERTED
     answerer = Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
-    base, adapter = zip(*answered(answerer, found, judged.adapter.folder), strict=True)
+    before, adapter = zip(*answered(answerer, found, judged.adapter.folder, began), strict=True)
     losses = losses_of(judged.run.course()) if judged.run else Losses()
-    evaluation = evaluation_of(found, base, adapter, losses)
+    evaluation = evaluation_of(found, before, adapter, losses, continued=began is not None)
     if asked.json:
         print(json.dumps({"adapter": judged.adapter.name, "base": facts.id, "asked": len(found), "left_out": left_out,
                           **evaluation.as_json()}, ensure_ascii=False))
@@ -84,6 +88,14 @@ def _judged(what: str) -> Judged:
     adapter = adapter_in(Path(what)) if Path(what).is_dir() and not library.has(what) else library.get(what)
     made_by = adapter.provenance.get("run")
     return Judged(adapter, next((one for one in runs.all() if one.id == made_by), None))
+
+
+def _began(judged: Judged, against: str | None) -> Path | None:
+    """The adapter that it is measured against; None for the base. ValueError where there is none to be asked for."""
+    started = judged.run is not None and judged.run.config.continues
+    if against == "before" and not started:
+        raise ValueError(f"{judged.adapter.name} began from the base, as far as is known here. Leave --against out.")
+    return judged.run.folder / START if started and against != "base" else None
 
 
 def _held_out(judged: Judged) -> Sequence[Conversation]:

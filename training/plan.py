@@ -42,7 +42,10 @@ WIDTHS = {"fp32": 4, "bf16": 2}
 # Share of the machine's memory that a run may plan with: allocators leave gaps, and the page needs some too.
 USABLE_SHARE = 0.92
 # A 4-bit base is made whole once where the run then needs this share of what it may plan with, and else in every pass.
-EXPANDED_SHARE = 0.75
+# On a processor that is worth all that is left: bitsandbytes takes 20 ms for a layer of Phi-3-mini, however few rows.
+EXPANDED_SHARE = {"cpu": 1.0, "cuda": 0.75, "zerogpu": 0.75}
+# How many tokens of a whole base one in 4 bits takes the time of, on a processor.
+SPOKEN_IN_4_BITS = 8
 # With gradient checkpointing, no more blocks compute their forward pass twice than it takes to need this share of the
 # memory, and this share of what the run would need without: whoever asks for it may know better than the plan.
 RECOMPUTED_SHARE, RECOMPUTED_LESS = 0.5, 0.75
@@ -108,9 +111,9 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     batches = batches_of(config, train)
     asked, available = config, int(_memory(machine, shape) * USABLE_SHARE)
     whole = replace(config, method="lora", bf16=_width("nf4", shape, machine) == 2)
-    expanded = config.method == "qlora" and sum(
-        memory_of(whole, shape, precision_of(whole), batches, machine,
-                  shape.layers if config.gradient_checkpointing else 0).values()) < EXPANDED_SHARE * available
+    forgotten = shape.layers if config.gradient_checkpointing else 0
+    peak = sum(memory_of(whole, shape, precision_of(whole), batches, machine, forgotten).values())
+    expanded = config.method == "qlora" and peak <= EXPANDED_SHARE[machine.kind] * available
     if expanded:
         config = whole
     precision = precision_of(config)
@@ -118,7 +121,7 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     recomputed = _recomputed(config, shape, precision, batches, machine, RECOMPUTED_SHARE * available)
     kept = block_bytes_per_token(config, shape, width, machine, 0)
     work = training_work(config, shape, batches, kept, recomputed)
-    looks, speed = looks_of(config, batches), measured or guessed_speed(machine, shape, width)
+    looks, speed = looks_of(config, batches), measured or guessed_speed(machine, shape, width, asked.method == "qlora")
     look = looking_work(config, shape, held, kept, batches.budget) if held else Work(0, 0, 0)
     spoken = SPOKEN_TOKENS * shape.layers
     if config.use_dora:
@@ -126,6 +129,8 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
         work = work.plus(dora.training_work(config, shape, batches, recomputed, slowdown))
         look = look.plus(dora.passes(config, shape, math.ceil(sum(held) / batches.budget)))
         spoken = round(spoken * dora.times_spoken(config, shape, width, machine))
+    if precision == "nf4" and machine.kind == "cpu":
+        spoken *= SPOKEN_IN_4_BITS
     # At its end base and adapter answer held-out rows once each; where time is lent, only if some is left over.
     answers = looks + (2 if held and machine.kind != "zerogpu" else 0)
     seconds = {"loading": speed.load, "training": speed.seconds(work), "evaluation": looks * speed.seconds(look),

@@ -77,20 +77,25 @@ GUESSED = {
 BF16_TIMES = 0.2
 # Bytes a second that a processor reads, from its disk while it loads a base, and of the base's layers as it speaks.
 LOADED, READ = 1e9, 20e9
+# Weights a second that bitsandbytes quantises on a processor.
+QUANTISED = 60e6
 # What writes to memory for each number that a block keeps, in a pass; and the head's passes over its logits.
 WRITES_PER_KEPT = 2
 HEAD_WRITES = 4
 
 
-def guessed_speed(machine: Machine, shape: Shape, width: int) -> Speed:
-    """The speed of such a machine with a base of these sizes, whose numbers have so many bytes as they are computed."""
+def guessed_speed(machine: Machine, shape: Shape, width: int, is_quantised: bool = False) -> Speed:
+    """The speed of such a machine with a base of these sizes, whose numbers have so many bytes as they are computed;
+    `is_quantised` says that this is done as it is loaded.
+    """
     guess = GUESSED[machine.kind]
     if machine.kind != "cpu":
         return guess
     start, operation, byte = guess.prices
     operation *= BF16_TIMES if width == 2 and machine.multiplies_bf16 else 1
     layers = width * shape.linear_weights()
-    return Speed((start, operation / machine.threads, byte / machine.threads), guess.load + layers / LOADED,
+    load = guess.load + layers / LOADED + (shape.linear_weights() / QUANTISED if is_quantised else 0)
+    return Speed((start, operation / machine.threads, byte / machine.threads), load,
                  guess.word + layers / shape.layers / READ)
 
 
