@@ -67,7 +67,7 @@ def built() -> Studio:
     """All parts but the loaded base; ValueError where STUDIO_BASE names none that can be used."""
     home, machine = studio_home(), this_machine()
     facts = base_facts(chosen_base(machine.kind != "cpu"))
-    studio = Studio(home, machine, facts, recommended(facts.config, machine), Runs(home), Library(home),
+    studio = Studio(home, machine, facts, recommended(facts.config, machine), Runs(home), Library(home, base=facts.id),
                     many_visitors=many_come(os.environ.get("STUDIO_VISITORS", "")), signs_in=offers_sign_in(),
                     standby=Standby() if can_stand_by(machine) else None)
     return placed(studio) if machine.kind == "zerogpu" else studio

@@ -57,20 +57,26 @@ class Library:
     Names are each owner's own: whoever is not `local` finds theirs in folders that end with a sign of the owner.
     """
 
-    def __init__(self, home: Path, owners: Collection[str] = (LOCAL,)) -> None:
-        self.home, self.owners = home, frozenset(owners)
+    def __init__(self, home: Path, owners: Collection[str] = (LOCAL,), base: str = "") -> None:
+        """With a `base` only those of the shipped ones are listed that were made for it: others can't answer on it."""
+        self.home, self.owners, self.base = home, frozenset(owners), base
         self.folder = home / "adapters"
 
     def of(self, owners: Collection[str]) -> "Library":
         """The same folder, as these owners see it."""
-        return Library(self.home, owners)
+        return Library(self.home, owners, self.base)
 
     def all(self) -> list[Adapter]:
         """Own adapters, newest first, then the shipped ones."""
         own = sorted((one for one in _adapters_in(self.folder) if _owner_of(one) in self.owners), key=_made_at,
                      reverse=True)
-        return [_read(folder, shipped=False) for folder in own] + \
-               [_read(folder, shipped=True) for folder in sorted(_adapters_in(SHIPPED_FOLDER))]
+        shipped = (_read(folder, shipped=True) for folder in sorted(_adapters_in(SHIPPED_FOLDER)))
+        return [*(_read(folder, shipped=False) for folder in own),
+                *(one for one in shipped if self.base in ("", one.base))]
+
+    def suited(self) -> list[Adapter]:
+        """Those that were made for the base, in the same order: what may answer without being asked for by name."""
+        return [one for one in self.all() if self.base in ("", one.base)]
 
     def names(self) -> list[str]:
         """Names in the order of `all`."""

@@ -82,8 +82,8 @@ def who_can_answer(library: Library) -> list[str]:
 
 
 def first_lanes(library: Library) -> Talks:
-    """The base, beside the first adapter that ships (or any, or the base alone)."""
-    adapters = library.all()
+    """The base, beside the first adapter that ships (or any that was made for this base, or the base alone)."""
+    adapters = library.suited()
     named = next((one.name for one in adapters if one.shipped), adapters[0].name if adapters else None)
     return (Talk(),) if named is None else (Talk(), Talk(named))
 
@@ -91,7 +91,7 @@ def first_lanes(library: Library) -> Talks:
 def added(talks: Talks, library: Library) -> Talks:
     """One lane more, with an adapter that no lane has yet where there is one."""
     used = {talk.adapter for talk in talks}
-    free = next((name for name in library.names() if name not in used), BASE)
+    free = next((one.name for one in library.suited() if one.name not in used), BASE)
     return (*talks, Talk(free))[:MOST_LANES]
 
 

@@ -43,6 +43,13 @@ def test_a_fresh_studio_shows_the_base_and_whatever_ships(library):
     assert len(talks) == min(2, 1 + len(library.all()))
 
 
+def test_with_another_base_a_fresh_studio_shows_the_base_alone(home):
+    library = Library(home, base="somebody/phi-3")
+    talks = conversation.first_lanes(library)
+    assert [talk.adapter for talk in talks] == [BASE] == conversation.who_can_answer(library)
+    assert [talk.adapter for talk in conversation.added(talks, library)] == [BASE, BASE]
+
+
 def test_every_lane_gets_the_question_and_keeps_its_own_answers(library):
     echo = Echo()
     talks = after(conversation.with_question((Talk(), Talk()), "Who are you?"), echo, library)

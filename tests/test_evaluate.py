@@ -259,5 +259,5 @@ def test_a_run_that_went_on_is_measured_against_what_it_began_from(home, small_b
     usually, against_base = told(), told("--against", "base")
     assert usually["continued"] and told("--against", "before") == usually
     assert not against_base["continued"] and against_base["asked"] == usually["asked"] == 4
-    assert main(["evaluate", made[0].id, "--against", "before"]) == 2
+    assert main(["evaluate", "first", "--against", "before"]) == 2
     assert "first began from the base, as far as is known here" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from adapters.library import PROVENANCE, Library, adapter_in, checked_name, with_tail
+from phi3.models import EMBEDDED
 
 
 @pytest.fixture
@@ -92,3 +93,15 @@ def test_names_that_could_be_something_else_are_refused(name):
 def test_a_name_with_something_behind_it_is_still_a_name():
     assert with_tail("mine", "-step-9") == "mine-step-9"
     assert checked_name(with_tail("m" * 64, "-step-1000")).endswith("m-step-1000")
+
+
+def test_what_ships_is_listed_for_the_base_that_it_was_made_for(home, made):
+    """Elsewhere each would be a lane that can't answer."""
+    Library(home).put("mine", made, {})
+    everything, embedded, other = (Library(home, base=base) for base in ("", EMBEDDED, "somebody/phi-3"))
+    shipped = [one.name for one in everything.all() if one.shipped]
+    assert shipped and embedded.names() == everything.names() == ["mine", *shipped]
+    assert other.names() == ["mine"] and other.of({"local"}).names() == ["mine"]
+    assert other.get(shipped[0]).shipped, "by its name it is found, and a lane says what is wrong with it"
+    assert [one.name for one in embedded.suited()] == [one.name for one in embedded.all() if one.base == EMBEDDED]
+    assert other.suited() == []

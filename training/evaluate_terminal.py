@@ -56,7 +56,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
     found = questions(rows, asked.limit)
     if not found:
         raise ValueError("No conversation is left to ask: the adapter was trained on all of them. Give others.")
-    facts, began = base_facts(judged.adapter.base), _began(judged, asked.against)
+    facts, began = base_facts(judged.adapter.base), _began(judged, asked)
     be_quiet()
     from phi3.generate import Answerer
     from phi3.models import load_base
@@ -90,12 +90,12 @@ def _judged(what: str) -> Judged:
     return Judged(adapter, next((one for one in runs.all() if one.id == made_by), None))
 
 
-def _began(judged: Judged, against: str | None) -> Path | None:
+def _began(judged: Judged, asked: argparse.Namespace) -> Path | None:
     """The adapter that it is measured against; None for the base. ValueError where there is none to be asked for."""
     started = judged.run is not None and judged.run.config.continues
-    if against == "before" and not started:
-        raise ValueError(f"{judged.adapter.name} began from the base, as far as is known here. Leave --against out.")
-    return judged.run.folder / START if started and against != "base" else None
+    if asked.against == "before" and not started:
+        raise ValueError(f"{asked.what} began from the base, as far as is known here. Leave --against out.")
+    return judged.run.folder / START if started and asked.against != "base" else None
 
 
 def _held_out(judged: Judged) -> Sequence[Conversation]:

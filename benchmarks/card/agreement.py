@@ -9,9 +9,11 @@ from typing import Any
 
 from benchmarks.card.figure import Check
 
-# Two tokens are nearly tied where they are this close, in standard deviations of the logits: bf16 keeps three digits.
-TIED = {"fp32": 1e-3, "bf16": 0.1, "nf4": 0.1}
-LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.999, "nf4": 0.999}
+# Two tokens are nearly tied where they are this close, in standard deviations of the logits. bf16 keeps three digits,
+# and its rounding adds up: with twelve layers of Phi-3-mini's width PEFT's logits have a cosine of 0.99936 to
+# float32's, ours of 0.99941, and the one to the other 0.99948; with all 32 it is 0.9988, or 0.05 deviations a logit.
+TIED = {"fp32": 1e-3, "bf16": 0.25, "nf4": 0.25}
+LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.998, "nf4": 0.998}
 
 
 @dataclass(frozen=True)
