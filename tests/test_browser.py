@@ -276,7 +276,8 @@ def test_a_run_is_taken_away_as_a_file_and_deleted_only_when_one_is_sure(visit, 
     assert staged.run.folder.is_dir()
     page.locator("#delete-run").click()
     expect(page.locator("#start")).to_be_visible()
-    assert not staged.run.folder.exists() and staged.run.id not in page.url
+    expect(page).not_to_have_url(re.compile(staged.run.id))
+    assert not staged.run.folder.exists()
 
 
 @pytest.mark.parametrize("width", [390, 1600])

@@ -89,8 +89,9 @@ def test_answers_are_the_same_alone_and_in_company(base):
 
 
 @pytest.mark.parametrize(("method", "settings"), [
-    ("lora", {}), ("qlora", {}), ("loralib", {}), ("lora", {"use_dora": True}),
-    ("lora", {"gradient_checkpointing": True, "lora_dropout": 0.0})])
+    ("lora", {}), ("qlora", {}), pytest.param("loralib", {}, marks=pytest.mark.slow),
+    pytest.param("lora", {"use_dora": True}, marks=pytest.mark.slow),
+    pytest.param("lora", {"gradient_checkpointing": True, "lora_dropout": 0.0}, marks=pytest.mark.slow)])
 def test_every_method_learns_in_it(make_run, home, method, settings):
     run = make_run("mine", method=method, **settings)
     end = run_lease(run).values
