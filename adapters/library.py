@@ -72,11 +72,14 @@ class Library:
                      reverse=True)
         shipped = (_read(folder, shipped=True) for folder in sorted(_adapters_in(SHIPPED_FOLDER)))
         return [*(_read(folder, shipped=False) for folder in own),
-                *(one for one in shipped if self.base in ("", one.base))]
+                *filter(self._suits, shipped)]
 
     def suited(self) -> list[Adapter]:
         """Those that were made for the base, in the same order: what may answer without being asked for by name."""
-        return [one for one in self.all() if self.base in ("", one.base)]
+        return list(filter(self._suits, self.all()))
+
+    def _suits(self, one: Adapter) -> bool:
+        return self.base in ("", one.base)
 
     def names(self) -> list[str]:
         """Names in the order of `all`."""

@@ -276,7 +276,7 @@ def moves(bench: Bench, folder: Path, repeats: int) -> dict[str, Any]:
             "switch_four_lanes": lambda turn: slots.use(fours[turn % 5]),
             "peft_set_adapter": lambda turn: peft.set_adapter(f"adapter{turn % 8}", inference_mode=True)}
     # The embedded model's adapters are small: a wide one tells what a megabyte costs.
-    wide = adapter_of(bench.base, folder / "wide", 99, 16 if bench.base.facts.hidden_size > 1000 else MOST_RANK)
+    wide = adapter_of(bench.base, folder / "wide", 99, 16 if bench.base.facts.shape.hidden > 1000 else MOST_RANK)
     other = Slots(bench.base, 1)
     acts |= {"load": lambda turn: other.give_back(other.load(("usual", turn), bench.folders[0])),
              "load_per_50_megabytes": lambda turn: other.give_back(other.load(("wide", turn), wide))}

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.card.base import base_in, make_chats
+from benchmarks.chat import QUESTION
 from benchmarks.report import table, write
+from phi3.machine import GIBIBYTE
 
 PRECISIONS = ("fp32", "bf16")
-QUESTION = "What is the capital of France, and how much is 7 plus 5?"
 LANES = (1, 4)
-GIBIBYTE_IN_KIBIBYTES = 1024 ** 2
 
 
 def main() -> int:
@@ -73,7 +73,7 @@ def _answered(folder: Path, precision: Any, tokens: int) -> dict[str, Any]:
         told |= {f"{count} lanes, first token": first, f"{count} lanes, seconds a token": rest / (tokens - 1)}
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
     for name, field in (("GiB at most", "VmHWM"), ("GiB of its own", "RssAnon")):
-        told[name] = int(status[field].split()[0]) / GIBIBYTE_IN_KIBIBYTES
+        told[name] = int(status[field].split()[0]) * 1024 / GIBIBYTE
     return told
 
 
@@ -100,8 +100,8 @@ def _trained(base: Path, home: Path, asked: argparse.Namespace, method: str) -> 
     return {"method": method, "precision": plan["precision"], "made whole": plan["expanded"],
             "blocks computed twice": plan["recomputed"], "tokens a step": plan["batches"]["tokens"] / asked.steps,
             "seconds a step": seconds / (len(steps) - 1), "seconds": end["seconds"],
-            "planned seconds": end["planned_seconds"], "GiB at most": end["peak_bytes"] / 1024 ** 3,
-            "planned GiB": end["planned_peak_bytes"] / 1024 ** 3, "loss before": end["loss_before"],
+            "planned seconds": end["planned_seconds"], "GiB at most": end["peak_bytes"] / GIBIBYTE,
+            "planned GiB": end["planned_peak_bytes"] / GIBIBYTE, "loss before": end["loss_before"],
             "loss": end["loss"]}
 
 

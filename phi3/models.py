@@ -42,11 +42,6 @@ class BaseFacts:
     config: dict[str, Any]
 
     @property
-    def hidden_size(self) -> int:
-        """Width of the residual stream."""
-        return self.config["hidden_size"]
-
-    @property
     def context(self) -> int:
         """Tokens that the base can attend over."""
         return self.config["max_position_embeddings"]
@@ -136,9 +131,9 @@ def load_base(name: str, precision: Precision | None = None, device: str | None 
     options: dict[str, Any] = {"config": config, "attn_implementation": attention, "trust_remote_code": False}
     if precision == "nf4":
         options |= {"quantization_config": nf4(facts.shape, device), "device_map": {"": device},
-                    "dtype": _compute(facts.shape, device)}
+                    "dtype": _dtype(usual_precision(facts.shape, device))}
     else:
-        options["dtype"] = torch.bfloat16 if precision == "bf16" else torch.float32
+        options["dtype"] = _dtype(precision)
     try:
         model = Phi3ForCausalLM.from_pretrained(facts.source, **options)
     except OSError as problem:
@@ -164,7 +159,7 @@ def nf4(shape: Shape, device: str) -> Any:
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
-                              bnb_4bit_compute_dtype=_compute(shape, device))
+                              bnb_4bit_compute_dtype=_dtype(usual_precision(shape, device)))
 
 
 def shell_of(base: Base) -> Phi3ForCausalLM:
@@ -288,10 +283,10 @@ def _apart_from_its_file(model: Phi3ForCausalLM) -> Phi3ForCausalLM:
     return model
 
 
-def _compute(shape: Shape, device: str) -> Any:
+def _dtype(precision: Literal["fp32", "bf16"]) -> Any:
     import torch
 
-    return torch.bfloat16 if usual_precision(shape, device) == "bf16" else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
 def _stop_tokens(model: Phi3ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ from phi3.machine import GIBIBYTE, MEBIBYTE, Machine
 # gains nothing by a second thread, and where somebody else computes as well, each of its two hundred calls would wait
 # for that thread to get a turn.
 SMALL_BASE = 32 * MEBIBYTE
-BF16_BYTES = 2
+# Bytes of a number.
+WIDTHS = {"fp32": 4, "bf16": 2}
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ class Shape:
     @property
     def is_small(self) -> bool:
         """Whether the caches of a processor may hold all of its weights as float32."""
-        return 4 * self.weights() <= SMALL_BASE
+        return WIDTHS["fp32"] * self.weights() <= SMALL_BASE
 
     def lies_twice(self, machine: Machine) -> bool:
         """Whether a processor that multiplies bf16 has its weights a second time, in the order that suits it, for
         answers: where the machine's memory would hold them three times.
         """
         return not self.is_small and machine.multiplies_bf16 and \
-            3 * BF16_BYTES * self.weights() <= machine.memory * GIBIBYTE
+            3 * WIDTHS["bf16"] * self.weights() <= machine.memory * GIBIBYTE

@@ -1,6 +1,7 @@
 """A base that no cache holds is held and computed in bf16 on a processor, in chat as in training."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,6 @@ from phi3.slots import Mix, Slots
 from phi3.template import encode_prompt
 from tests.interrupted import Interrupted
 from tests.phi3_folder import make_phi3_folder
-from training.config import RunConfig
-from training.data import read_data
-from training.run import Run
-from training.runs import Runs
 from training.train import Lease, run_lease
 
 SETTINGS = {"max_steps": 6, "eval_steps": 3, "save_steps": 3, "learning_rate": 5e-3, "r": 4, "bf16": True,
@@ -40,12 +37,8 @@ def base(folder) -> Base:
 
 
 @pytest.fixture
-def make_run(home, chats, folder):
-    def made(name, **settings) -> Run:
-        config = RunConfig.from_settings({**SETTINGS, "name": name, "base": str(folder), **settings})
-        return Runs(home).create(config, read_data(chats))
-
-    return made
+def make_run(new_run, folder):
+    return partial(new_run, base=str(folder))
 
 
 def test_only_a_base_that_the_caches_hold_is_wider_than_it_was_published(base, folder):
@@ -98,8 +91,7 @@ def test_every_method_learns_in_it(make_run, home, method, settings):
     assert end["loss"] < end["loss_before"] - 0.3 and end["check"]["ok"]
     plan = json.loads((run.folder / "plan.json").read_text())
     assert plan["precision"] == ("nf4" if method == "qlora" else "bf16")
-    assert "CPU, 2 threads, bf16" in (home / "speeds.json").read_text().replace(
-        f"{torch.get_num_threads()} threads", "2 threads")
+    assert [name.endswith(", bf16") for name in json.loads((home / "speeds.json").read_text())] == [True]
 
 
 def test_an_interrupted_run_ends_with_the_same_bytes(make_run, home):

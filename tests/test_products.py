@@ -1,13 +1,15 @@
 """A layer's product for the few rows of a decoding step: whichever way it goes, it is the layer's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from phi3 import products
-from phi3.machine import multiplies_bf16
+from phi3.machine import multiplies_bf16, this_machine
 from phi3.products import FEW_ROWS, MANY_ROWS, Packed, is_small, product_of
-from phi3.shape import SMALL_BASE
+from phi3.shape import SMALL_BASE, Shape
 
 ROWS = (1, 2, 3, 5, FEW_ROWS, FEW_ROWS + 1, 40)
 
@@ -49,9 +51,21 @@ def test_bf16_is_multiplied_as_the_processor_can(threads, monkeypatch, by_itself
         torch.testing.assert_close(made.double(), exact, rtol=2 ** -7, atol=2 ** -7)
 
 
-@pytest.mark.skipif(not multiplies_bf16(), reason="this processor doesn't multiply bf16 by itself")
-def test_a_second_layout_gives_the_same_bits(threads):
+def test_a_second_layout_multiplies_as_the_first_does(threads):
+    """The same two operators in float32, which every processor has."""
+    of = layer(64, 96)
+    for shape in ((1, 64), (2, 64), (FEW_ROWS, 64), (40, 64), (2, 5, 64)):
+        inputs = torch.randn(shape)
+        torch.testing.assert_close(Packed.of(of.weight)(inputs), of(inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_in_bf16_it_gives_the_same_bits_and_is_made_nowhere_else(threads):
+    """A processor without bf16 can't have it, and is never asked for it."""
     of = layer(64, 96).bfloat16()
+    if not multiplies_bf16():
+        assert not Shape(32, 3072, 32, 32, 8192, 32064, False).lies_twice(replace(this_machine(), memory=1000.0))
+        assert not isinstance(product_of(of, False), Packed)
+        return
     product = product_of(of, False, has_room=True)
     assert isinstance(product, Packed) and product_of(of, False, has_room=True) is product
     for shape in ((2, 64), (FEW_ROWS, 64), (40, 64), (2, 5, 64)):

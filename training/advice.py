@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from phi3.models import usual_precision
 from phi3.shape import Shape
 from training.config import SETTINGS, RunConfig
 from training.presets import MOST_EPOCHS, Task, rank_for, rate_for, sides_of
@@ -120,11 +121,11 @@ def _about_batch(case: _Case) -> Iterator[str]:
 
 
 def _about_precision(case: _Case) -> Iterator[str]:
-    is_small = Shape.of(case.task.base).is_small
-    if case.config.bf16 and is_small and case.task.machine.kind == "cpu":
+    shape = Shape.of(case.task.base)
+    if case.config.bf16 and usual_precision(shape, case.task.machine.kind) == "fp32":
         yield ("bf16 is on, and a processor's caches hold a base as small as this one: there fp32 is as fast, and more "
                "exact. Leave it off.")
-    elif not case.config.bf16 and not is_small and case.config.method != "qlora":
+    elif not case.config.bf16 and not shape.is_small and case.config.method != "qlora":
         yield ("bf16 is off: the base takes twice the memory so, and each step several times as long. Phi-3's weights "
                "are published in bf16.")
 

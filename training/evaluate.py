@@ -30,6 +30,8 @@ PROMPTS_AT_ONCE = 16
 LONGEST_ANSWER = 256
 GENERAL_ROWS, GENERAL_SEED = 24, 11
 GENERAL_LOSS = "Loss on general questions"
+# What an adapter is compared with, as the head of a column: the base, or the adapter that it was made from.
+AGAINST = ("base", "before")
 SHOWN_ROWS = 3
 SAMPLE_SEED = 5
 
@@ -69,7 +71,7 @@ class Evaluation:
     @property
     def against(self) -> str:
         """What the adapter is compared with, as the head of a column."""
-        return "before" if self.continued else "base"
+        return AGAINST[self.continued]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, from which `from_json` makes the same again; unknown bounds are None, as JSON has no infinity.

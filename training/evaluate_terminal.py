@@ -15,13 +15,12 @@ from phi3.machine import studio_home
 from phi3.terminal import be_quiet
 from training.conversations import Conversation, digest
 from training.data_terminal import add_data_options, conversations_of
-from training.evaluate import answered, evaluation_of, in_words, losses_of, questions
+from training.evaluate import AGAINST, answered, evaluation_of, in_words, losses_of, questions
 from training.run import ADAPTER, START, Run
 from training.runs import Runs
 from training.verdict import Losses
 
 LONGEST_SHOWN = 200
-AGAINST = ("before", "base")
 
 
 @dataclass(frozen=True)

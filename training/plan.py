@@ -10,7 +10,7 @@ from typing import Any
 
 from phi3.machine import GIBIBYTE, LOGITS_AT_ONCE, Machine
 from phi3.models import Precision, usual_precision
-from phi3.shape import BF16_BYTES, Shape
+from phi3.shape import WIDTHS, Shape
 from training import dora
 from training.config import SETTINGS, RunConfig
 from training.quota import Turns, Visit, turns_of
@@ -37,8 +37,6 @@ PROCESS_BYTES = {"cpu": 0.56 * GIBIBYTE, "cuda": 0.6 * GIBIBYTE, "zerogpu": 0.6 
 # Blocks of many sizes leave gaps in the C library's heap: resident memory over what torch asked for, as measured on
 # a CPU (benchmarks/plan.py). A card's allocator is counted by what it gave out.
 HEAP = {"cpu": 1.38, "cuda": 1.0, "zerogpu": 1.0}
-# Bytes of a number.
-WIDTHS = {"fp32": 4, "bf16": 2}
 # Share of the machine's memory that a run may plan with: allocators leave gaps, and the page needs some too.
 USABLE_SHARE = 0.92
 # A 4-bit base is made whole once where the run then needs this share of what it may plan with, and else in every pass.
@@ -110,7 +108,7 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     shape = Shape.of(base)
     batches = batches_of(config, train)
     asked, available = config, int(_memory(machine, shape) * USABLE_SHARE)
-    whole = replace(config, method="lora", bf16=_width("nf4", shape, machine) == 2)
+    whole = replace(config, method="lora", bf16=usual_precision(shape, machine.kind) == "bf16")
     forgotten = shape.layers if config.gradient_checkpointing else 0
     peak = sum(memory_of(whole, shape, precision_of(whole), batches, machine, forgotten).values())
     expanded = config.method == "qlora" and peak <= EXPANDED_SHARE[machine.kind] * available
@@ -397,4 +395,4 @@ def _memory(machine: Machine, shape: Shape) -> float:
     """Bytes, without what the page's own answers take on a processor beside the base, of which there is one for all."""
     if machine.kind != "cpu":
         return machine.card_memory * GIBIBYTE
-    return machine.memory * GIBIBYTE - (BF16_BYTES * shape.weights() if shape.lies_twice(machine) else 0)
+    return machine.memory * GIBIBYTE - (WIDTHS["bf16"] * shape.weights() if shape.lies_twice(machine) else 0)

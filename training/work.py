@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from phi3.machine import Machine
-from phi3.shape import Shape
+from phi3.shape import WIDTHS, Shape
 from training.config import LINEAR_LAYERS, RunConfig
 
 # At each look at the model its answers are so long at most; all are spoken at once.
@@ -85,14 +85,14 @@ HEAD_WRITES = 4
 
 
 def guessed_speed(machine: Machine, shape: Shape, width: int, is_quantised: bool = False) -> Speed:
-    """The speed of such a machine with a base of these sizes, whose numbers have so many bytes as they are computed;
-    `is_quantised` says that this is done as it is loaded.
+    """The speed of such a machine with a base of these sizes, which computes with numbers of so many bytes. Where it
+    `is_quantised` as it is loaded, that takes its time, too.
     """
     guess = GUESSED[machine.kind]
     if machine.kind != "cpu":
         return guess
     start, operation, byte = guess.prices
-    operation *= BF16_TIMES if width == 2 and machine.multiplies_bf16 else 1
+    operation *= BF16_TIMES if width == WIDTHS["bf16"] and machine.multiplies_bf16 else 1
     layers = width * shape.linear_weights()
     load = guess.load + layers / LOADED + (shape.linear_weights() / QUANTISED if is_quantised else 0)
     return Speed((start, operation / machine.threads, byte / machine.threads), load,

@@ -120,7 +120,7 @@ def _config(bench: Bench, base: str, name: str) -> Any:
 
     facts = base_facts(base)
     return RunConfig.from_settings({
-        "base": facts.id, "name": name, "learning_rate": rate_for(facts.hidden_size), "bf16": True, "held_out": 0.0,
+        "base": facts.id, "name": name, "learning_rate": rate_for(facts.shape.hidden), "bf16": True, "held_out": 0.0,
         "max_steps": bench.size(20, 2), "eval_steps": 10**6, "save_steps": bench.size(5, 1),
         "max_length": bench.tokens(2047), "per_device_train_batch_size": bench.size(8, 2)})
 

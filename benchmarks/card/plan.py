@@ -155,7 +155,7 @@ def _together(bench: Bench) -> Iterator[Figure]:
     """Each case's seconds, predicted from all others; and what the plan's constants should be on this machine."""
     from phi3.machine import this_machine
     from phi3.models import base_facts
-    from training.plan import WIDTHS
+    from phi3.shape import WIDTHS
     from training.work import guessed_speed
 
     every = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(bench.work.glob(FILE.format(method="*")))]
