@@ -59,12 +59,12 @@ class Asker:
     stops: Stops
     entrance: Entrance
 
-    def ask(self, message: str | None, talks: Talks, blind: bool, kept: Any, request: gr.Request,
+    def ask(self, message: str | None, talks: Talks, said: str, blind: bool, kept: Any, request: gr.Request,
             **picked: Any) -> Iterator[Changes]:
         """A message to every lane; a blind one to lanes that nobody knows."""
         if not message or not message.strip():
             raise ValueError(theme.NOTHING_TO_SEND)
-        now = self._now(talks, picked, request)
+        now = self._now(talks, said, picked, request)
         if blind and len(now) < 2:
             raise ValueError(theme.NOT_ENOUGH_LANES)
         were_unnamed = any(talk.is_unnamed for talk in now)
@@ -75,20 +75,21 @@ class Asker:
 
     def again(self, place: int | None) -> Callable[..., Iterator[Changes]]:
         """The last message once more, to every lane or to the one at this place."""
-        def retry(talks: Talks, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
-            if not conversation.has_answers(talks):
+        def retry(talks: Talks, said: str, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
+            now = self._now(talks, said, picked, request)
+            if not conversation.has_answers(now):
                 raise ValueError(theme.NOTHING_TO_RETRY)
-            asked = conversation.asked_again(self._now(talks, picked, request), place)
+            asked = conversation.asked_again(now, place)
             yield self._begun(asked, request)
             yield from self._fetched(asked, kept, request)
         return retry
 
-    def resend(self, text: str, what: Edited | None, talks: Talks, kept: Any, request: gr.Request,
+    def resend(self, text: str, what: Edited | None, talks: Talks, said: str, kept: Any, request: gr.Request,
                **picked: Any) -> Iterator[Changes]:
         """A message as it was edited."""
         if what is None or not text.strip():
             raise ValueError(theme.NOTHING_TO_SEND)
-        asked = conversation.edited(self._now(talks, picked, request), what.sent, text.strip())
+        asked = conversation.edited(self._now(talks, said, picked, request), what.sent, text.strip())
         yield {**self.editor.closed(), **self._begun(asked, request)}
         yield from self._fetched(asked, kept, request)
 
@@ -129,13 +130,13 @@ class Asker:
         finally:
             asked.ends()
 
-    def rest(self, talks: Talks, request: gr.Request, **picked: Any) -> Any:
+    def rest(self, talks: Talks, said: str, request: gr.Request, **picked: Any) -> Any:
         """The lanes when nothing more comes; as they are where these answers were another question's."""
         asked = self.stops.of(request.session_hash)
         if asked.goes_on:
             return gr.skip()
-        newest, asked.newest = asked.newest, None
-        return self.panel.show(conversation.given_up(conversation.picked(newest or talks, picked)))
+        ended, asked.newest = self._now(talks, said, picked, request), None
+        return self.panel.show(conversation.given_up(ended))
 
     def look(self, request: gr.Request) -> Changes:
         """What a page doesn't know that takes its lanes to be at work: nothing more comes, or nobody has begun."""
@@ -146,9 +147,9 @@ class Asker:
             return {panel.unanswered: anew()}
         return {panel.late: gr.skip()}
 
-    def _now(self, talks: Talks, picked: dict[str, Any], request: gr.Request) -> Talks:
+    def _now(self, talks: Talks, said: str, picked: dict[str, Any], request: gr.Request) -> Talks:
         """The lanes with all that was answered so far, of which the page may not have heard, and what is picked."""
-        return conversation.picked(self.stops.of(request.session_hash).newest or talks, picked)
+        return conversation.picked(self.stops.of(request.session_hash).newest or self.panel.now(talks, said), picked)
 
     def _begun(self, asked: Talks, request: gr.Request, are_placed: bool = False) -> Changes:
         """The lanes with the question in them, at work; `are_placed` where they stand in another order than before."""
@@ -171,7 +172,7 @@ class Asker:
 def connect(asker: Asker) -> None:
     """Connect every way to ask with the one way to answer."""
     panel, entrance, edited = asker.panel, asker.entrance, asker.editor
-    now = {"talks": panel.talks, "kept": entrance.keys, **panel.pickers()}
+    now = {**panel.talking(), "kept": entrance.keys, **panel.pickers()}
     message = {"message": panel.message, "blind": panel.blind, **now}
     text = {"text": edited.text, "what": edited.what, **now}
     shown = {"outputs": [*panel.outputs(), entrance.tabs, entrance.keys], **AT_ONCE}
@@ -192,7 +193,7 @@ def connect(asker: Asker) -> None:
 def _answer_when(asker: Asker, triggers: list[Callable[..., Any]]) -> None:
     """Each of these begins the answers; and what the page never heard of, it is told again."""
     panel = asker.panel
-    rest = {"fn": plainly(asker.rest), "inputs_kwargs": {"talks": panel.talks, **panel.pickers()},
+    rest = {"fn": plainly(asker.rest), "inputs_kwargs": {**panel.talking(), **panel.pickers()},
             "outputs": panel.shown(), **RESTING}
     inputs = {"system": panel.system, "kept": asker.entrance.keys, **panel.sampling}
     for trigger in triggers:

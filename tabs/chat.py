@@ -18,7 +18,7 @@ from tabs.chat_panel import ChatPanel
 from tabs.events import AT_ONCE, Changes
 from tabs.hub import reach_of
 from tabs.plainly import plainly
-from tabs.remembering import Presence, Remembered, is_lost
+from tabs.remembering import Presence, Remembered
 from tabs.stopping import Stops
 from tabs.studio import Studio
 from tabs.visitor import visitor_of
@@ -37,7 +37,7 @@ def build(studio: Studio, page: gr.Blocks, entrance: Entrance, presence: Presenc
     stops = Stops()
     _connect_lanes(panel, studio, entrance.keys)
     _connect_looks(panel, presence, studio, entrance.keys)
-    _connect_address(panel, studio, page, entrance)
+    _connect_address(panel, studio, page, entrance, presence)
     asking.connect(asking.Asker(panel, edited, studio, stops, entrance))
     _connect_tools(panel, stops)
     remembering.connect(presence, panel, page)
@@ -55,82 +55,88 @@ def build(studio: Studio, page: gr.Blocks, entrance: Entrance, presence: Presenc
 
 def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> None:
     """Add and remove lanes, and switch their adapters."""
-    def add(talks: Talks, kept: Any, request: gr.Request, **picked: Any) -> Changes:
+    def add(talks: Talks, said: str, kept: Any, request: gr.Request, **picked: Any) -> Changes:
         library = visitor_of(studio, request, kept).library
-        return panel.place(conversation.added(conversation.picked(talks, picked), library))
+        return panel.place(conversation.added(conversation.picked(panel.now(talks, said), picked), library))
 
     def remove_at(place: int) -> Callable[..., Changes]:
-        return lambda talks, **picked: panel.place(conversation.removed(conversation.picked(talks, picked), place))
+        def remove(talks: Talks, said: str, **picked: Any) -> Changes:
+            return panel.place(conversation.removed(conversation.picked(panel.now(talks, said), picked), place))
+        return remove
 
-    def pick(talks: Talks, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
+    def pick(talks: Talks, said: str, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
         # The conversations stay as they are: they may be streaming, and take the new adapter at the next message.
-        yield from arrivals.picked(panel, reach_of(studio, request, kept), conversation.picked(talks, picked), keys)
+        now = conversation.picked(panel.now(talks, said), picked)
+        yield from arrivals.picked(panel, reach_of(studio, request, kept), now, keys)
 
-    now = {"talks": panel.talks, **panel.pickers()}
+    lanes = {**panel.talking(), **panel.pickers()}
     outputs = panel.outputs()
-    panel.add.click(plainly(add), inputs_kwargs={**now, "kept": keys}, outputs=outputs, **AT_ONCE)
+    panel.add.click(plainly(add), inputs_kwargs={**lanes, "kept": keys}, outputs=outputs, **AT_ONCE)
     for place, lane in enumerate(panel.lanes):
-        lane.remove.click(plainly(remove_at(place)), inputs_kwargs=now, outputs=outputs, **AT_ONCE)
-        lane.picker.input(plainly(pick), inputs_kwargs={**now, "kept": keys}, outputs=[*outputs, keys], **AT_ONCE)
+        lane.remove.click(plainly(remove_at(place)), inputs_kwargs=lanes, outputs=outputs, **AT_ONCE)
+        lane.picker.input(plainly(pick), inputs_kwargs={**lanes, "kept": keys}, outputs=[*outputs, keys], **AT_ONCE)
 
 
 def _connect_looks(panel: ChatPanel, presence: Presence, studio: Studio, keys: gr.BrowserState) -> None:
     """Offer new adapters without a reload, and notice that the server has forgotten this page."""
-    def look(known: list[str], is_known: bool, was_known: str, kept: Any, request: gr.Request) -> Changes:
+    def look(known: list[str], kept: Any, is_known: bool, was_known: str, opened: str, request: gr.Request) -> Changes:
         choices = conversation.who_can_answer(visitor_of(studio, request, kept).library)
         offered = {} if choices == known else panel.offer(choices)
-        return {presence.lost: is_lost(is_known, was_known), **offered}
+        return {**presence.look(is_known, was_known, opened), **offered}
 
     # Through the queue, unlike other looks, and whether or not the one before was answered: where Gradio's page learns
     # late that a stream of answers has ended, what was asked meanwhile waits until another event opens the next stream.
-    presence.looks.tick(plainly(look), [panel.known, presence.is_known, presence.was_known, keys],
-                        [presence.lost, *panel.offered()], trigger_mode="multiple", **AT_ONCE)
+    presence.looks.tick(plainly(look), [panel.known, keys, *presence.known()],
+                        [*presence.noticed(), *panel.offered()], trigger_mode="multiple", **AT_ONCE)
 
 
-def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance: Entrance) -> None:
+def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance: Entrance,
+                     presence: Presence) -> None:
     """`?adapter=NAME&adapter=OWNER/NAME` opens this tab with those lanes, their `strength`s, and how they are asked; a
     reload brings back what was said.
     """
     def open_lanes(kept: Any, remembered: str, request: gr.Request) -> Iterator[Changes]:
-        before = Remembered.of(remembered)
+        before, opened = Remembered.of(remembered), {presence.opened: "yes"}
         if before.was_chatting or before.draft:
-            opened = {entrance.tabs: gr.Tabs(selected="chat")} if before.was_chatting else {}
-            yield {**opened, **({panel.message: before.draft} if before.draft else {})}
+            chatting = {entrance.tabs: gr.Tabs(selected="chat")} if before.was_chatting else {}
+            yield {**chatting, **({panel.message: before.draft} if before.draft else {})}
         if before.talks:
-            yield {**panel.place(before.talks), **panel.asked_as(before.asking)}
+            yield {**opened, **panel.place(before.talks), **panel.asked_as(before.asking)}
             return
         names = [name[:LONGEST_NAME] for name in request.query_params.getlist("adapter") if name.strip()]
         if not names:
-            yield {panel.announced: ""}
+            yield opened
             return
         talks = conversation.named(names)
         strengths = strengths_of(request.query_params.getlist("strength"), len(talks))
         talks = tuple(replace(talk, strength=one) for talk, one in zip(talks, strengths, strict=True))
-        yield {entrance.tabs: gr.Tabs(selected="chat"), **panel.place(talks),
+        yield {**opened, entrance.tabs: gr.Tabs(selected="chat"), **panel.place(talks),
                **panel.asked_as(asking_of(dict(request.query_params)))}
         yield from arrivals.picked(panel, reach_of(studio, request, kept), talks, entrance.keys)
 
-    changed = [*panel.outputs(), panel.system, *panel.sampling.values(), entrance.tabs, entrance.keys]
-    page.load(plainly(open_lanes), [entrance.keys, panel.said], changed, js=remembering.REMEMBERED, **AT_ONCE)
+    changed = [*panel.outputs(), panel.system, *panel.sampling.values(), entrance.tabs, entrance.keys, presence.opened]
+    gr.on([page.load, presence.unopened.change], plainly(open_lanes), [entrance.keys, panel.said], changed,
+          js=remembering.REMEMBERED, trigger_mode="multiple", **AT_ONCE)
 
 
 def _connect_tools(panel: ChatPanel, stops: Stops) -> None:
     """Stop, undo, clear."""
-    def undo(talks: Talks, request: gr.Request, **picked: Any) -> Changes:
-        if not conversation.has_answers(talks):
+    def undo(talks: Talks, said: str, request: gr.Request, **picked: Any) -> Changes:
+        now = panel.now(talks, said)
+        if not conversation.has_answers(now):
             raise ValueError(theme.NOTHING_TO_UNDO)
         stops.begin(request.session_hash)
-        before, question = conversation.undone(conversation.picked(talks, picked))
+        before, question = conversation.undone(conversation.picked(now, picked))
         return {panel.message: question, **panel.show(before)}
 
-    def clear(talks: Talks, request: gr.Request, **picked: Any) -> Changes:
+    def clear(talks: Talks, said: str, request: gr.Request, **picked: Any) -> Changes:
         stops.begin(request.session_hash)
-        return panel.show(conversation.cleared(conversation.picked(talks, picked)))
+        return panel.show(conversation.cleared(conversation.picked(panel.now(talks, said), picked)))
 
     def stop(request: gr.Request) -> None:
         stops.ask(request.session_hash)
 
-    now = {"talks": panel.talks, **panel.pickers()}
-    panel.undo.click(plainly(undo), inputs_kwargs=now, outputs=[panel.message, *panel.shown()], **AT_ONCE)
-    panel.clear.click(plainly(clear), inputs_kwargs=now, outputs=panel.shown(), **AT_ONCE)
+    lanes = {**panel.talking(), **panel.pickers()}
+    panel.undo.click(plainly(undo), inputs_kwargs=lanes, outputs=[panel.message, *panel.shown()], **AT_ONCE)
+    panel.clear.click(plainly(clear), inputs_kwargs=lanes, outputs=panel.shown(), **AT_ONCE)
     panel.stop.click(stop, **AT_ONCE)

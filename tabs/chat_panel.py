@@ -19,7 +19,7 @@ from chat.conversation import (
     has_answers,
 )
 from chat.drawing import SAMPLING_LABELS
-from chat.memory import as_text
+from chat.memory import as_text, talks_from
 from phi3.lane import STRONGEST, Sampling
 from tabs import lane_view, theme
 from tabs.events import hidden_text
@@ -56,12 +56,14 @@ class LaneParts:
 
 @dataclass(frozen=True)
 class ChatPanel:
-    """`talks` holds the conversations of this browser tab, `said` the same for the browser to keep, `known` the
-    adapters that its pickers offer. `at_work` ticks on a page that shows lanes at work; `late` changes where they are
-    so no more, and `unanswered` where nobody has begun.
+    """`talks` holds the conversations of this browser tab, `said` the same for the browser to keep, `first` those of a
+    page on which nothing was done yet; whoever takes both asks `now` for them. `known` are the adapters that its
+    pickers offer. `at_work` ticks on a page that shows lanes at work; `late` changes where they are so no more, and
+    `unanswered` where nobody has begun.
     """
 
     lanes: tuple[LaneParts, ...]
+    first: Talks
     talks: gr.State
     said: gr.Textbox
     late: gr.Textbox
@@ -104,6 +106,16 @@ class ChatPanel:
     def streamed(self) -> list[Component]:
         """What `stream` may change."""
         return [self.talks, self.announced, *(lane.newest for lane in self.lanes)]
+
+    def talking(self) -> dict[str, Component]:
+        """What a handler asks `now` with, by argument."""
+        return {"talks": self.talks, "said": self.said}
+
+    def now(self, talks: Talks, said: str | None) -> Talks:
+        """The lanes of this page: as the server knows them or, where it has forgotten the page or was itself begun
+        anew, as the page keeps them. An answer to what the page asked must never empty it.
+        """
+        return talks or talks_from(said or "") or self.first
 
     def pickers(self) -> dict[str, Component]:
         """What the lanes answer with from now on, and how strongly, by argument."""
@@ -189,7 +201,7 @@ def build(talks: Talks, choices: list[str]) -> ChatPanel:
                 sampling = {one.name: _setting(one.name, one.default) for one in dataclasses.fields(Sampling)}
     hidden = [hidden_text() for _ in ("said", "late", "unanswered")]
     at_work = gr.Timer(SECONDS_BETWEEN_LOOKS, active=False)
-    return ChatPanel(drawn, gr.State(talks), *hidden, at_work, gr.State(choices), announced, message, send, stop,
+    return ChatPanel(drawn, talks, gr.State(()), *hidden, at_work, gr.State(choices), announced, message, send, stop,
                      suggestions, suggested, *tools, blind, votes, voting, system, sampling)
 
 

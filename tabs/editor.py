@@ -73,15 +73,15 @@ def build() -> Editor:
 def connect(editor: Editor, panel: ChatPanel) -> None:
     """Open it from each lane's turns, and close it."""
     def edit(place: int) -> Callable[..., Changes]:
-        def opened(talks: Talks, turn: gr.EventData) -> Changes:
-            question = turn_of(talks, place, _sent(turn)).question
+        def opened(talks: Talks, said: str, turn: gr.EventData) -> Changes:
+            question = turn_of(panel.now(talks, said), place, _sent(turn)).question
             title = f'<h3>{theme.EDIT_TITLE}</h3><p class="muted">{theme.EDIT_LEAD}</p>'
             return editor.opened(Edited(place, _sent(turn)), title, question, is_answer=False)
         return opened
 
     def teach(place: int) -> Callable[..., Changes]:
-        def opened(talks: Talks, turn: gr.EventData) -> Changes:
-            found = turn_of(talks, place, _sent(turn))
+        def opened(talks: Talks, said: str, turn: gr.EventData) -> Changes:
+            found = turn_of(panel.now(talks, said), place, _sent(turn))
             who = escaped(found.by)
             title = (f'<h3 dir="auto">{theme.TEACH_TITLE.format(who=who)}</h3>'
                      f'<p class="muted" dir="auto">{theme.TEACH_LEAD.format(who=who)}</p>')
@@ -91,8 +91,9 @@ def connect(editor: Editor, panel: ChatPanel) -> None:
     for place, lane in enumerate(panel.lanes):
         for turns in (lane.before, lane.newest):
             for event, opening in ((turns.edit, edit), (turns.like, teach)):
-                event(plainly(opening(place)), panel.talks, editor.outputs(), **AT_ONCE).success(
-                    None, js=INTO_VIEW, **AT_ONCE)
+                opened = event(plainly(opening(place)), inputs_kwargs=panel.talking(), outputs=editor.outputs(),
+                               **AT_ONCE)
+                opened.success(None, js=INTO_VIEW, **AT_ONCE)
     editor.cancel.click(editor.closed, outputs=editor.outputs(), **AT_ONCE)
 
 

@@ -18,11 +18,12 @@ from chat.export import asking_of
 from chat.memory import talks_from
 from tabs import theme
 from tabs.chat_panel import ChatPanel
-from tabs.events import AT_ONCE, QUIETLY, SAFELY, hidden_text
+from tabs.events import AT_ONCE, QUIETLY, SAFELY, Changes, anew, hidden_text
 from tabs.text import mapping_of
 
 SAID, LEFT, RELOADED = (f"phi3-lora-studio-{what}" for what in ("said", "left", "reloaded"))
 LONGEST_DRAFT = 20_000
+IS_KNOWN = "yes"
 SECONDS_BETWEEN_LOOKS = 5
 # Not again and again: where more pages are open than the server can know, each would push out another.
 MINUTES_BETWEEN_RELOADS = 10
@@ -40,7 +41,8 @@ REMEMBERED = f"""(keys) => {{
     if (visit?.type === 'navigate' && new URL(window.location).searchParams.has('adapter')) return '';
     const [said, left] = ['{SAID}', '{LEFT}'].map((name) => JSON.parse(sessionStorage.getItem(name) ?? '{{}}'));
     if (visit?.type === 'navigate') delete left.tab;
-    return JSON.stringify({{...said, ...left}});
+    const draft = document.querySelector('#message textarea')?.value || left.draft;
+    return JSON.stringify({{...said, ...left, draft}});
   }});
   return [keys, told ?? ''];
 }}"""
@@ -84,19 +86,39 @@ class Remembered:
 class Presence:
     """Whether the server still knows this page: it forgets one that it hasn't heard of for an hour (a laptop that
     slept), or when too many others came. `is_known` is the server's own and would be forgotten with everything else,
-    `was_known` the page's; `lost` makes it load itself again. `looks` ticks for as long as the page is open.
+    `was_known` the page's; `lost` makes it load itself again. `opened` says that the page has what it shall begin with,
+    and `unopened` asks for it once more. `looks` ticks for as long as the page is open.
     """
 
     is_known: gr.State
     was_known: gr.Textbox
     lost: gr.Textbox
+    opened: gr.Textbox
+    unopened: gr.Textbox
     looks: gr.Timer
+
+    def known(self) -> list[Component]:
+        """What `look` is told."""
+        return [self.is_known, self.was_known, self.opened]
+
+    def noticed(self) -> list[Component]:
+        """What `look` may change."""
+        return [self.was_known, self.lost, self.unopened]
+
+    def look(self, is_known: bool, was_known: str, opened: str) -> Changes:
+        """What the page must hear. A page that isn't loaded yet is not lost; what it was told and never heard of (an
+        answer that got lost on its way) it is told again.
+        """
+        if not is_known:
+            return {self.lost: "lost" if was_known else ""}
+        return {self.was_known: IS_KNOWN, **({} if opened else {self.unopened: anew()})}
 
 
 def build() -> Presence:
     """Draw what nobody sees, where this is called: outside of all tabs, since what was never shown doesn't tick."""
     theme.markup(js_on_load=LEAVING, elem_classes="never-shown")
-    return Presence(gr.State(False), hidden_text(), hidden_text(elem_id="page-lost"), gr.Timer(SECONDS_BETWEEN_LOOKS))
+    return Presence(gr.State(False), hidden_text(), hidden_text(elem_id="page-lost"), hidden_text(), hidden_text(),
+                    gr.Timer(SECONDS_BETWEEN_LOOKS))
 
 
 def connect(presence: Presence, panel: ChatPanel, page: gr.Blocks) -> None:
@@ -105,12 +127,5 @@ def connect(presence: Presence, panel: ChatPanel, page: gr.Blocks) -> None:
     """
     asking: dict[str, Component] = {"system": panel.system, **panel.sampling}
     panel.said.change(None, [panel.said, *asking.values()], js=REMEMBER % json.dumps(list(asking)), **QUIETLY)
-    page.load(lambda: (True, "yes"), outputs=[presence.is_known, presence.was_known], **AT_ONCE)
+    page.load(lambda: (True, IS_KNOWN), outputs=[presence.is_known, presence.was_known], **AT_ONCE)
     presence.lost.change(None, presence.lost, js=RELOAD, **QUIETLY)
-
-
-def is_lost(is_known: bool, was_known: str) -> str:
-    """What `lost` becomes: something where the server knew this page and does so no more; nothing for a page that isn't
-    loaded yet.
-    """
-    return "lost" if was_known and not is_known else ""

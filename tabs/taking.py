@@ -70,33 +70,35 @@ def build() -> tuple[Away, Many]:
 def connect_away(away: Away, panel: ChatPanel) -> None:
     """Each button makes its file, and the browser takes it; the link is shown."""
     def take(written: Callable[[Talks, Asking], str]) -> Callable[..., str]:
-        def taken(talks: Talks, system: str | None, **sampling: Any) -> str:
-            if not conversation.has_answers(talks):
+        def taken(talks: Talks, said: str, system: str | None, **sampling: Any) -> str:
+            now = panel.now(talks, said)
+            if not conversation.has_answers(now):
                 raise ValueError(theme.NOTHING_TO_TAKE)
-            return written(talks, Asking(system or "", sampling_of(sampling)))
+            return written(now, Asking(system or "", sampling_of(sampling)))
         return taken
 
-    def link(talks: Talks, system: str, request: gr.Request, **given: Any) -> str:
-        now = conversation.picked(talks, given)
+    def link(talks: Talks, said: str, system: str, request: gr.Request, **given: Any) -> str:
+        now = conversation.picked(panel.now(talks, said), given)
         sampling = {name: value for name, value in given.items() if name in panel.sampling}
         query = as_query(now, Asking(system or "", sampling_of(sampling)))
         href = escaped(f"/?{query}")
         return (f'<p class="shared"><a href="{href}">{theme.LINK_TO_LANES}</a><button type="button" class="copy">'
                 f'{theme.COPY_LINK}</button><span class="copied" role="status"></span></p>')
 
-    said = {"talks": panel.talks, "system": panel.system, **panel.sampling}
-    saves(away.markdown, take(as_markdown), away.file, "conversation.md", inputs_kwargs=said)
-    saves(away.json, take(as_json), away.file, "conversation.json", inputs_kwargs=said)
-    away.make_link.click(plainly(link), inputs_kwargs={**said, **panel.pickers()}, outputs=away.link, **AT_ONCE)
+    lanes = {**panel.talking(), "system": panel.system, **panel.sampling}
+    saves(away.markdown, take(as_markdown), away.file, "conversation.md", inputs_kwargs=lanes)
+    saves(away.json, take(as_json), away.file, "conversation.json", inputs_kwargs=lanes)
+    away.make_link.click(plainly(link), inputs_kwargs={**lanes, **panel.pickers()}, outputs=away.link, **AT_ONCE)
 
 
 def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, keys: gr.BrowserState) -> None:
     """Ask all prompts of all lanes, a few at a time, and show what is there."""
-    def ask(prompts: str, talks: Talks, system: str, held: Any, request: gr.Request, **given: Any) -> Iterator[Changes]:
+    def ask(prompts: str, talks: Talks, said: str, system: str, held: Any, request: gr.Request,
+            **given: Any) -> Iterator[Changes]:
         wanted = prompts_in(prompts or "")
         waiting = "" if studio.answerer.done() else f'<p class="muted">{theme.LOADING_BASE}</p>'
         yield {many.table: waiting, panel.send: gr.update(visible=False), panel.stop: gr.update(visible=True)}
-        now = conversation.picked(talks, given)
+        now = conversation.picked(panel.now(talks, said), given)
         sampling = sampling_of({name: given[name] for name in panel.sampling})
         library = visitor_of(studio, request, held).library
         stop = stops.begin(request.session_hash)
@@ -110,7 +112,7 @@ def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, key
     def take(kept: tuple[list[Compared], list[str]]) -> str:
         return "\ufeff" + as_csv(*kept)
 
-    inputs = {"prompts": many.prompts, "talks": panel.talks, "system": panel.system, "held": keys, **panel.pickers(),
+    inputs = {"prompts": many.prompts, **panel.talking(), "system": panel.system, "held": keys, **panel.pickers(),
               **panel.sampling}
     outputs = [many.table, many.rows, many.take, panel.send, panel.stop]
     many.ask.click(plainly(ask), inputs_kwargs=inputs, outputs=outputs, **AT_ONCE)

@@ -72,9 +72,9 @@ def connect(lessons: Lessons, editor: Editor, panel: ChatPanel, runs: Openings, 
     """Keep what the editor holds; show, remove, take away and train on what was kept."""
     studio, keys = runs.studio, runs.keys
 
-    def keep(text: str, what: Edited | None, talks: Talks, system: str | None, held: Any,
+    def keep(text: str, what: Edited | None, talks: Talks, said: str, system: str | None, held: Any,
              request: gr.Request) -> Changes:
-        lane, turn = editing.answered_by(talks, what)
+        lane, turn = editing.answered_by(panel.now(talks, said), what)
         reach = reach_of(studio, request, held)
         kept = corrections_of(reach, turn.by)
         kept.add(Correction(lane.messages(system or "", turn.sent), text.strip(), turn.answer.text))
@@ -101,7 +101,7 @@ def connect(lessons: Lessons, editor: Editor, panel: ChatPanel, runs: Openings, 
         return {tabs: gr.Tabs(selected="train"), **runs.begun(visitor, run)}
 
     chosen = [lessons.who, keys]
-    editor.keep.click(plainly(keep), [editor.text, editor.what, panel.talks, panel.system, keys],
+    editor.keep.click(plainly(keep), [editor.text, editor.what, *panel.talking().values(), panel.system, keys],
                       [*editor.outputs(), *lessons.outputs(), keys], **AT_ONCE)
     gr.on([lessons.fold.expand, lessons.who.input], plainly(look), chosen, lessons.outputs(), **AT_ONCE)
     lessons.rows.clear(plainly(remove), chosen, lessons.outputs(), **AT_ONCE)

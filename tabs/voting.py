@@ -55,13 +55,14 @@ def build() -> Tally:
 def connect(shown: Tally, panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> None:
     """A vote names the lanes again and is counted."""
     def vote_for(verdict: Verdict, best: int | None) -> Any:
-        def vote(talks: Talks, system: str, held: Any, request: gr.Request) -> Changes:
-            if not can_be_voted_on(talks):
+        def vote(talks: Talks, said: str, system: str, held: Any, request: gr.Request) -> Changes:
+            now = panel.now(talks, said)
+            if not can_be_voted_on(now):
                 raise ValueError("There is nothing to vote on yet. Tick Blind and ask something.")
             reach = reach_of(studio, request, held)
             votes = Votes(studio.home, reach.owner)
-            votes.add(voted(talks, verdict, best, system or ""))
-            return {**panel.place(named_again(talks)), **shown.shown(votes.all()), keys: reach.keys}
+            votes.add(voted(now, verdict, best, system or ""))
+            return {**panel.place(named_again(now)), **shown.shown(votes.all()), keys: reach.keys}
         return vote
 
     def look(held: Any, request: gr.Request) -> Changes:
@@ -75,7 +76,7 @@ def connect(shown: Tally, panel: ChatPanel, studio: Studio, keys: gr.BrowserStat
         votes.forget()
         return shown.shown(votes.all())
 
-    asked = [panel.talks, panel.system, keys]
+    asked = [*panel.talking().values(), panel.system, keys]
     verdicts: list[tuple[Verdict, int | None]] = [("best", place) for place in range(MOST_LANES)]
     for button, (verdict, best) in zip(panel.voting, [*verdicts, ("tie", None), ("all bad", None)], strict=True):
         button.click(plainly(vote_for(verdict, best)), asked, [*panel.outputs(), *shown.outputs(), keys], **AT_ONCE)

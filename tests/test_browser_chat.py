@@ -74,6 +74,15 @@ def endless(home, browser):
         yield shown
 
 
+def answered_once(page: Page, question: str) -> None:
+    """Ask the endless answerer, and stop it."""
+    to_chat(page)
+    ask(page, question)
+    expect(page.locator("#newest-A .answer .text")).to_contain_text("and on")
+    page.keyboard.press("Escape")
+    answered(page, "A")
+
+
 @pytest.fixture
 def endless_page(endless):
     """Its page alone."""
@@ -216,13 +225,53 @@ def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
 
 
 @pytest.mark.slow
-def test_a_page_that_the_server_has_forgotten_loads_itself_again_with_what_was_said(endless):
+def test_what_was_said_outlives_a_server_that_forgets_the_page_just_before_a_message(endless):
     page, blocks = endless
-    to_chat(page)
-    ask(page, "Go on for ever.")
+    answered_once(page, "Go on for ever.")
+    blocks.app.state_holder.session_data.clear()
+    ask(page, "Once more.")
     expect(page.locator("#newest-A .answer .text")).to_contain_text("and on")
     page.keyboard.press("Escape")
     answered(page, "A")
+    for _ in ("as it is", "loaded again"):
+        expect(page.locator("#before-A .question")).to_contain_text("Go on for ever.")
+        expect(page.locator("#newest-A .question")).to_contain_text("Once more.")
+        loaded_again(page, page.reload)
+
+
+@pytest.mark.slow
+def test_what_was_said_outlives_a_server_that_forgets_the_page_while_answers_end(endless):
+    page, blocks = endless
+    to_chat(page)
+    lost = lose_words(page, "rest")
+    ask(page, "Go on for ever.")
+    expect(page.locator("#newest-A .answer .text")).to_contain_text("and on")
+    page.keyboard.press("Escape")
+    while not lost:
+        page.wait_for_timeout(50)
+    # The page asks how its lanes do, and takes what it is told then.
+    blocks.app.state_holder.session_data.clear()
+    expect(page.locator("#send")).to_be_visible()
+    expect(page.locator("#newest-A .question")).to_contain_text("Go on for ever.")
+    loaded_again(page, page.reload)
+    expect(page.locator("#newest-A .question")).to_contain_text("Go on for ever.")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("never_asked", [False, True])
+def test_what_was_said_comes_back_though_the_page_never_hears_of_what_brings_it(endless, never_asked):
+    page, _ = endless
+    answered_once(page, "Go on for ever.")
+    lost = lose_words(page, "open_lanes", never_asked)
+    loaded_again(page, page.reload)
+    expect(page.locator("#newest-A .question")).to_contain_text("Go on for ever.")
+    assert lost
+
+
+@pytest.mark.slow
+def test_a_page_that_the_server_has_forgotten_loads_itself_again_with_what_was_said(endless):
+    page, blocks = endless
+    answered_once(page, "Go on for ever.")
     loaded_again(page, blocks.app.state_holder.session_data.clear)
     expect(page.locator("#newest-A .question")).to_contain_text("Go on for ever.")
     # Once is enough: many pages that the server can't all know would push each other out for ever.

@@ -2,12 +2,14 @@
 
 import json
 
+import gradio as gr
 import pytest
 
 from chat.conversation import Asking, Talk, Turn
 from chat.memory import as_text
 from phi3.lane import Answer, Sampling
-from tabs.remembering import Remembered, is_lost
+from tabs import remembering
+from tabs.remembering import Remembered
 
 SAID = (Talk("pirate", (Turn(1, "Hi", "pirate", Answer("Ahoy!", 2, 0.1, "stop")),)),)
 
@@ -26,6 +28,14 @@ def test_what_is_damaged_brings_nothing_back(kept):
 
 
 def test_a_page_is_lost_when_the_server_knew_it_once():
-    assert is_lost(False, "yes")
-    assert not is_lost(True, "yes")
-    assert not is_lost(False, ""), "it isn't loaded yet"
+    with gr.Blocks():
+        presence = remembering.build()
+
+    def told(*known):
+        return {part: changed for part, changed in presence.look(*known).items() if part is not presence.was_known}
+
+    assert told(False, "yes", "yes") == {presence.lost: "lost"}
+    assert told(False, "", "") == {presence.lost: ""}, "it isn't loaded yet"
+    assert told(True, "yes", "yes") == {}
+    assert list(told(True, "yes", "")) == [presence.unopened], "it never heard of what it shall begin with"
+    assert presence.look(True, "", "yes")[presence.was_known], "it never heard that it is known"
