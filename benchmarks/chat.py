@@ -152,9 +152,10 @@ def _lanes(bench: Bench, repeats: int, beside: Sequence[int]) -> list[dict[str, 
     """
     arms, took = dict(arms_of(bench, beside)), defaultdict(list)
     for repeat in range(repeats + 1):
-        for name, arm in arms.items():
+        # The first round warms up, with the most lanes first, so that what they need is where it stays from then on.
+        for name, arm in arms.items() if repeat else reversed(arms.items()):
             once = arm()
-            if repeat:  # the first round warms up
+            if repeat:
                 took[name].append(once)
     rows = []
     for name, some in took.items():
@@ -171,11 +172,15 @@ def _lanes(bench: Bench, repeats: int, beside: Sequence[int]) -> list[dict[str, 
 
 
 def arms_of(bench: Bench, beside: Sequence[int] = LANES) -> Iterator[tuple[str, Callable[[], Took]]]:
-    """Every arm by its name; PEFT's stand beside these numbers of lanes alone."""
-    peft = _peft(bench)
+    """Every arm by its name; PEFT's stand beside these numbers of lanes alone, and so do on a card our own without
+    captured steps.
+    """
+    from phi3.captured import capture_on
     from phi3.generate import Answerer
 
-    answerer = Answerer(bench.base)
+    peft, answerer = _peft(bench), Answerer(bench.base)
+    is_captured = capture_on(bench.base.model.device) is not None
+    as_it_comes = Answerer(bench.base, captures=False) if is_captured else None
     for count in LANES:
         names = [f"adapter{number}" for number in range(count)]
         folders = [str(folder) for folder in bench.folders[:count]]
@@ -183,6 +188,9 @@ def arms_of(bench: Bench, beside: Sequence[int] = LANES) -> Iterator[tuple[str, 
         yield f"slots {count}", lambda folders=folders: _by_us(bench, answerer, folders)
         if count not in beside:
             continue
+        if is_captured:
+            yield f"base, not captured {count}", lambda count=count: _by_us(bench, as_it_comes, [None] * count)
+            yield f"slots, not captured {count}", lambda folders=folders: _by_us(bench, as_it_comes, folders)
         yield f"stock base {count}", lambda count=count: _by_peft(bench, peft, ["__base__"] * count)
         yield f"PEFT mixed {count}", lambda names=names: _by_peft(bench, peft, names)
         yield f"PEFT one after another {count}", lambda names=names: _one_after_another(bench, peft, names)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from phi3.captured import Capture
 from phi3.decoder import Decoder
 from phi3.lane import Answer, Lane
 from phi3.sampling import Draw, drawn
@@ -75,9 +76,10 @@ class Row:
 class Batch:
     """Rows in one forward pass of one model. With `slots` each row has its own adapter, without the model's."""
 
-    def __init__(self, model: Any, slots: Slots | None = None) -> None:
+    def __init__(self, model: Any, slots: Slots | None = None, capture: Capture | None = None) -> None:
+        """`capture` makes steps one call each, where rows have slots."""
         self.rows: list[Row] = []
-        self._slots, self._decoder = slots, Decoder(model)
+        self._slots, self._decoder = slots, Decoder(model, capture if slots is not None else None)
         self._kind, self._mixed_type = self._decoder.device.type, _mixed_type(model)
 
     def join(self, rows: Sequence[Row]) -> list[int]:
@@ -96,9 +98,9 @@ class Batch:
             self.keep([place for place in range(len(self.rows)) if place not in again])
             rest = self.step() if self.rows else []
             return [*rest, *self.join(rows)]
-        with self._computing(self.rows):
-            logits = self._decoder.step([row.tokens[-1] for row in self.rows])
-            return self._drawn(self.rows, logits)
+        with self._computing(self.rows, self._decoder.captures_steps_of(len(self.rows))):
+            form = None if self._slots is None else self._slots.form
+            return self._drawn(self.rows, self._decoder.step([row.tokens[-1] for row in self.rows], form))
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with these rows only, given in rising order."""
@@ -115,14 +117,15 @@ class Batch:
         return drawn([Draw(row.lane.sampling, row.prompt + row.tokens if row.lane.sampling.temperature else (),
                            row.chance) for row in rows], logits)
 
-    def _computing(self, rows: Sequence[Row]) -> ExitStack:
+    def _computing(self, rows: Sequence[Row], adapters_stay: bool = False) -> ExitStack:
         """The modes of a forward pass over these rows. Entered anew each time: they belong to a thread."""
         stack = ExitStack()
         stack.enter_context(torch.inference_mode())
         if self._mixed_type is not None:
             stack.enter_context(torch.autocast(self._kind, self._mixed_type))
         if self._slots is not None:
-            self._slots.use(Mix(tuple(row.slot for row in rows), tuple(row.lane.strength for row in rows)))
+            self._slots.use(Mix(tuple(row.slot for row in rows), tuple(row.lane.strength for row in rows)),
+                            adapters_stay)
         return stack
 
 

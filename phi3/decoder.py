@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from phi3.captured import MOST_CAPTURED_ROWS, Capture, Captures
 from phi3.fused import inverse_root
 from phi3.packed import band
 from phi3.products import Call, is_small
 
 # The cache grows by so many tokens, so that it is seldom moved.
 TOKENS_AT_A_TIME = 128
+# It is made anew where it has so many times the room that is needed.
+ROOMY = 8
 
 
 class Decoder:
@@ -27,8 +30,8 @@ class Decoder:
     cache and are as long as they are, so a row needs no padding to its left and may join or leave at any token.
     """
 
-    def __init__(self, model: Any) -> None:
-        """`model` is a Phi3ForCausalLM, or PEFT's wrapper of one."""
+    def __init__(self, model: Any, capture: Capture | None = None) -> None:
+        """`model` is a Phi3ForCausalLM, or PEFT's wrapper of one; `capture` makes its steps one call each."""
         from peft import PeftModel
 
         causal = model.get_base_model() if isinstance(model, PeftModel) else model
@@ -41,7 +44,9 @@ class Decoder:
         self._turns = Turns(self._core.rotary_emb, head_size)
         self.device = causal.device
         self._for_one = _way_of_one(causal)
-        self.cache = Cache(len(self._layers), self._kept, head_size)
+        self.cache = Cache(len(self._layers), self._kept, head_size, stays=capture is not None)
+        self.captures = None if capture is None else Captures(capture)
+        self._captured_of = 0  # which of the places that the cache had
 
     @property
     def longest_short(self) -> int:
@@ -71,21 +76,51 @@ class Decoder:
         ends = torch.tensor([len(row) - 1 for row in rows], device=self.device)
         return self._head(self._norm(hidden[torch.arange(len(rows), device=self.device), ends]))
 
-    def step(self, tokens: Sequence[int]) -> torch.Tensor:
-        """The next token of every row in the cache; logits (rows, vocabulary) of what comes after it."""
-        with self._for_one() if len(tokens) == 1 else nullcontext():
-            return self._stepped(tokens)
+    def captures_steps_of(self, rows: int) -> bool:
+        """Whether steps of so many rows are captured, where what they read stays at its place."""
+        return self.captures is not None and not self.captures.is_given_up and rows <= MOST_CAPTURED_ROWS
 
-    def _stepped(self, tokens: Sequence[int]) -> torch.Tensor:
-        cache = self.cache
+    def step(self, tokens: Sequence[int], form: Hashable | None = None) -> torch.Tensor:
+        """The next token of every row in the cache; logits (rows, vocabulary) of what comes after it, until the next
+        step.
+
+        `form` says which places hold what the layers read for these rows; None where those don't stay from step to
+        step.
+        """
+        self.cache.lengthen()
+        places = [length - 1 + self._turns.offset(length) for length in self.cache.lengths]
+        if form is None or not self.captures_steps_of(len(tokens)):
+            with self._for_one() if len(tokens) == 1 else nullcontext():
+                return self._stepped(tokens, places)
+        if self.cache.moves != self._captured_of:
+            self.captures.forget()
+            self._captured_of = self.cache.moves
+        return self.captures.step((len(tokens), form), (tokens, self.cache.lengths, places),
+                                  partial(self._stepped, tokens, places), self._stepped_at_fixed_places)
+
+    def _stepped(self, tokens: Sequence[int], places: Sequence[int]) -> torch.Tensor:
+        cache, longest = self.cache, max(self.cache.lengths)
         hidden = self._core.embed_tokens(torch.tensor(tokens, device=self.device))
-        cache.lengthen(hidden)
-        places = [length - 1 + self._turns.offset(length) for length in cache.lengths]
-        cos, sin = self._turns.at(torch.tensor(places, device=self.device), max(cache.lengths), hidden)
-        where, mask = cache.where(self.device), cache.mask(self._window, hidden)
+        turns = self._turns.at(torch.tensor(places, device=self.device), longest, hidden)
+        return self._through(hidden, turns, cache.where(self.device), cache.mask(self._window, hidden), longest)
+
+    def _stepped_at_fixed_places(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The same step out of (tokens, lengths of the rows, places of their tokens), each (rows,) on the device.
+
+        It asks the processor for nothing, and reads all that the cache has room for.
+        """
+        (tokens, lengths, places), room = inputs, self.cache.room
+        hidden = self._core.embed_tokens(tokens)
+        turns = self._turns.at(places, room, hidden)
+        mask = self.cache.mask_of(lengths, room, self._window, hidden)
+        return self._through(hidden, turns, self.cache.where_of(lengths), mask, room)
+
+    def _through(self, hidden: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor], where: torch.Tensor,
+                 mask: torch.Tensor | None, longest: int) -> torch.Tensor:
+        """One token of each row through all layers, each beside `longest` tokens of the cache."""
         for index, layer in enumerate(self._layers):
-            query, key, value = self._projected(layer, hidden, cos, sin)
-            keys, values = cache.add(index, where, key, value)
+            query, key, value = self._projected(layer, hidden, *turns)
+            keys, values = self.cache.add(index, where, key, value, longest)
             mixed = functional.scaled_dot_product_attention(query[:, :, None], keys, values, mask,
                                                             scale=layer.scaling, enable_gqa=self._is_grouped)
             hidden = layer.after_attention(hidden, mixed.flatten(1))
@@ -141,11 +176,13 @@ class _Layer:
 class Cache:
     """Keys and values of every row, (rows, kept heads, tokens, head size) each a layer; `lengths` in tokens.
 
-    Tokens stand next to each other: so attention on a CPU takes half the time that it takes across heads.
+    Tokens stand next to each other: so attention on a CPU takes half the time that it takes across heads. `moves`
+    counts how often they got other places; where it `stays`, those of rows that are done are there for the next.
     """
 
-    def __init__(self, layers: int, kept: int, head_size: int) -> None:
-        self._layers, self._width = layers, (kept, head_size)
+    def __init__(self, layers: int, kept: int, head_size: int, stays: bool = False) -> None:
+        self._layers, self._width, self._stays = layers, (kept, head_size), stays
+        self.moves = 0
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
         self._shape = (0, 0)
@@ -154,23 +191,30 @@ class Cache:
     def reserve(self, rows: int, tokens: int, like: torch.Tensor) -> None:
         """Room for so many rows more, of so many tokens each; all of it, or none where memory is too short."""
         rows += len(self.lengths)
-        if not self.lengths:
+        rounded = -(-tokens // TOKENS_AT_A_TIME) * TOKENS_AT_A_TIME
+        if not self.lengths and not self._suits(rows, rounded, like):
             self._keys, self._values, self._shape = [], [], (0, 0)
         if rows > self._shape[0] or tokens > self._shape[1]:
-            tokens = max(self._shape[1], -(-tokens // TOKENS_AT_A_TIME) * TOKENS_AT_A_TIME)
-            self._grow(max(rows, self._shape[0]), tokens, like)
+            self._grow(max(rows, self._shape[0]), max(self._shape[1], rounded), like)
 
     def put(self, layer: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """What was found for new rows (rows, kept heads, tokens, head size), after those that are there."""
         first, rows, tokens = len(self.lengths), keys.shape[0], keys.shape[2]
-        self._keys[layer][first:first + rows, :, :tokens] = keys
-        self._values[layer][first:first + rows, :, :tokens] = values
+        for held, new in ((self._keys[layer], keys), (self._values[layer], values)):
+            held[first:first + rows, :, :tokens] = new
+            # Of whoever was here before: what a mask hides is still multiplied, and may not be infinite.
+            held[first:first + rows, :, tokens:] = 0
 
-    def lengthen(self, like: torch.Tensor) -> None:
+    def lengthen(self) -> None:
         """Every row gets a token more; the cache grows where the longest has no room for it."""
-        if max(self.lengths) == self._shape[1]:
-            self._grow(self._shape[0], self._shape[1] + max(TOKENS_AT_A_TIME, self._shape[1] // 4), like)
+        if max(self.lengths) == self.room:
+            self._grow(self._shape[0], self.room + max(TOKENS_AT_A_TIME, self.room // 4), self._keys[0])
         self.lengths = [length + 1 for length in self.lengths]
+
+    @property
+    def room(self) -> int:
+        """Tokens that a row may have before the cache grows."""
+        return self._shape[1]
 
     def where(self, device: torch.device) -> torch.Tensor:
         """The place of each row's newest token under each head, counted through all of them."""
@@ -178,10 +222,18 @@ class Cache:
         return torch.tensor([(row * kept + head) * tokens + length - 1 for row, length in enumerate(self.lengths)
                              for head in range(kept)], device=device)
 
-    def add(self, layer: int, where: torch.Tensor, key: torch.Tensor,
-            value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put in each row's newest (rows, kept heads, head size); all, as (rows, kept heads, tokens, head size)."""
-        rows, longest = len(self.lengths), max(self.lengths)
+    def where_of(self, lengths: torch.Tensor) -> torch.Tensor:
+        """`where`, of lengths (rows,) that only the device knows."""
+        kept, tokens = self._width[0], self._shape[1]
+        heads = torch.arange(kept * lengths.shape[0], device=lengths.device).view(-1, kept) * tokens
+        return (heads + (lengths[:, None] - 1)).flatten()
+
+    def add(self, layer: int, where: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+            longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put in each row's newest (rows, kept heads, head size); the first `longest` of all, as (rows, kept heads,
+        tokens, head size).
+        """
+        rows = key.shape[0]
         keys, values, size = self._keys[layer], self._values[layer], self._width[1]
         keys.view(-1, size).index_copy_(0, where, key.reshape(-1, size))
         values.view(-1, size).index_copy_(0, where, value.reshape(-1, size))
@@ -192,7 +244,11 @@ class Cache:
         longest = max(self.lengths)
         if min(self.lengths) == longest <= window:
             return None
-        back = torch.tensor(self.lengths, device=like.device)[:, None] - 1 - torch.arange(longest, device=like.device)
+        return self.mask_of(torch.tensor(self.lengths, device=like.device), longest, window, like)
+
+    def mask_of(self, lengths: torch.Tensor, longest: int, window: int, like: torch.Tensor) -> torch.Tensor:
+        """The same, of lengths (rows,) that only the device knows."""
+        back = lengths[:, None] - 1 - torch.arange(longest, device=like.device)
         unseen = (back < 0) | (back >= window)
         return like.new_zeros(back.shape).masked_fill_(unseen, -torch.inf)[:, None, None]
 
@@ -205,7 +261,13 @@ class Cache:
                     held[row, :, :longest] = held[place, :, :longest]
         self.lengths = [self.lengths[place] for place in places]
 
+    def _suits(self, rows: int, tokens: int, like: torch.Tensor) -> bool:
+        """Whether new rows take the places of those that are done: not where much more was needed once."""
+        return self._stays and bool(self._keys) and self._keys[0].dtype is like.dtype and \
+            self._shape[0] * self._shape[1] <= ROOMY * rows * tokens
+
     def _grow(self, rows: int, tokens: int, like: torch.Tensor) -> None:
+        self.moves += 1
         longest, (kept, size) = max(self.lengths, default=0), self._width
         grown = []
         for held in (self._keys, self._values):

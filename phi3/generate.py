@@ -36,14 +36,16 @@ class Answerer:
     own module is never touched: adapters sit in slots beside a shell of it.
     """
 
-    def __init__(self, base: Base, ready: Callable[[Path], Path] = as_it_is, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, base: Base, ready: Callable[[Path], Path] = as_it_is, most_waiting: int = MOST_WAITING,
+                 captures: bool = True) -> None:
         """`ready` is asked once for each adapter that is loaded: it gives the folder that PEFT can take, or raises a
-        ValueError where the adapter can't be used (adapters/check.py). So many requests may wait for a place.
+        ValueError where the adapter can't be used (adapters/check.py). So many requests may wait for a place. Without
+        `captures` a card is told of every kernel as it comes: for one who answers once and is gone.
         """
         from phi3.rounds import Rounds
 
         self.base = base
-        self._rounds, self._most_waiting = Rounds(base, ready), most_waiting
+        self._rounds, self._most_waiting = Rounds(base, ready, captures), most_waiting
         self._changed = threading.Condition()
         self._busy = False
         self._requests: list[Request] = []

@@ -144,7 +144,8 @@ def answered_within(base: Base, lanes: Sequence[Lane], flag: str, seconds: int,
     ends, asked = time.monotonic() + seconds - MARGIN_SECONDS, Path(flag)
     yield [Answer() for _ in lanes]
     shown = 0.0
-    for snapshot in Answerer(base, ready).answer(lanes, lambda: time.monotonic() > ends or asked.exists()):
+    for snapshot in Answerer(base, ready, captures=False).answer(
+            lanes, lambda: time.monotonic() > ends or asked.exists()):
         if all(answer.done for answer in snapshot) or time.monotonic() - shown >= SECONDS_BETWEEN_SNAPSHOTS:
             shown = time.monotonic()
             yield snapshot

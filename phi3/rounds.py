@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from phi3.batch import Batch, Row, row_of
+from phi3.captured import capture_on
 from phi3.lane import Answer, Lane
 from phi3.slots import WEIGHTS, Slots, Unsuited, served_by_peft
 
@@ -69,10 +70,10 @@ class Rounds:
     Nothing here knows of threads: whoever calls sees to it that nobody else does at the same time.
     """
 
-    def __init__(self, base: Base, ready: Callable[[Path], Path]) -> None:
+    def __init__(self, base: Base, ready: Callable[[Path], Path], captures: bool = True) -> None:
         self._base, self._ready = base, ready
         self.slots = Slots(base)
-        self._shared = Batch(self.slots.model, self.slots)
+        self._shared = Batch(self.slots.model, self.slots, capture_on(base.model.device) if captures else None)
         self._by_peft: dict[Adapter, tuple[Batch, str]] = {}  # and why; oldest use first
 
     def once(self, requests: Sequence[Request]) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Beside(nn.Module):
         self.ranks = [0] * (slots + 1)
         self.a: torch.Tensor | None = None
         self.b: torch.Tensor | None = None
+        self._places: tuple[torch.Tensor, torch.Tensor] | None = None  # (rows, capacity, …), for what stays there
         self._one: tuple[torch.Tensor, torch.Tensor, torch.Tensor | float] | None = None
         self._each: tuple[torch.Tensor, torch.Tensor] | None = None
         self._is_halved = False  # whether A and B are bf16 on a processor
@@ -100,6 +101,21 @@ class Beside(nn.Module):
         if rank:
             a, b = (side[:, :rank].index_select(0, slots) for side in (self.a, self.b))
             self._each = a.transpose(1, 2), b if strengths is None else b.mul_(strengths)
+
+    def settle(self, slots: torch.Tensor, strengths: torch.Tensor | None) -> bool:
+        """As `gather`, but at places that stay the same from mix to mix, for whoever reads there without asking; true
+        where they had to move.
+        """
+        self.rest()
+        rows, capacity = len(slots), self.a.shape[1]
+        moves = self._places is None or self._places[0].shape[0] < rows or self._places[0].shape[1] != capacity
+        if moves:
+            most = 1 << (rows - 1).bit_length()
+            self._places = tuple(side.new_zeros(most, *side.shape[1:]) for side in (self.a, self.b))
+        a, b = (torch.index_select(side, 0, slots, out=held[:rows])
+                for side, held in zip((self.a, self.b), self._places, strict=True))
+        self._each = a.transpose(1, 2), b if strengths is None else b.mul_(strengths)
+        return moves
 
     def put(self, slot: int, pair: tuple[torch.Tensor, torch.Tensor], scaling: float) -> torch.Tensor:
         """Copy A (rank, inputs) and B (outputs, rank) into a slot; their sum, which is finite if all of them are."""
@@ -197,7 +213,9 @@ class Slots:
         self._free = list(range(1, slots + 1))
         self._resident: dict[Any, int] = {}  # key → slot, oldest use first
         self._users: Counter[int] = Counter()
-        self._mix: Mix | None = None
+        self._used: tuple[Mix, bool] | None = None
+        self._moves = 0  # how often what stays at its place got another one
+        self.form: Hashable | None = None
 
     def held(self, key: Any) -> int | None:
         """The slot of a resident adapter, held once more; None where it isn't here."""
@@ -219,7 +237,7 @@ class Slots:
         with _opened(folder) as weights:
             pairs = pairs_of(folder, weights, self._layers)
             slot, sums = self._emptied(), []
-            self._mix = None
+            self._used = None
             for path, layer in self._layers.items():
                 if path in pairs:
                     names, scaling = pairs[path]
@@ -241,11 +259,15 @@ class Slots:
         """The slot is held once less; what is in it stays until somebody needs the room."""
         self._users[slot] -= 1
 
-    def use(self, mix: Mix) -> None:
-        """The next forward pass has these rows. Nothing is done where it is the mix that was used last."""
-        if mix == self._mix:
+    def use(self, mix: Mix, stays: bool = False) -> None:
+        """The next forward pass has these rows. Nothing is done where it is the mix that was used last.
+
+        Where it `stays`, each row's adapter is put where that row's was before, so that a captured step goes on with
+        it: `form` is the same as long as those places are.
+        """
+        if (mix, stays) == self._used:
             return
-        self._mix = mix
+        self._used, moved = (mix, stays), False
         spoken = [(slot, strength) if slot and strength else (0, 0.0)
                   for slot, strength in zip(mix.slots, mix.strengths, strict=True)]
         used = sorted({slot for slot, _ in spoken if slot})
@@ -257,10 +279,14 @@ class Slots:
         for layer in self._layers.values():
             if not used or layer.a is None:
                 layer.rest()
+            elif stays:
+                moved |= layer.settle(slots, None if plain else strengths[:, :, None].to(layer.a.dtype))
             elif len(used) == 1:
                 layer.share(used[0], float(spoken[0][1]) if alike else strengths.to(layer.a.dtype))
             else:
                 layer.gather(slots, used, None if plain else strengths[:, :, None].to(layer.a.dtype))
+        self._moves += moved
+        self.form = (self._moves if used else "base") if stays else None
 
     def _emptied(self) -> int:
         """A slot that is free now: if need be that of the adapter that was used longest ago."""

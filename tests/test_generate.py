@@ -5,6 +5,7 @@ import pytest
 from phi3.generate import Answerer, Lane, Sampling
 from phi3.models import load_base
 from phi3.rounds import MOST_ROWS
+from tests.replayed import Replays
 
 
 def ask(text: str, adapter: str | None = None, **sampling) -> Lane:
@@ -260,7 +261,9 @@ def test_a_problem_while_answering_reaches_the_caller_and_the_next_one_is_answer
     assert last(answerer, ask("hm"))[0].done
 
 
-def test_an_answer_longer_than_what_the_base_was_first_trained_for_is_stock_generation_s(tmp_path):
+@pytest.mark.parametrize("replays", [None, Replays()], ids=["plain", "captured"])
+def test_an_answer_longer_than_what_the_base_was_first_trained_for_is_stock_generation_s(tmp_path, monkeypatch,
+                                                                                         replays):
     """With longrope other angles hold from then on, and all is read anew with them."""
     import json
 
@@ -277,6 +280,7 @@ def test_an_answer_longer_than_what_the_base_was_first_trained_for_is_stock_gene
         "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 1.0,
         "original_max_position_embeddings": 40, "short_factor": [1.0] * half, "long_factor": [3.0] * half}}
     (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("phi3.rounds.capture_on", lambda device: replays)
     long = load_base(str(folder))
     lanes = [ask("a question", max_new_tokens=40), ask("a question that is a bit longer than", max_new_tokens=40)]
     answers = last(Answerer(long), *lanes)
@@ -289,3 +293,4 @@ def test_an_answer_longer_than_what_the_base_was_first_trained_for_is_stock_gene
                                   max_new_tokens=40)[0, len(prompt):].tolist()
         expected = [token for token in made if token not in long.stop_tokens]
         assert answer.text == long.tokenizer.decode(expected, skip_special_tokens=True).strip()
+    assert replays is None or replays.replayed > 30

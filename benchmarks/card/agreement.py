@@ -19,7 +19,8 @@ LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.998, "nf4": 0.998}
 @dataclass(frozen=True)
 class Agreement:
     """Of all lanes and steps: the least cosine of both logits, the largest difference in standard deviations, and how
-    many greedy tokens were the same, of those where PEFT's two likeliest weren't nearly tied.
+    many greedy tokens were the same, of those where PEFT's two likeliest weren't nearly tied. `captured`: whether the
+    lanes' steps were replayed, as on a card; None where nothing is.
     """
 
     precision: str
@@ -28,11 +29,14 @@ class Agreement:
     same: int
     firm: int
     steps: int
+    captured: bool | None = None
 
     def check(self) -> Check:
         """Whether the lanes may be believed."""
         words = (f"logits' cosine to stock PEFT's ≥ {self.cosine:.6f}; {self.same} of {self.firm} greedy tokens the "
                  f"same ({self.steps - self.firm} of {self.steps} nearly tied)")
+        if self.captured is not None:
+            words += ", in captured steps" if self.captured else ", in steps that could not be captured"
         return Check(words, self.cosine >= LEAST_COSINE[self.precision] and self.same == self.firm)
 
 
@@ -47,13 +51,14 @@ def agreement(base: Any, folders: Sequence[Path], question: str, tokens: int) ->
     with torch.inference_mode():
         said = [_by_peft(base, folder, prompt, tokens) for folder in folders]
         theirs = torch.stack([logits for _, logits in said])
-        ours = _by_lanes(base, folders, prompt, [words for words, _ in said])
+        ours, captured = _by_lanes(base, folders, prompt, [words for words, _ in said])
         spread = theirs.std()
         both = theirs.topk(2, dim=-1).values
         firm = (both[..., 0] - both[..., 1]) > TIED[base.precision] * spread
         same = (ours.argmax(-1) == theirs.argmax(-1)) & firm
         return Agreement(base.precision, float(functional.cosine_similarity(ours, theirs, dim=-1).min()),
-                         float((ours - theirs).abs().max() / spread), int(same.sum()), int(firm.sum()), firm.numel())
+                         float((ours - theirs).abs().max() / spread), int(same.sum()), int(firm.sum()), firm.numel(),
+                         captured)
 
 
 def _by_peft(base: Any, folder: Path, prompt: list[int], tokens: int) -> tuple[list[int], Any]:
@@ -72,17 +77,23 @@ def _by_peft(base: Any, folder: Path, prompt: list[int], tokens: int) -> tuple[l
     return made[0, len(prompt):].tolist(), logits
 
 
-def _by_lanes(base: Any, folders: Sequence[Path], prompt: list[int], words: Sequence[list[int]]) -> Any:
-    """Logits (lanes, tokens, vocabulary) of all lanes in one batch, each led along these words."""
+def _by_lanes(base: Any, folders: Sequence[Path], prompt: list[int],
+              words: Sequence[list[int]]) -> tuple[Any, bool | None]:
+    """Logits (lanes, tokens, vocabulary) of all lanes in one batch, each led along these words, and whether its steps
+    were captured.
+    """
     import torch
 
+    from phi3.captured import capture_on
     from phi3.decoder import Decoder
     from phi3.slots import Mix, Slots
 
     slots = Slots(base, len(folders))
-    decoder = Decoder(slots.model)
-    slots.use(Mix(tuple(slots.load(folder, folder) for folder in folders), (1.0,) * len(folders)))
+    decoder = Decoder(slots.model, capture_on(base.model.device))
+    mix = Mix(tuple(slots.load(folder, folder) for folder in folders), (1.0,) * len(folders))
+    slots.use(mix)
     found = [decoder.read([prompt] * len(folders))]
+    slots.use(mix, stays=decoder.captures_steps_of(len(folders)))
     for place in range(len(words[0]) - 1):
-        found.append(decoder.step([said[place] for said in words]))
-    return torch.stack(found, 1).float()
+        found.append(decoder.step([said[place] for said in words], slots.form).clone())
+    return torch.stack(found, 1).float(), None if decoder.captures is None else len(decoder.captures) > 0
