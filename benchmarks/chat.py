@@ -274,14 +274,16 @@ def _one_after_another(bench: Bench, model: Any, names: list[str]) -> Took:
 
 def moves(bench: Bench, folder: Path, repeats: int) -> dict[str, Any]:
     """Milliseconds to switch between resident adapters and to load one from a file that is in memory already."""
+    from phi3.captured import capture_on
     from phi3.slots import MOST_RANK, Mix, Slots
 
+    stays = capture_on(bench.base.model.device) is not None  # as steps are made there
     slots, peft = Slots(bench.base), _peft(bench)
     numbers = [slots.load(one, one) for one in bench.folders]
     mixes = [Mix((number,), (1.0,)) for number in numbers]
     fours = [Mix(tuple(numbers[start:start + 4]), (1.0,) * 4) for start in range(5)]
-    acts = {"switch_one_lane": lambda turn: slots.use(mixes[turn % 8]),
-            "switch_four_lanes": lambda turn: slots.use(fours[turn % 5]),
+    acts = {"switch_one_lane": lambda turn: slots.use(mixes[turn % 8], stays),
+            "switch_four_lanes": lambda turn: slots.use(fours[turn % 5], stays),
             "peft_set_adapter": lambda turn: peft.set_adapter(f"adapter{turn % 8}", inference_mode=True)}
     # The embedded model's adapters are small: a wide one tells what a megabyte costs.
     wide = adapter_of(bench.base, folder / "wide", 99, 16 if bench.base.facts.shape.hidden > 1000 else MOST_RANK)

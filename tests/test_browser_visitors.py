@@ -48,8 +48,11 @@ def begin(page, name, steps=None, address=r"run=.*key="):
     page.locator("#setting-name input, #setting-name textarea").fill(name)
     if steps:
         page.get_by_role("button", name="More training settings").click()
-        page.locator("#setting-max_steps input").fill(str(steps))
-        page.locator("#setting-max_steps input").press("Tab")
+        wanted = page.locator("#setting-max_steps input")
+        expect(wanted).to_have_value("-1")  # what has just been unfolded takes a moment to get its value
+        wanted.fill(str(steps))
+        wanted.press("Tab")
+        expect(wanted).to_have_value(str(steps))
     page.locator("#start").click()
     page.wait_for_url(re.compile(address))
 
