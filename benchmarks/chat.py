@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,8 +152,7 @@ def _lanes(bench: Bench, repeats: int, beside: Sequence[int]) -> list[dict[str, 
     """
     arms, took = dict(arms_of(bench, beside)), defaultdict(list)
     for repeat in range(repeats + 1):
-        # The first round warms up, with the most lanes first, so that what they need is where it stays from then on.
-        for name, arm in arms.items() if repeat else reversed(arms.items()):
+        for name, arm in in_turn(arms, is_first=not repeat):
             once = arm()
             if repeat:
                 took[name].append(once)
@@ -169,6 +168,11 @@ def _lanes(bench: Bench, repeats: int, beside: Sequence[int]) -> list[dict[str, 
                      "as_peft": some[0].texts == took[f"PEFT one after another {count}"][0].texts if is_compared
                      else None})
     return rows
+
+
+def in_turn(arms: dict[str, Callable[[], Took]], is_first: bool) -> Iterable[tuple[str, Callable[[], Took]]]:
+    """Every arm once. The first round warms up, with the most lanes first: what they need stays where it is then."""
+    return reversed(arms.items()) if is_first else arms.items()
 
 
 def arms_of(bench: Bench, beside: Sequence[int] = LANES) -> Iterator[tuple[str, Callable[[], Took]]]:
@@ -275,7 +279,8 @@ def _one_after_another(bench: Bench, model: Any, names: list[str]) -> Took:
 def moves(bench: Bench, folder: Path, repeats: int) -> dict[str, Any]:
     """Milliseconds to switch between resident adapters and to load one from a file that is in memory already."""
     from phi3.captured import capture_on
-    from phi3.slots import MOST_RANK, Mix, Slots
+    from phi3.lora_files import MOST_RANK
+    from phi3.slots import Mix, Slots
 
     stays = capture_on(bench.base.model.device) is not None  # as steps are made there
     slots, peft = Slots(bench.base), _peft(bench)

@@ -79,7 +79,7 @@ class Batch:
     def __init__(self, model: Any, slots: Slots | None = None, capture: Capture | None = None) -> None:
         """`capture` makes steps one call each, where rows have slots."""
         self.rows: list[Row] = []
-        self._slots, self._decoder = slots, Decoder(model, capture if slots is not None else None)
+        self._slots, self._decoder = slots, Decoder(model, capture)
         self._kind, self._mixed_type = self._decoder.device.type, _mixed_type(model)
 
     def join(self, rows: Sequence[Row]) -> list[int]:

@@ -45,7 +45,7 @@ class Decoder:
         self.device = causal.device
         self._for_one = _way_of_one(causal)
         self.cache = Cache(len(self._layers), self._kept, head_size, stays=capture is not None)
-        self.captures = None if capture is None else Captures(capture)
+        self.captures = None if capture is None else Captures(capture, self.device)
         self._captured_of = 0  # which of the places that the cache had
 
     @property
@@ -87,39 +87,31 @@ class Decoder:
         `form` says which places hold what the layers read for these rows; None where those don't stay from step to
         step.
         """
-        self.cache.lengthen()
-        places = [length - 1 + self._turns.offset(length) for length in self.cache.lengths]
+        cache = self.cache
+        cache.lengthen()
+        inputs = (tokens, cache.lengths, [length - 1 + self._turns.offset(length) for length in cache.lengths])
+        plain = partial(self._stepped, longest=max(cache.lengths), is_masked=not cache.is_all_seen(self._window))
         if form is None or not self.captures_steps_of(len(tokens)):
             with self._for_one() if len(tokens) == 1 else nullcontext():
-                return self._stepped(tokens, places)
-        if self.cache.moves != self._captured_of:
+                return plain(torch.tensor(inputs, device=self.device))
+        if cache.moves != self._captured_of:
             self.captures.forget()
-            self._captured_of = self.cache.moves
-        return self.captures.step((len(tokens), form), (tokens, self.cache.lengths, places),
-                                  partial(self._stepped, tokens, places), self._stepped_at_fixed_places)
+            self._captured_of = cache.moves
+        return self.captures.step((len(tokens), form), torch.tensor(inputs), plain,
+                                  partial(self._stepped, longest=cache.room, is_masked=True))
 
-    def _stepped(self, tokens: Sequence[int], places: Sequence[int]) -> torch.Tensor:
-        cache, longest = self.cache, max(self.cache.lengths)
-        hidden = self._core.embed_tokens(torch.tensor(tokens, device=self.device))
-        turns = self._turns.at(torch.tensor(places, device=self.device), longest, hidden)
-        return self._through(hidden, turns, cache.where(self.device), cache.mask(self._window, hidden), longest)
-
-    def _stepped_at_fixed_places(self, inputs: torch.Tensor) -> torch.Tensor:
-        """The same step out of (tokens, lengths of the rows, places of their tokens), each (rows,) on the device.
-
-        It asks the processor for nothing, and reads all that the cache has room for.
+    def _stepped(self, inputs: torch.Tensor, longest: int, is_masked: bool) -> torch.Tensor:
+        """A step out of (tokens, lengths of the rows, places of their tokens), each (rows,) on the device, beside the
+        first `longest` tokens of the cache. It asks the processor for nothing.
         """
-        (tokens, lengths, places), room = inputs, self.cache.room
+        tokens, lengths, places = inputs
         hidden = self._core.embed_tokens(tokens)
-        turns = self._turns.at(places, room, hidden)
-        mask = self.cache.mask_of(lengths, room, self._window, hidden)
-        return self._through(hidden, turns, self.cache.where_of(lengths), mask, room)
-
-    def _through(self, hidden: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor], where: torch.Tensor,
-                 mask: torch.Tensor | None, longest: int) -> torch.Tensor:
-        """One token of each row through all layers, each beside `longest` tokens of the cache."""
+        cos, sin = self._turns.at(places, longest, hidden)
+        where, mask = self.cache.where(lengths), None
+        if is_masked:
+            mask = self.cache.mask(lengths, longest, self._window, hidden)
         for index, layer in enumerate(self._layers):
-            query, key, value = self._projected(layer, hidden, *turns)
+            query, key, value = self._projected(layer, hidden, cos, sin)
             keys, values = self.cache.add(index, where, key, value, longest)
             mixed = functional.scaled_dot_product_attention(query[:, :, None], keys, values, mask,
                                                             scale=layer.scaling, enable_gqa=self._is_grouped)
@@ -216,17 +208,10 @@ class Cache:
         """Tokens that a row may have before the cache grows."""
         return self._shape[1]
 
-    def where(self, device: torch.device) -> torch.Tensor:
-        """The place of each row's newest token under each head, counted through all of them."""
-        kept, tokens = self._width[0], self._shape[1]
-        return torch.tensor([(row * kept + head) * tokens + length - 1 for row, length in enumerate(self.lengths)
-                             for head in range(kept)], device=device)
-
-    def where_of(self, lengths: torch.Tensor) -> torch.Tensor:
-        """`where`, of lengths (rows,) that only the device knows."""
-        kept, tokens = self._width[0], self._shape[1]
-        heads = torch.arange(kept * lengths.shape[0], device=lengths.device).view(-1, kept) * tokens
-        return (heads + (lengths[:, None] - 1)).flatten()
+    def where(self, lengths: torch.Tensor) -> torch.Tensor:
+        """The place of each row's newest token under each head, counted through all of them, of lengths (rows,)."""
+        heads = torch.arange(-1, self._width[0] * len(lengths) * self.room - 1, self.room, device=lengths.device)
+        return (heads.view(len(lengths), -1) + lengths[:, None]).flatten()
 
     def add(self, layer: int, where: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
             longest: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -239,15 +224,14 @@ class Cache:
         values.view(-1, size).index_copy_(0, where, value.reshape(-1, size))
         return keys[:rows, :, :longest], values[:rows, :, :longest]
 
-    def mask(self, window: int, like: torch.Tensor) -> torch.Tensor | None:
-        """What is added to the scores (rows, 1, 1, tokens): nothing where a row sees the token; None if all see all."""
-        longest = max(self.lengths)
-        if min(self.lengths) == longest <= window:
-            return None
-        return self.mask_of(torch.tensor(self.lengths, device=like.device), longest, window, like)
+    def is_all_seen(self, window: int) -> bool:
+        """Whether every row sees every token, as far as the longest row goes."""
+        return min(self.lengths) == max(self.lengths) <= window
 
-    def mask_of(self, lengths: torch.Tensor, longest: int, window: int, like: torch.Tensor) -> torch.Tensor:
-        """The same, of lengths (rows,) that only the device knows."""
+    def mask(self, lengths: torch.Tensor, longest: int, window: int, like: torch.Tensor) -> torch.Tensor:
+        """What is added to the scores (rows, 1, 1, longest) of rows of these lengths (rows,): nothing where a row sees
+        the token.
+        """
         back = lengths[:, None] - 1 - torch.arange(longest, device=like.device)
         unseen = (back < 0) | (back >= window)
         return like.new_zeros(back.shape).masked_fill_(unseen, -torch.inf)[:, None, None]

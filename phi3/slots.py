@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,31 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from phi3.lora_files import opened, pairs_of
 from phi3.machine import this_machine
-from phi3.models import ADAPTER_CONFIG as CONFIG
-from phi3.models import ADAPTER_WEIGHTS as WEIGHTS
 from phi3.models import Base, shell_of
 from phi3.products import Call, is_small, product_of
 
 RESIDENT_ADAPTERS = 8
-# Two matrices of this rank are as dear as a small layer of their own; PEFT serves what is larger.
-MOST_RANK = 256
 # The app trains rank 16, so most slots are never enlarged.
 USUAL_RANK = 16
-
-_KEY = re.compile(r"(?:base_model\.model\.)?(?P<path>.+?)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.default)?"
-                  r"(?:\.weight)?")
-# What makes an adapter more than two matrices beside a layer and PEFT can do within the layer, and what that is.
-BY_PEFT = {"use_dora": "DoRA", "modules_to_save": "whole layers of its own", "lora_bias": "biases",
-           "trainable_token_indices": "rows of the embedding", "target_parameters": "parameters of its own"}
-# What takes more than the layer: not served at all.
-_BEYOND = ("layer_replication", "use_qalora", "use_bdlora", "velora_config", "monteclora_config", "arrow_config",
-           "kasa_config", "alora_invocation_tokens", "megatron_config", "ensure_weight_tying")
-_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
-
-
-class Unsuited(ValueError):
-    """What two matrices beside a layer can't express; PEFT can."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +79,7 @@ class Beside(nn.Module):
         self.rest()
         rank = max(self.ranks[slot] for slot in used)
         if rank:
-            a, b = (side[:, :rank].index_select(0, slots) for side in (self.a, self.b))
-            self._each = a.transpose(1, 2), b if strengths is None else b.mul_(strengths)
+            self._put_beside(*(side[:, :rank].index_select(0, slots) for side in (self.a, self.b)), strengths)
 
     def settle(self, slots: torch.Tensor, strengths: torch.Tensor | None) -> bool:
         """As `gather`, but at places that stay the same from mix to mix, for whoever reads there without asking; true
@@ -112,9 +91,8 @@ class Beside(nn.Module):
         if moves:
             most = 1 << (rows - 1).bit_length()
             self._places = tuple(side.new_zeros(most, *side.shape[1:]) for side in (self.a, self.b))
-        a, b = (torch.index_select(side, 0, slots, out=held[:rows])
-                for side, held in zip((self.a, self.b), self._places, strict=True))
-        self._each = a.transpose(1, 2), b if strengths is None else b.mul_(strengths)
+        self._put_beside(*(torch.index_select(side, 0, slots, out=held[:rows])
+                           for side, held in zip((self.a, self.b), self._places, strict=True)), strengths)
         return moves
 
     def put(self, slot: int, pair: tuple[torch.Tensor, torch.Tensor], scaling: float) -> torch.Tensor:
@@ -139,6 +117,10 @@ class Beside(nn.Module):
         for side in (self.a, self.b) if self.ranks[slot] else ():
             side[slot, :self.ranks[slot]] = 0
         self.ranks[slot] = 0
+
+    def _put_beside(self, a: torch.Tensor, b: torch.Tensor, strengths: torch.Tensor | None) -> None:
+        """Each row speaks with its own copy, A (rows, rank, inputs) and B (rows, rank, outputs)."""
+        self._each = a.transpose(1, 2), b if strengths is None else b.mul_(strengths)
 
     def _add_one(self, a: torch.Tensor, b: torch.Tensor, shares: torch.Tensor | float, inputs: torch.Tensor,
                  outputs: torch.Tensor) -> None:
@@ -234,8 +216,8 @@ class Slots:
 
         Unsuited where only PEFT can serve it; ValueError where nobody can, or where all slots are in use.
         """
-        with _opened(folder) as weights:
-            pairs = pairs_of(folder, weights, self._layers)
+        with opened(folder) as weights:
+            pairs = pairs_of(folder, weights, {path: layer.layer for path, layer in self._layers.items()})
             slot, sums = self._emptied(), []
             self._used = None
             for path, layer in self._layers.items():
@@ -279,12 +261,15 @@ class Slots:
         for layer in self._layers.values():
             if not used or layer.a is None:
                 layer.rest()
-            elif stays:
-                moved |= layer.settle(slots, None if plain else strengths[:, :, None].to(layer.a.dtype))
-            elif len(used) == 1:
+                continue
+            if len(used) == 1 and not stays:
                 layer.share(used[0], float(spoken[0][1]) if alike else strengths.to(layer.a.dtype))
+                continue
+            by_row = None if plain else strengths[:, :, None].to(layer.a.dtype)
+            if stays:
+                moved |= layer.settle(slots, by_row)
             else:
-                layer.gather(slots, used, None if plain else strengths[:, :, None].to(layer.a.dtype))
+                layer.gather(slots, used, by_row)
         self._moves += moved
         self.form = (self._moves if used else "base") if stays else None
 
@@ -296,110 +281,3 @@ class Slots:
                 raise ValueError(f"All {len(self._resident)} places for adapters are in use. Try again in a moment.")
             self._free.append(self._resident.pop(idle))
         return self._free[0]
-
-
-def pairs_of(folder: Path, weights: Any,
-             layers: Mapping[str, Beside]) -> dict[str, tuple[dict[str, str], float]]:
-    """For each layer that an adapter changes the names of its A and B in the file, and their scaling.
-
-    Everything is looked at before anything is read. Unsuited and ValueError as in `Slots.load`.
-    """
-    config = _config(folder)
-    found: dict[str, dict[str, str]] = {}
-    for key in weights.keys():  # noqa: SIM118 - it is no dictionary
-        place = _KEY.fullmatch(key)
-        if place:
-            found.setdefault(place["path"], {})[place["side"]] = key
-        else:
-            _demand_the_bases_own(key, weights, layers)
-    if not found:
-        raise ValueError("It holds no LoRA weights.")
-    return {path: (names, _scaling(config, path, _rank(path, names, weights, layers)))
-            for path, names in found.items()}
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    if not path.is_file():
-        raise ValueError(f"{CONFIG} is missing in {folder.name}.")
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("peft_type") != "LORA":
-        raise ValueError(f"Its peft_type is {str(config.get('peft_type'))[:60]}; only LORA adapters are used here.")
-    beyond = [key for key in _BEYOND if config.get(key)]
-    if beyond or config.get("init_lora_weights", True) not in _PLAIN_STARTS:
-        raise ValueError(f"Its {(beyond or ['init_lora_weights'])[0]} asks for more than LoRA beside a layer, which is "
-                         "not served here. Merge it into its base with PEFT's merge_and_unload.")
-    for key, what in BY_PEFT.items():
-        if config.get(key):
-            raise Unsuited(f"it has {what}")
-    if config.get("bias", "none") != "none":
-        raise Unsuited("it has biases")
-    return config
-
-
-def _rank(path: str, names: Mapping[str, str], weights: Any, layers: Mapping[str, Beside]) -> int:
-    """The rank of one layer's pair, once its shapes are known to fit."""
-    if path not in layers or set(names) != {"A", "B"}:
-        raise ValueError(f"It changes {path[:80]}, which this base doesn't have, or only half of it.")
-    (rank, inputs), (outputs, other) = (weights.get_slice(names[side]).get_shape() for side in ("A", "B"))
-    layer = layers[path].layer
-    sizes = (layer.out_features, layer.in_features) if isinstance(layer, nn.Linear) \
-        else (layer.embedding_dim, layer.num_embeddings)
-    if rank != other or (outputs, inputs) != sizes:
-        raise ValueError(f"Beside {path} it has A ({rank}, {inputs}) and B ({outputs}, {other}), and this base's layer "
-                         f"makes {sizes[0]} out of {sizes[1]}. It belongs to another base.")
-    if rank > MOST_RANK:
-        raise Unsuited(f"its rank {rank} is above {MOST_RANK}")
-    return rank
-
-
-def _scaling(config: Mapping[str, Any], path: str, rank: int) -> float:
-    """What B·A is multiplied with: alpha / r, or alpha / √r with rsLoRA (Kalajdzievski, 2023)."""
-    from peft.utils.other import get_pattern_key
-
-    alphas, ranks = config.get("alpha_pattern") or {}, config.get("rank_pattern") or {}
-    said = ranks.get(get_pattern_key(ranks, path), config.get("r"))
-    if said != rank:
-        raise ValueError(f"Its config says rank {said} for {path}, and its weights have {rank}.")
-    alpha = alphas.get(get_pattern_key(alphas, path), config.get("lora_alpha", 8))
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-def _demand_the_bases_own(key: str, weights: Any, layers: Mapping[str, Beside]) -> None:
-    """PEFT writes the embedding and the head into an adapter that changes them; fine where they are the base's."""
-    path, value = _whole_layer(key), weights.get_tensor(key)
-    own = layers[path].layer.weight if path in layers else None
-    if own is None or own.shape != value.shape or \
-            not torch.equal(value.to(torch.bfloat16), own.detach().to("cpu", torch.bfloat16)):
-        raise ValueError(f"It brings its own {path[:80]}, which differs from the base's; only LoRA weights are used.")
-
-
-def _whole_layer(key: str) -> str:
-    """The path of the layer whose own weight is named so in an adapter."""
-    return key.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".base_layer")
-
-
-def _opened(folder: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise ValueError(f"{WEIGHTS} is missing in {folder.name}.")
-    try:
-        return safe_open(str(path), framework="pt")
-    except SafetensorError as problem:
-        raise ValueError(f"{WEIGHTS} can't be read: {problem}") from None
-
-
-def served_by_peft(base: Base, folder: Path) -> Any:
-    """PEFT's own model of one adapter, on a shell of the base that shares with it all that the adapter can't write to.
-    """
-    from peft import PeftModel
-
-    shell = shell_of(base)
-    layers = dict(shell.named_modules())
-    with _opened(folder) as weights:
-        for path in {_whole_layer(key) for key in weights.keys()} & layers.keys():  # noqa: SIM118 - no dictionary
-            # PEFT copies what an adapter brings of such a layer over the weights that it finds.
-            layers[path].weight = nn.Parameter(layers[path].weight.detach().clone(), requires_grad=False)
-    return PeftModel.from_pretrained(shell, str(folder), is_trainable=False, autocast_adapter_dtype=False).eval()

@@ -149,7 +149,7 @@ class Asker:
 
     def _now(self, talks: Talks, said: str, picked: dict[str, Any], request: gr.Request) -> Talks:
         """The lanes with all that was answered so far, of which the page may not have heard, and what is picked."""
-        return conversation.picked(self.stops.of(request.session_hash).newest or self.panel.now(talks, said), picked)
+        return self.panel.now(self.stops.of(request.session_hash).newest or talks, said, picked)
 
     def _begun(self, asked: Talks, request: gr.Request, are_placed: bool = False) -> Changes:
         """The lanes with the question in them, at work; `are_placed` where they stand in another order than before."""
@@ -172,7 +172,7 @@ class Asker:
 def connect(asker: Asker) -> None:
     """Connect every way to ask with the one way to answer."""
     panel, entrance, edited = asker.panel, asker.entrance, asker.editor
-    now = {**panel.talking(), "kept": entrance.keys, **panel.pickers()}
+    now = {**panel.picking(), "kept": entrance.keys}
     message = {"message": panel.message, "blind": panel.blind, **now}
     text = {"text": edited.text, "what": edited.what, **now}
     shown = {"outputs": [*panel.outputs(), entrance.tabs, entrance.keys], **AT_ONCE}
@@ -193,7 +193,7 @@ def connect(asker: Asker) -> None:
 def _answer_when(asker: Asker, triggers: list[Callable[..., Any]]) -> None:
     """Each of these begins the answers; and what the page never heard of, it is told again."""
     panel = asker.panel
-    rest = {"fn": plainly(asker.rest), "inputs_kwargs": {**panel.talking(), **panel.pickers()},
+    rest = {"fn": plainly(asker.rest), "inputs_kwargs": panel.picking(),
             "outputs": panel.shown(), **RESTING}
     inputs = {"system": panel.system, "kept": asker.entrance.keys, **panel.sampling}
     for trigger in triggers:

@@ -57,19 +57,19 @@ def _connect_lanes(panel: ChatPanel, studio: Studio, keys: gr.BrowserState) -> N
     """Add and remove lanes, and switch their adapters."""
     def add(talks: Talks, said: str, kept: Any, request: gr.Request, **picked: Any) -> Changes:
         library = visitor_of(studio, request, kept).library
-        return panel.place(conversation.added(conversation.picked(panel.now(talks, said), picked), library))
+        return panel.place(conversation.added(panel.now(talks, said, picked), library))
 
     def remove_at(place: int) -> Callable[..., Changes]:
         def remove(talks: Talks, said: str, **picked: Any) -> Changes:
-            return panel.place(conversation.removed(conversation.picked(panel.now(talks, said), picked), place))
+            return panel.place(conversation.removed(panel.now(talks, said, picked), place))
         return remove
 
     def pick(talks: Talks, said: str, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
         # The conversations stay as they are: they may be streaming, and take the new adapter at the next message.
-        now = conversation.picked(panel.now(talks, said), picked)
+        now = panel.now(talks, said, picked)
         yield from arrivals.picked(panel, reach_of(studio, request, kept), now, keys)
 
-    lanes = {**panel.talking(), **panel.pickers()}
+    lanes = panel.picking()
     outputs = panel.outputs()
     panel.add.click(plainly(add), inputs_kwargs={**lanes, "kept": keys}, outputs=outputs, **AT_ONCE)
     for place, lane in enumerate(panel.lanes):
@@ -96,7 +96,7 @@ def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance
     reload brings back what was said.
     """
     def open_lanes(kept: Any, remembered: str, request: gr.Request) -> Iterator[Changes]:
-        before, opened = Remembered.of(remembered), {presence.opened: "yes"}
+        before, opened = Remembered.of(remembered), {presence.opened: remembering.HEARD}
         if before.was_chatting or before.draft:
             chatting = {entrance.tabs: gr.Tabs(selected="chat")} if before.was_chatting else {}
             yield {**chatting, **({panel.message: before.draft} if before.draft else {})}
@@ -122,21 +122,21 @@ def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance
 def _connect_tools(panel: ChatPanel, stops: Stops) -> None:
     """Stop, undo, clear."""
     def undo(talks: Talks, said: str, request: gr.Request, **picked: Any) -> Changes:
-        now = panel.now(talks, said)
+        now = panel.now(talks, said, picked)
         if not conversation.has_answers(now):
             raise ValueError(theme.NOTHING_TO_UNDO)
         stops.begin(request.session_hash)
-        before, question = conversation.undone(conversation.picked(now, picked))
+        before, question = conversation.undone(now)
         return {panel.message: question, **panel.show(before)}
 
     def clear(talks: Talks, said: str, request: gr.Request, **picked: Any) -> Changes:
         stops.begin(request.session_hash)
-        return panel.show(conversation.cleared(conversation.picked(panel.now(talks, said), picked)))
+        return panel.show(conversation.cleared(panel.now(talks, said, picked)))
 
     def stop(request: gr.Request) -> None:
         stops.ask(request.session_hash)
 
-    lanes = {**panel.talking(), **panel.pickers()}
+    lanes = panel.picking()
     panel.undo.click(plainly(undo), inputs_kwargs=lanes, outputs=[panel.message, *panel.shown()], **AT_ONCE)
     panel.clear.click(plainly(clear), inputs_kwargs=lanes, outputs=panel.shown(), **AT_ONCE)
     panel.stop.click(stop, **AT_ONCE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from chat.conversation import (
     Talks,
     can_be_voted_on,
     has_answers,
+    picked,
 )
 from chat.drawing import SAMPLING_LABELS
 from chat.memory import as_text, talks_from
@@ -111,16 +113,18 @@ class ChatPanel:
         """What a handler asks `now` with, by argument."""
         return {"talks": self.talks, "said": self.said}
 
-    def now(self, talks: Talks, said: str | None) -> Talks:
+    def now(self, talks: Talks, said: str, given: Mapping[str, Any] | None = None) -> Talks:
         """The lanes of this page: as the server knows them or, where it has forgotten the page or was itself begun
-        anew, as the page keeps them. An answer to what the page asked must never empty it.
+        anew, as the page keeps them. An answer to what the page asked must never empty it. What is picked in them is
+        `given` by the arguments of `picking`.
         """
-        return talks or talks_from(said or "") or self.first
+        return picked(talks or talks_from(said) or self.first, given or {})
 
-    def pickers(self) -> dict[str, Component]:
-        """What the lanes answer with from now on, and how strongly, by argument."""
+    def picking(self) -> dict[str, Component]:
+        """`talking`, and what the lanes answer with from now on, and how strongly, by argument."""
         lanes = list(zip(LETTERS, self.lanes, strict=True))
-        return {**{f"picked_{letter}": lane.picker for letter, lane in lanes},
+        return {**self.talking(),
+                **{f"picked_{letter}": lane.picker for letter, lane in lanes},
                 **{f"strength_{letter}": lane.strength for letter, lane in lanes}}
 
     def offer(self, choices: list[str]) -> dict[Component, Any]:

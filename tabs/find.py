@@ -95,7 +95,7 @@ def _connect_taking(finder: FindPanel, panel: ChatPanel, studio: Studio, keys: g
             yield {finder.brought: adapter.name, keys: reach.keys}
 
     def put(brought: str, talks: Talks, said: str, **picked: str) -> Changes:
-        now = conversation.picked(panel.now(talks, said), picked)
+        now = panel.now(talks, said, picked)
         if not brought:
             return {finder.brought: ""}
         if conversation.are_answering(now):
@@ -104,5 +104,5 @@ def _connect_taking(finder: FindPanel, panel: ChatPanel, studio: Studio, keys: g
         return {finder.said: hub_view.said(theme.IN_LANE.format(name=brought)), **placed}
 
     finder.rows.click(plainly(take), [keys], [finder.said, finder.brought, keys], **AT_ONCE).success(
-        plainly(put), inputs_kwargs={"brought": finder.brought, **panel.talking(), **panel.pickers()},
+        plainly(put), inputs_kwargs={"brought": finder.brought, **panel.picking()},
         outputs=[finder.said, finder.brought, *panel.outputs()], **AT_ONCE)

@@ -23,7 +23,8 @@ from tabs.text import mapping_of
 
 SAID, LEFT, RELOADED = (f"phi3-lora-studio-{what}" for what in ("said", "left", "reloaded"))
 LONGEST_DRAFT = 20_000
-IS_KNOWN = "yes"
+# What a text of the page's says once it has heard what it was to hear.
+HEARD = "yes"
 SECONDS_BETWEEN_LOOKS = 5
 # Not again and again: where more pages are open than the server can know, each would push out another.
 MINUTES_BETWEEN_RELOADS = 10
@@ -111,7 +112,7 @@ class Presence:
         """
         if not is_known:
             return {self.lost: "lost" if was_known else ""}
-        return {self.was_known: IS_KNOWN, **({} if opened else {self.unopened: anew()})}
+        return {self.was_known: HEARD, **({} if opened else {self.unopened: anew()})}
 
 
 def build() -> Presence:
@@ -127,5 +128,5 @@ def connect(presence: Presence, panel: ChatPanel, page: gr.Blocks) -> None:
     """
     asking: dict[str, Component] = {"system": panel.system, **panel.sampling}
     panel.said.change(None, [panel.said, *asking.values()], js=REMEMBER % json.dumps(list(asking)), **QUIETLY)
-    page.load(lambda: (True, IS_KNOWN), outputs=[presence.is_known, presence.was_known], **AT_ONCE)
+    page.load(lambda: (True, HEARD), outputs=[presence.is_known, presence.was_known], **AT_ONCE)
     presence.lost.change(None, presence.lost, js=RELOAD, **QUIETLY)

@@ -78,7 +78,7 @@ def connect_away(away: Away, panel: ChatPanel) -> None:
         return taken
 
     def link(talks: Talks, said: str, system: str, request: gr.Request, **given: Any) -> str:
-        now = conversation.picked(panel.now(talks, said), given)
+        now = panel.now(talks, said, given)
         sampling = {name: value for name, value in given.items() if name in panel.sampling}
         query = as_query(now, Asking(system or "", sampling_of(sampling)))
         href = escaped(f"/?{query}")
@@ -88,7 +88,7 @@ def connect_away(away: Away, panel: ChatPanel) -> None:
     lanes = {**panel.talking(), "system": panel.system, **panel.sampling}
     saves(away.markdown, take(as_markdown), away.file, "conversation.md", inputs_kwargs=lanes)
     saves(away.json, take(as_json), away.file, "conversation.json", inputs_kwargs=lanes)
-    away.make_link.click(plainly(link), inputs_kwargs={**lanes, **panel.pickers()}, outputs=away.link, **AT_ONCE)
+    away.make_link.click(plainly(link), inputs_kwargs={**lanes, **panel.picking()}, outputs=away.link, **AT_ONCE)
 
 
 def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, keys: gr.BrowserState) -> None:
@@ -98,7 +98,7 @@ def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, key
         wanted = prompts_in(prompts or "")
         waiting = "" if studio.answerer.done() else f'<p class="muted">{theme.LOADING_BASE}</p>'
         yield {many.table: waiting, panel.send: gr.update(visible=False), panel.stop: gr.update(visible=True)}
-        now = conversation.picked(panel.now(talks, said), given)
+        now = panel.now(talks, said, given)
         sampling = sampling_of({name: given[name] for name in panel.sampling})
         library = visitor_of(studio, request, held).library
         stop = stops.begin(request.session_hash)
@@ -112,8 +112,7 @@ def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, key
     def take(kept: tuple[list[Compared], list[str]]) -> str:
         return "\ufeff" + as_csv(*kept)
 
-    inputs = {"prompts": many.prompts, **panel.talking(), "system": panel.system, "held": keys, **panel.pickers(),
-              **panel.sampling}
+    inputs = {"prompts": many.prompts, **panel.picking(), "system": panel.system, "held": keys, **panel.sampling}
     outputs = [many.table, many.rows, many.take, panel.send, panel.stop]
     many.ask.click(plainly(ask), inputs_kwargs=inputs, outputs=outputs, **AT_ONCE)
     saves(many.take, take, many.file, "answers.csv", inputs=many.rows)

@@ -14,8 +14,9 @@ from adapters.formats import read_peft, split, write_peft
 from adapters.layers import shape_of
 from phi3.batch import Batch, row_of
 from phi3.generate import Answerer, Lane, Sampling
+from phi3.lora_files import MOST_RANK, Unsuited
 from phi3.models import load_base, shell_of
-from phi3.slots import MOST_RANK, Mix, Slots, Unsuited
+from phi3.slots import Mix, Slots
 from phi3.template import encode_prompt
 
 TEXTS = ("a", "a much longer question than the others", "three words here", "x", "why", "tell me of it", "hm", "and so")

@@ -37,14 +37,14 @@ def _right(bench: Bench, precision: str) -> Iterator[Figure]:
 
 
 def _lanes(bench: Bench, precision: str) -> Iterator[Figure]:
-    """Every arm in turn, again and again; the first round warms up, with the most lanes first: their places stay."""
-    from benchmarks.chat import arms_of
+    """Every arm in turn, again and again; the first round warms up."""
+    from benchmarks.chat import arms_of, in_turn
 
     lanes, took, longest = _bench(bench, precision, adapters=8), defaultdict(list), 0.0
     arms = dict(arms_of(lanes, bench.size(BESIDE, (4,))))
     for turn in range(1 + bench.size(REPEATS, 1)):
         began = time.monotonic()
-        for name, arm in arms.items() if turn else reversed(arms.items()):
+        for name, arm in in_turn(arms, is_first=not turn):
             once = arm()
             if turn:
                 took[name].append(once)
