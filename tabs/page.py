@@ -4,6 +4,7 @@ import gradio as gr
 
 from tabs import api, chat, chat_api, remembering, signin, theme, train
 from tabs.asking import Entrance
+from tabs.stream import Page
 from tabs.studio import Studio
 from tabs.text import escaped
 from tabs.visitor import keys_state
@@ -14,7 +15,7 @@ HOUR, DAY = 3600, 86_400
 
 def build(studio: Studio) -> gr.Blocks:
     """The whole page, ready to be served."""
-    with gr.Blocks(title=theme.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(HOUR, DAY)) as page:
+    with Page(title=theme.TITLE, analytics_enabled=False, fill_width=True, delete_cache=(HOUR, DAY)) as page:
         api.build(studio)  # first: names that are taken get a number
         chat_api.build(studio)
         with gr.Column(elem_classes="top"):

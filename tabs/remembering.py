@@ -55,8 +55,10 @@ RELOAD = f"""(lost) => {{
     window.location.reload();
   }});
 }}"""
+# A page that has not yet got back what was left before leaves that as it is.
 LEAVING = f"""{SAFELY}
 window.addEventListener('pagehide', () => {{
+  if (!document.querySelector('#page-opened :is(textarea, input)')?.value) return;
   const draft = document.querySelector('#message textarea')?.value ?? '';
   const tab = document.querySelector('#tabs [role=tab][aria-selected=true]')?.innerText.trim() ?? '';
   safely(() => sessionStorage.setItem('{LEFT}', JSON.stringify({{draft, tab}})));
@@ -118,8 +120,8 @@ class Presence:
 def build() -> Presence:
     """Draw what nobody sees, where this is called: outside of all tabs, since what was never shown doesn't tick."""
     theme.markup(js_on_load=LEAVING, elem_classes="never-shown")
-    return Presence(gr.State(False), hidden_text(), hidden_text(elem_id="page-lost"), hidden_text(), hidden_text(),
-                    gr.Timer(SECONDS_BETWEEN_LOOKS))
+    return Presence(gr.State(False), hidden_text(), hidden_text(elem_id="page-lost"),
+                    hidden_text(elem_id="page-opened"), hidden_text(), gr.Timer(SECONDS_BETWEEN_LOOKS))
 
 
 def connect(presence: Presence, panel: ChatPanel, page: gr.Blocks) -> None:

@@ -7,7 +7,17 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser import ENDS_LATE, answered, ask, loaded_again, lose_an_answer, pick, to_chat
+from tests.browser import (
+    ENDS_LATE,
+    HEARS_AT_ONCE,
+    answered,
+    ask,
+    loaded_again,
+    lose_an_answer,
+    lose_words,
+    pick,
+    to_chat,
+)
 from tests.cable import cable_to
 from tests.staged import StagedRun
 
@@ -58,6 +68,17 @@ def test_a_reload_keeps_conversation_lanes_settings_and_what_was_being_written(v
     loaded_again(page, page.reload)
     expect(page.locator("#picker-A input")).to_be_visible()
     expect(page.locator("#newest-A .question")).to_have_count(0)
+
+
+def test_who_reloads_again_before_the_page_has_opened_loses_nothing(visit):
+    page = visit()
+    to_chat(page)
+    page.locator("#message textarea").fill("And what")
+    lost = lose_words(page, "open_lanes", never_asked=True)
+    loaded_again(page, page.reload)
+    assert lost
+    loaded_again(page, page.reload)
+    expect(page.locator("#message textarea")).to_have_value("And what")
 
 
 def test_another_tab_knows_nothing_of_it(visit):
@@ -111,6 +132,17 @@ def test_nothing_waits_for_ever_though_the_page_learns_late_that_a_stream_has_en
         ask(page, question)
         expect(page.locator("#newest-A .question")).to_have_text(question)
         answered(page, "A")
+    page.close()
+
+
+def test_all_that_was_said_bit_by_bit_is_shown_where_the_page_hears_of_it_at_once(browser, app):
+    page = app.open(browser, "?adapter=pirate&adapter=json&adapter=base", first=HEARS_AT_ONCE)
+    expect(page.locator("#picker-C input")).to_be_visible()
+    assert [page.locator(f"#picker-{letter} input").input_value() for letter in "ABC"] == ["pirate", "json", "base"]
+    ask(page, "Who are you?")
+    for letter in "ABC":
+        answered(page, letter)
+    expect(page.locator("#message textarea")).to_have_value("")
     page.close()
 
 
