@@ -75,9 +75,11 @@ def training_work(config: RunConfig, shape: Shape, batches: Batches, recomputed:
 
 
 def times_spoken(config: RunConfig, shape: Shape, width: int, machine: Machine) -> float:
-    """How many tokens of a model without DoRA one with it takes the time of: each token is a forward pass."""
+    """How many tokens of the base alone one with DoRA takes the time of, beside LoRA's own: each token is a forward
+    pass.
+    """
     guess = guessed_speed(machine, shape, width)
-    return 1 + guess.seconds(passes(config, shape, 1)) / (guess.word * shape.layers)
+    return guess.seconds(passes(config, shape, 1)) / (guess.word * shape.layers)
 
 
 def slowdown(width: int, adapter_width: int, machine: Machine) -> float:

@@ -114,10 +114,21 @@ def training_work(config: RunConfig, shape: Shape, batches: Batches, kept: float
 def looking_work(config: RunConfig, shape: Shape, held: Sequence[int], kept: float, budget: int) -> Work:
     """One evaluation: the forward pass over the held-out rows, in packs of at most so many tokens."""
     tokens, forwards = sum(held), math.ceil(sum(held) / budget)
-    weights = shape.linear_weights() + shape.vocabulary * shape.hidden
+    weights = (shape.linear_weights() + shape.vocabulary * shape.hidden
+               + shape.lora_weights(config.r, adapted(config)))
     each = 2 * weights + 4 * _squares(held) * shape.queries * shape.layers
     return Work(forwards * (shape.layers + 1), tokens * each / 1e9,
                 (tokens * _written(shape, kept, 1) + forwards * _made_whole(config, shape)) / 1e9)
+
+
+def times_spoken(config: RunConfig, shape: Shape, width: int, machine: Machine) -> float:
+    """How many tokens of the base alone one with the adapter takes the time of: a processor reads its weights as well.
+    A card's time goes into the calls, of which the guess counts the adapter's already.
+    """
+    if machine.kind != "cpu":
+        return 1
+    read = width * shape.lora_weights(config.r, adapted(config)) / READ
+    return 1 + read / (guessed_speed(machine, shape, width).word * shape.layers)
 
 
 def flops_per_token(shape: Shape, config: RunConfig, recomputed: int) -> float:
