@@ -165,7 +165,7 @@ def test_a_preset_follows_the_data_and_leaves_what_was_set_by_hand(visit):
 def test_a_setting_out_of_its_range_is_named(visit):
     page = visit()
     page.locator("#setting-r input").fill("9000")
-    expect(page.locator("#settings-note")).to_contain_text("r is 9000, and must be between 1 and 512")
+    expect(page.locator("#settings-note")).to_contain_text("Rank (r) is 9000, and must be between 1 and 512")
 
 
 # ---- A run ----------------------------------------------------------------------------------------------------------

@@ -31,14 +31,14 @@ def test_a_config_survives_its_yaml():
 
 
 @pytest.mark.parametrize(("given", "said"), [
-    ({"r": 0}, "r is 0, and must be between 1 and 512."),
-    ({"learning_rate": 5}, "learning_rate is 5, and must be between 1e-07 and 0.1."),
-    ({"learning_rate": "fast"}, "learning_rate is 'fast', and must be a number."),
-    ({"num_train_epochs": float("nan")}, "num_train_epochs is nan, and must be a number."),
-    ({"r": 1.5}, "r is 1.5, and must be a whole number."),
-    ({"r": True}, "r is True, and must be a whole number."),
-    ({"max_steps": 0}, "max_steps is 0, and would train nothing. Use -1 to train by epochs."),
-    ({"method": "full"}, "method is 'full', and must be one of: lora, qlora, loralib."),
+    ({"r": 0}, "Rank (r) is 0, and must be between 1 and 512."),
+    ({"learning_rate": 5}, "Learning rate is 5, and must be between 1e-07 and 0.1."),
+    ({"learning_rate": "fast"}, "Learning rate is 'fast', and must be a number."),
+    ({"num_train_epochs": float("nan")}, "Epochs (num_train_epochs) is nan, and must be a number."),
+    ({"r": 1.5}, "Rank (r) is 1.5, and must be a whole number."),
+    ({"r": True}, "Rank (r) is True, and must be a whole number."),
+    ({"max_steps": 0}, "Steps at most (max_steps) is 0, and would train nothing. Use -1 to train by epochs."),
+    ({"method": "full"}, "Method is 'full', and must be one of: lora, qlora, loralib."),
     ({"bf16": "perhaps"}, "bf16 is 'perhaps', and must be true or false."),
     ({"lerning_rate": 1}, "There is no setting named lerning_rate. Did you mean learning_rate?"),
     ({"zzz": 1}, "There is no setting named zzz. See `python -m training run --help` for the list."),

@@ -48,7 +48,7 @@ def test_an_emptied_field_takes_what_suits_the_base():
 
 
 def test_a_value_out_of_its_range_is_refused_by_the_core():
-    with pytest.raises(ValueError, match="r is 0, and must be between 1 and 512"):
+    with pytest.raises(ValueError, match=r"Rank \(r\) is 0, and must be between 1 and 512"):
         form.asked({"r": 0}, SUITED)
 
 
@@ -60,7 +60,7 @@ def test_what_differs_from_what_was_filled_in_was_set_by_hand():
     filled = {"r": 16, "num_train_epochs": 3.0, "learning_rate": 3.1e-3}
     held = {"r": 8, "num_train_epochs": 3, "learning_rate": None, "weight_decay": 0.5}
     assert form.changed_by_hand(held, filled) == {"r": 8}
-    with pytest.raises(ValueError, match="r is 0"):
+    with pytest.raises(ValueError, match=r"Rank \(r\) is 0"):
         form.changed_by_hand({**held, "r": 0}, filled)
     assert form.about_preset(Preset({}, "So it is."), {"r": 8}) == "So it is. As you set it: Rank (r)."
     assert form.about_preset(Preset({}, "So it is."), {}) == "So it is."

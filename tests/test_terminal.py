@@ -92,7 +92,7 @@ def test_what_is_known_to_be_bad_is_said_on_stderr_before_the_run(terminal, home
 @pytest.mark.parametrize(("arguments", "said"), [
     (["training", "run", "--data", "nowhere.jsonl"], "There is no file nowhere.jsonl"),
     (["training", "run"], "Which data?"),
-    (["training", "run", "--data", "CHATS", "--r", "0"], "r is 0, and must be between 1 and 512."),
+    (["training", "run", "--data", "CHATS", "--r", "0"], "Rank (r) is 0, and must be between 1 and 512."),
     (["training", "run", "--data", "CHATS", "--base", "no such base"], "can't be a Hub id"),
     (["training", "run", "--data", "CHATS", "--name", "../x"], "can't be a name"),
     (["training", "run", "nowhere.yaml", "--data", "CHATS"], "nowhere.yaml can't be read"),

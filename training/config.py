@@ -29,6 +29,12 @@ class Setting:
     choices: tuple[str, ...] | None
     group: Literal["run", "main", "training", "lora"]
 
+    @property
+    def called(self) -> str:
+        """As a sentence names it, on the page and in the terminal: "Rank (r)", "Epochs (num_train_epochs)"."""
+        label = self.label.split(" (")[0]
+        return label if label.lower().replace(" ", "_") == self.name else f"{label} ({self.name})"
+
 
 def _setting(default: Any, label: str, help: str, group: str, low: float | None = None,
              high: float | None = None, choices: tuple[str, ...] | None = None) -> Any:
@@ -228,14 +234,14 @@ def _converted(setting: Setting, value: Any) -> Any:
     if setting.type is bool:
         spoken = _SPOKEN.get(str(value).strip().lower())
         if spoken is None:
-            raise ValueError(f"{setting.name} is {value!r}, and must be true or false.")
+            raise ValueError(f"{setting.called} is {value!r}, and must be true or false.")
         return spoken
     return _number(setting, value)
 
 
 def _chosen(setting: Setting, value: str) -> str:
     if setting.choices and value not in setting.choices:
-        raise ValueError(f"{setting.name} is {value!r}, and must be one of: {', '.join(setting.choices)}.")
+        raise ValueError(f"{setting.called} is {value!r}, and must be one of: {', '.join(setting.choices)}.")
     return value
 
 
@@ -244,12 +250,12 @@ def _number(setting: Setting, value: Any) -> float | int:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{setting.name} is {value!r}, and must be {kind}.") from None
+        raise ValueError(f"{setting.called} is {value!r}, and must be {kind}.") from None
     if isinstance(value, bool) or not math.isfinite(number) or (setting.type is int and number != int(number)):
-        raise ValueError(f"{setting.name} is {value!r}, and must be {kind}.")
+        raise ValueError(f"{setting.called} is {value!r}, and must be {kind}.")
     if not setting.minimum <= number <= setting.maximum:
-        raise ValueError(f"{setting.name} is {value}, and must be between {setting.minimum:g} "
+        raise ValueError(f"{setting.called} is {value}, and must be between {setting.minimum:g} "
                          f"and {setting.maximum:g}.")
     if setting.name == "max_steps" and number == 0:
-        raise ValueError("max_steps is 0, and would train nothing. Use -1 to train by epochs.")
+        raise ValueError(f"{setting.called} is 0, and would train nothing. Use -1 to train by epochs.")
     return setting.type(number)
