@@ -138,7 +138,7 @@ def test_ctrl_c_stops_after_the_step_and_the_run_can_go_on(terminal, home, chats
     assert again.returncode == 2 and "is not being trained: it is stopped" in again.stderr
 
     refused = terminal("training", "resume", run, "--max_steps", "none")
-    assert refused.returncode == 2 and "max_steps is 'none'" in refused.stderr
+    assert refused.returncode == 2 and "Steps at most (max_steps) is 'none'" in refused.stderr
     longer = terminal("training", "resume", run, "--max_steps", str(last["step"] + 2), "--json")
     assert longer.returncode == 0, longer.stderr
     events = [json.loads(line) for line in longer.stdout.splitlines()]
