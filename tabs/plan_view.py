@@ -7,7 +7,8 @@ from phi3.machine import GIBIBYTE
 from tabs import theme
 from tabs.text import count, duration, escaped, table
 from training.config import RunConfig
-from training.plan import Plan, changes_in_words
+from training.fitting import changes_in_words
+from training.plan import Plan
 from training.quota import QUOTA_SECONDS, Turns
 
 

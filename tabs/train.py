@@ -32,8 +32,9 @@ from tabs.text import escaped
 from tabs.visitor import token_of, visitor_of
 from training.advice import warnings_for
 from training.config import RunConfig
+from training.fitting import made_to_fit, one_change
 from training.group import members_of
-from training.plan import Plan, made_to_fit, make_plan, one_change
+from training.plan import Plan, make_plan
 from training.presets import USUAL_PRESET, preset_of, sides_of
 from training.quota import Visit
 from training.script import script_of

@@ -147,42 +147,45 @@ def lose_words(page: Page, of: str, never_asked: bool = False) -> list[str]:
     return lost
 
 
+# What the scripts below begin with: which of the page's requests is one of Gradio's queue, and a stream of words that
+# somebody listens to on its way.
+_QUEUE = """const plain = window.fetch;
+const isOf = (resource, part) => String(resource.url ?? resource).includes(`/queue/${part}`);
+const through = (answer, transform) => new Response(answer.body.pipeThrough(new TransformStream({transform})),
+                                                    {status: answer.status, headers: answer.headers});
+"""
+
 # Gradio's page asks for a stream of answers when none is open, and the app ends it when nothing is to come. Here the
 # page learns late that it has ended.
-ENDS_LATE = """const plain = window.fetch;
-window.fetch = async (resource, options) => {
+ENDS_LATE = _QUEUE + """window.fetch = async (resource, options) => {
   const answer = await plain(resource, options);
-  if (!String(resource.url ?? resource).includes('/queue/data')) return answer;
-  const late = new TransformStream({async transform(chunk, out) {
+  if (!isOf(resource, 'data')) return answer;
+  return through(answer, async (chunk, out) => {
     const words = new TextDecoder().decode(chunk);
     const place = words.indexOf('data: {"msg":"close_stream"');
     if (place < 0) return out.enqueue(chunk);
     if (place > 0) out.enqueue(new TextEncoder().encode(words.slice(0, place)));
     await new Promise((done) => setTimeout(done, 1500));
     out.enqueue(new TextEncoder().encode(words.slice(place)));
-  }});
-  return new Response(answer.body.pipeThrough(late), {status: answer.status, headers: answer.headers});
+  });
 };"""
-
 
 # Gradio's page asks for words, and hears them in a stream beside its question. Here it learns late that it has asked:
 # all the words of an answer lie there already, and are read at once.
-HEARS_AT_ONCE = """const plain = window.fetch, heard = new Set();
+HEARS_AT_ONCE = _QUEUE + """const heard = new Set();
 let isOpen = false;
 window.fetch = async (resource, options) => {
-  const url = String(resource.url ?? resource);
-  if (url.includes('/queue/join')) {
-    const answer = await plain(resource, options);
+  const answer = await plain(resource, options);
+  if (isOf(resource, 'join')) {
     const {event_id} = await answer.clone().json();
     while (isOpen && !heard.has(event_id)) await new Promise((next) => setTimeout(next, 10));
     isOpen = true;  // who asks while no stream is open opens one
     return answer;
   }
-  const answer = await plain(resource, options);
-  if (!url.includes('/queue/data')) return answer;
+  if (!isOf(resource, 'data')) return answer;
   const decoder = new TextDecoder();
   let words = '';
-  const listening = new TransformStream({transform(chunk, out) {
+  return through(answer, (chunk, out) => {
     words += decoder.decode(chunk, {stream: true});
     const whole = words.split('\\n\\n');
     words = whole.pop();
@@ -191,8 +194,7 @@ window.fetch = async (resource, options) => {
       if (msg === 'close_stream') isOpen = false;
     }
     out.enqueue(chunk);
-  }});
-  return new Response(answer.body.pipeThrough(listening), {status: answer.status, headers: answer.headers});
+  });
 };"""
 
 

@@ -11,17 +11,9 @@ from phi3.models import EMBEDDED, base_facts, load_tokenizer
 from phi3.shape import Shape
 from training.config import RunConfig
 from training.data import lengths_of, read_data, split
-from training.plan import (
-    USABLE_SHARE,
-    block_bytes,
-    change_after_memory_ran_out,
-    changes_in_words,
-    in_words,
-    made_to_fit,
-    make_plan,
-    one_change,
-    precision_of,
-)
+from training.fitting import change_after_memory_ran_out, changes_in_words, made_to_fit, one_change
+from training.memory import block_bytes, precision_of
+from training.plan import USABLE_SHARE, in_words, make_plan
 from training.presets import recommended
 from training.quota import QUOTA_SECONDS, Visit, counted, described, turns_of
 from training.work import Speed, batches_of, expected_most

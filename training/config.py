@@ -234,14 +234,14 @@ def _converted(setting: Setting, value: Any) -> Any:
     if setting.type is bool:
         spoken = _SPOKEN.get(str(value).strip().lower())
         if spoken is None:
-            raise ValueError(f"{setting.called} is {value!r}, and must be true or false.")
+            raise _refused(setting, repr(value), "true or false")
         return spoken
     return _number(setting, value)
 
 
 def _chosen(setting: Setting, value: str) -> str:
     if setting.choices and value not in setting.choices:
-        raise ValueError(f"{setting.called} is {value!r}, and must be one of: {', '.join(setting.choices)}.")
+        raise _refused(setting, repr(value), f"one of: {', '.join(setting.choices)}")
     return value
 
 
@@ -250,12 +250,15 @@ def _number(setting: Setting, value: Any) -> float | int:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{setting.called} is {value!r}, and must be {kind}.") from None
+        raise _refused(setting, repr(value), kind) from None
     if isinstance(value, bool) or not math.isfinite(number) or (setting.type is int and number != int(number)):
-        raise ValueError(f"{setting.called} is {value!r}, and must be {kind}.")
+        raise _refused(setting, repr(value), kind)
     if not setting.minimum <= number <= setting.maximum:
-        raise ValueError(f"{setting.called} is {value}, and must be between {setting.minimum:g} "
-                         f"and {setting.maximum:g}.")
+        raise _refused(setting, value, f"between {setting.minimum:g} and {setting.maximum:g}")
     if setting.name == "max_steps" and number == 0:
         raise ValueError(f"{setting.called} is 0, and would train nothing. Use -1 to train by epochs.")
     return setting.type(number)
+
+
+def _refused(setting: Setting, shown: Any, allowed: str) -> ValueError:
+    return ValueError(f"{setting.called} is {shown}, and must be {allowed}.")

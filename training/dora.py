@@ -10,7 +10,7 @@ from __future__ import annotations
 from phi3.machine import Machine
 from phi3.shape import Shape
 from training.config import RunConfig
-from training.work import Batches, Work, adapted, guessed_speed
+from training.work import Batches, Work, adapted
 
 # Where the adapter is in float32 beside a bf16 base, so are DoRA's products, which leaves the units for bf16 idle:
 # 67e12 operations a second of float32 on an H100 (NVIDIA's data sheet), against the 180e12 that a plan expects. On a
@@ -72,14 +72,6 @@ def training_work(config: RunConfig, shape: Shape, batches: Batches, recomputed:
     products = 2 * (2 + again) * _weights(config, shape) if config.lora_dropout else 0
     whole = passes(config, shape, batches.forwards * (1 + again))
     return whole.plus(Work(0, batches.tokens * products * times / 1e9, 0))
-
-
-def times_spoken(config: RunConfig, shape: Shape, width: int, machine: Machine) -> float:
-    """How many tokens of the base alone one with DoRA takes the time of, beside LoRA's own: each token is a forward
-    pass.
-    """
-    guess = guessed_speed(machine, shape, width)
-    return guess.seconds(passes(config, shape, 1)) / (guess.word * shape.layers)
 
 
 def slowdown(width: int, adapter_width: int, machine: Machine) -> float:

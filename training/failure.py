@@ -11,7 +11,8 @@ from typing import Any
 
 from phi3.machine import GIBIBYTE
 from training.config import RunConfig
-from training.plan import Plan, change_after_memory_ran_out, changes_in_words
+from training.fitting import change_after_memory_ran_out, changes_in_words
+from training.plan import Plan
 
 _UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": GIBIBYTE}
 # torch's words: on a card "Tried to allocate 2.00 GiB. … of which 1.20 GiB is free", on a CPU "you tried to allocate

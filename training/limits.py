@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from adapters.library import Adapter, fetched_for
 from training.config import RunConfig
 from training.owners import is_nobodys
-from training.plan import batches_of
 from training.reading.rows import MEBIBYTE, Bounds
 from training.run import BUSY, Run
+from training.work import batches_of
 
 if TYPE_CHECKING:
     from training.data import ChatData

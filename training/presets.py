@@ -21,7 +21,7 @@ The rules and where they come from:
   only), and 4 at least, up to a fifth. Ours.
 - Looks at the model: a quarter of the run apart, half where the GPU is lent, an eighth when "thorough"; checkpoints a
   tenth apart, 100 steps at least, since the clock saves too. Ours.
-- What the machine can't hold is made to fit as the plan would (training/plan.py), the mildest change first.
+- What the machine can't hold is made to fit as the plan would (training/fitting.py), the mildest change first.
 - "As in the recipe": the numbers of Microsoft's published sample for Phi-3, whatever the data.
 """
 
@@ -37,7 +37,8 @@ from phi3.machine import Machine
 from phi3.models import usual_precision
 from phi3.shape import Shape
 from training.config import SETTINGS, RunConfig
-from training.plan import Plan, made_to_fit, make_plan
+from training.fitting import made_to_fit
+from training.plan import Plan, make_plan
 from training.work import adapted, batches_of
 
 PRESETS = ("quick", "balanced", "thorough", "recipe")

@@ -14,7 +14,7 @@ from typing import Any
 from phi3.machine import Machine
 from phi3.shape import WIDTHS, Shape
 from training.config import RunConfig
-from training.plan import width_of
+from training.memory import width_of
 from training.work import Speed, Work, guessed_speed
 
 FILE = "speeds.json"

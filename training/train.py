@@ -18,9 +18,10 @@ from training.config import RunConfig
 from training.data import Conversation
 from training.evaluate import general_rows, questions
 from training.failure import Failure, against_plan, explained
+from training.memory import precision_of, width_of
 from training.methods import method_of
 from training.outcome import peak_bytes, provenance, seconds_so_far
-from training.plan import Plan, make_plan, precision_of, width_of
+from training.plan import Plan, make_plan
 from training.run import ADAPTER, START, Event, Run
 from training.tokens import tokens_of
 from training.trainer import Lesson, Trainer, trainer_of

@@ -121,14 +121,14 @@ def looking_work(config: RunConfig, shape: Shape, held: Sequence[int], kept: flo
                 (tokens * _written(shape, kept, 1) + forwards * _made_whole(config, shape)) / 1e9)
 
 
-def times_spoken(config: RunConfig, shape: Shape, width: int, machine: Machine) -> float:
-    """How many tokens of the base alone one with the adapter takes the time of: a processor reads its weights as well.
-    A card's time goes into the calls, of which the guess counts the adapter's already.
+def times_spoken(config: RunConfig, shape: Shape, width: int, machine: Machine, besides: Work) -> float:
+    """How many tokens of the base alone one with the adapter takes the time of, where each takes a forward pass with
+    this work `besides`. A processor reads the adapter's weights as well; a card's time goes into the calls, of which
+    the guess counts the adapter's already.
     """
-    if machine.kind != "cpu":
-        return 1
-    read = width * shape.lora_weights(config.r, adapted(config)) / READ
-    return 1 + read / (guessed_speed(machine, shape, width).word * shape.layers)
+    guess = guessed_speed(machine, shape, width)
+    read = width * shape.lora_weights(config.r, adapted(config)) / READ if machine.kind == "cpu" else 0
+    return 1 + (read + guess.seconds(besides)) / (guess.word * shape.layers)
 
 
 def flops_per_token(shape: Shape, config: RunConfig, recomputed: int) -> float:

@@ -80,7 +80,7 @@ def _bytes_a_step(bench: Bench, lanes: Any, count: int) -> float:
     from benchmarks.chat import QUESTION
     from phi3.shape import Shape
     from phi3.template import encode_prompt
-    from training.plan import NF4_BYTES
+    from training.memory import NF4_BYTES
 
     shape = Shape.of(json.loads((bench.base() / "config.json").read_text(encoding="utf-8")))
     width = lanes.base.model.lm_head.weight.element_size()

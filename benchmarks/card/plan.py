@@ -192,13 +192,13 @@ def _constants(bench: Bench, cases: Sequence[dict[str, Any]], loads: Sequence[fl
     if machine.kind == "cpu":  # nobody counts what tensors hold there, so its heap can't be told from them
         return found
     besides = statistics.median(case["besides"] for case in cases)
-    return {**found, "training/plan.py, PROCESS_BYTES": f'"{machine.kind}": {besides / 1024**3:.2f} * GIBIBYTE',
-            "training/plan.py, HEAP": f'"{machine.kind}": {statistics.median(map(_heap, cases)):.2f}'}
+    return {**found, "training/memory.py, PROCESS_BYTES": f'"{machine.kind}": {besides / 1024**3:.2f} * GIBIBYTE',
+            "training/memory.py, HEAP": f'"{machine.kind}": {statistics.median(map(_heap, cases)):.2f}'}
 
 
 def _heap(case: dict[str, Any]) -> float:
     """What a step's tensors took, by what the plan counted for them."""
-    from training.plan import HEAP
+    from training.memory import HEAP
 
     fixed = sum(case["memory"][name] for name in ("base", "adapter", "gradients", "optimizer"))
     moving = sum(case["memory"][name] for name in ("activations", "logits"))
