@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,17 +14,15 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from tabs import data_source, data_view, describe, theme
+from tabs import data_rows, data_source, data_view, describe, theme
 from tabs.events import QUIETLY, Changes, hidden_text, saves
 from tabs.form import Form, asked
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from training.config import RunConfig
-from training.conversations import Conversation
-from training.data import ChatData, UnknownColumns, as_the_model_sees, example_names, last, source_of
+from training.data import ChatData, UnknownColumns, example_names, last, source_of
 from training.report import Counted, DataReport, check_trainable, report_of
 
-SHOWN_CONVERSATIONS = 3
 FIRST_EXAMPLE = "pirate"
 SECONDS_BETWEEN_SHARES = 0.4
 # The settings that the report speaks of.
@@ -44,13 +44,7 @@ class DataStep:
     dropped: gr.Textbox
     long: gr.Accordion
     histogram: gr.HTML
-    seen_title: gr.HTML
-    seen: gr.HTML
-    tools: gr.Row
-    others: gr.Button
-    row: gr.Number
-    find: gr.Button
-    turned: gr.State
+    rows: data_rows.RowsPart
     lengths: gr.State      # tokens of each conversation, uncut; None where there is none
 
     def inputs(self) -> dict[str, Component]:
@@ -61,8 +55,7 @@ class DataStep:
         """Everything that a look at the data changes."""
         own = self.own
         return [own.column, own.asking, own.prompt_column, own.answer_column, self.described.column, self.summary,
-                self.left_out, self.reasons, self.long, self.histogram, self.seen_title, self.seen, self.tools,
-                self.others, self.turned, self.lengths]
+                self.left_out, self.reasons, self.long, self.histogram, self.rows.looked, self.lengths]
 
 
 def chosen_data(studio: Studio, **chosen: Any) -> ChatData:
@@ -94,15 +87,8 @@ def build(studio: Studio) -> DataStep:
         dropped = hidden_text()
     with gr.Accordion(theme.LENGTHS_TITLE, open=False, visible=False, elem_classes="fold") as long:
         histogram = theme.markup(elem_id="histogram")
-    seen_title = theme.markup(f'<h3 class="seen-title">{theme.SEEN_TITLE}</h3>{data_view.legend()}')
-    seen = theme.markup(elem_id="seen")
-    with gr.Row(elem_classes="find-row") as tools:
-        others = gr.Button(theme.SHOW_ANOTHER, elem_classes="quiet fit")
-        row = gr.Number(label=theme.FIND_ROW, info=theme.FIND_ROW_HINT, precision=0, value=1,
-                        elem_id="find-row", min_width=120)
-        find = gr.Button(theme.SHOW_ROW, elem_id="show-row", elem_classes="quiet fit")
-    return DataStep(source, described, own, summary, left_out, reasons, download, dropped, long, histogram, seen_title,
-                    seen, tools, others, row, find, gr.State(0), gr.State(None))
+    return DataStep(source, described, own, summary, left_out, reasons, download, dropped, long, histogram,
+                    data_rows.build(), gr.State(None))
 
 
 def connect(step: DataStep, studio: Studio, form: Form, page: gr.Blocks) -> None:
@@ -126,19 +112,13 @@ def connect(step: DataStep, studio: Studio, form: Form, page: gr.Blocks) -> None
           [own.hub, own.file, own.text], **quietly)
     own.use.click(plainly(data_source.choose_columns),
                   [own.prompt_column, own.answer_column, own.file, own.text, own.hub], own.columns, **quietly)
-    _connect_reading(step, studio, form, quietly)
+    _connect_reading(step, studio, form)
 
 
-def _connect_reading(step: DataStep, studio: Studio, form: Form, quietly: dict[str, Any]) -> None:
+def _connect_reading(step: DataStep, studio: Studio, form: Form) -> None:
     """Other conversations, one by its row, and the rows that are left out as a file."""
-    @plainly
-    def turn(turned: int, max_length: float | None, **chosen: Any) -> Changes:
-        data = chosen_data(studio, **chosen)
-        return {step.seen: _conversations(studio, data, turned + 1, _limit(max_length)), step.turned: turned + 1}
-
-    @plainly
-    def find(row: float | None, max_length: float | None, **chosen: Any) -> str:
-        return _found(studio, chosen_data(studio, **chosen), int(row or 0), _limit(max_length))
+    def read(max_length: float | None, **chosen: Any) -> tuple[ChatData, int]:
+        return chosen_data(studio, **chosen), _limit(max_length)
 
     def save(**chosen: Any) -> str:
         out = io.StringIO()
@@ -146,11 +126,7 @@ def _connect_reading(step: DataStep, studio: Studio, form: Form, quietly: dict[s
         csv.writer(out).writerows([("file", "row", "reason"), *rows])
         return out.getvalue()
 
-    reading = {**step.inputs(), "max_length": form["max_length"]}
-    step.others.click(turn, inputs_kwargs={**reading, "turned": step.turned}, outputs=[step.seen, step.turned],
-                      **quietly)
-    gr.on([step.find.click, step.row.submit], find, inputs_kwargs={**reading, "row": step.row}, outputs=step.seen,
-          **quietly)
+    data_rows.connect(step.rows, studio, read, {**step.inputs(), "max_length": form["max_length"]})
     saves(step.download, save, step.dropped, "left-out.csv", inputs_kwargs=step.inputs())
 
 
@@ -184,7 +160,8 @@ def _looked_at(step: DataStep, studio: Studio, chosen: dict[str, Any], config: R
     except ValueError as problem:
         yield {**parts, **_nothing(step, problem)}
     else:
-        yield {**parts, **_shown(step, studio, (data, counted, report), config.max_length)}
+        looked = data_rows.Looked(_name_of(chosen), _sign_of([chosen, config.max_length]))
+        yield {**parts, **_shown(step, (data, counted, report), config.max_length), step.rows.looked: looked}
 
 
 def _told_now_and_then(steps: Iterator[Any]) -> Iterator[Any]:
@@ -203,11 +180,11 @@ def _nothing(step: DataStep, problem: ValueError) -> Changes:
     hidden = gr.update(visible=False)
     words = data_view.problem(str(problem), nothing_yet=str(problem) in theme.NOTHING_YET)
     return {step.summary: words, step.left_out: hidden, step.reasons: "", step.long: hidden, step.histogram: "",
-            step.seen_title: hidden, step.seen: "", step.tools: hidden, step.turned: 0, step.lengths: None}
+            step.rows.looked: None, step.lengths: None}
 
 
-def _shown(step: DataStep, studio: Studio, looked: tuple[ChatData, Counted, DataReport], max_length: int) -> Changes:
-    data, counted, report = looked
+def _shown(step: DataStep, found: tuple[ChatData, Counted, DataReport], max_length: int) -> Changes:
+    data, counted, report = found
     rows = "1 row is left out" if report.dropped_total == 1 else f"{report.dropped_total:,} rows are left out"
     return {
         step.summary: data_view.summary(data, report),
@@ -215,33 +192,21 @@ def _shown(step: DataStep, studio: Studio, looked: tuple[ChatData, Counted, Data
         step.reasons: data_view.left_out(report.rows_dropped, report.dropped_total),
         step.long: gr.update(visible=True),
         step.histogram: data_view.histogram(report, max_length),
-        step.seen_title: gr.update(visible=True),
-        step.seen: _conversations(studio, data, 0, max_length),
-        step.tools: gr.update(visible=True),
-        step.others: gr.update(visible=len(data.conversations) > SHOWN_CONVERSATIONS),
-        step.turned: 0,
         step.lengths: counted.lengths.tolist(),
     }
 
 
-def _conversations(studio: Studio, data: ChatData, turned: int, max_length: int) -> str:
-    first = turned * SHOWN_CONVERSATIONS
-    return "".join(_as_read(studio, data.conversations[place % len(data.conversations)], max_length)
-                   for place in range(first, first + min(SHOWN_CONVERSATIONS, len(data.conversations))))
+def _name_of(chosen: dict[str, Any]) -> str:
+    """One name for the same data, however it is read or mended."""
+    if chosen["source"] == theme.DESCRIBED:
+        return _sign_of([theme.DESCRIBED, (chosen["gathered"] or {}).get("description")])
+    if chosen["source"] == theme.OWN_DATA:
+        return _sign_of([theme.OWN_DATA, data_source.which(chosen["file"], chosen["text"], chosen["hub"])])
+    return str(chosen["source"])
 
 
-def _as_read(studio: Studio, one: Conversation, max_length: int) -> str:
-    return data_view.conversation(one.row, as_the_model_sees(studio.tokenizer.result(), one.messages, max_length))
-
-
-def _found(studio: Studio, data: ChatData, row: int, max_length: int) -> str:
-    """The conversations of a row, one for each file that has such a row, or why it is left out."""
-    places = data.conversations.places_of(row)
-    dropped = [one for one in data.dropped if one.row == row]
-    if not places and not dropped:
-        return data_view.problem(theme.NO_SUCH_ROW.format(row=row, count=data.rows_read))
-    shown = [_as_read(studio, data.conversations[place], max_length) for place in places[:SHOWN_CONVERSATIONS]]
-    return "".join([*shown, data_view.left_out(dropped, len(dropped)) if dropped else ""])
+def _sign_of(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()
 
 
 def _config(studio: Studio, told: dict[str, Any]) -> RunConfig:

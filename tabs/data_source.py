@@ -80,7 +80,7 @@ def build() -> OwnPart:
 def own_source(studio: Studio, file: Any = None, text: str | None = None, hub: Any = None, columns: Any = None,
                **more: Any) -> Source:
     """Files before a paste before a dataset on the Hub; ValueError where there is none of them."""
-    chosen = Columns(*columns["chosen"]) if columns and columns.get("of") == _which(file, text, hub) else None
+    chosen = Columns(*columns["chosen"]) if columns and columns.get("of") == which(file, text, hub) else None
     return source_from(studio, file, text, hub, columns=chosen, without_repeats=bool(more.get("no_repeats")))
 
 
@@ -107,7 +107,7 @@ def ask_hub(id: str, config: str, split: str) -> tuple[list[str], None, str]:
 
 def choose_columns(prompt: str, answer: str, file: Any, text: str | None, hub: Any) -> dict[str, Any]:
     """The columns of just this data; ValueError where they are one."""
-    return {"of": _which(file, text, hub), "chosen": list(astuple(columns_of(prompt, answer)))}
+    return {"of": which(file, text, hub), "chosen": list(astuple(columns_of(prompt, answer)))}
 
 
 def columns_of(prompt: str, answer: str) -> Columns:
@@ -118,5 +118,6 @@ def columns_of(prompt: str, answer: str) -> Columns:
     return Columns(prompt, answer)
 
 
-def _which(file: Any, text: str | None, hub: Any) -> str:
+def which(file: Any, text: str | None, hub: Any) -> str:
+    """One text for the same files, paste or dataset on the Hub."""
     return json.dumps([file or "", "" if file else text or "", "" if file or text else hub or ""])

@@ -70,6 +70,29 @@ def test_a_row_is_found_by_its_number(own, tmp_path):
     expect(page.locator("#seen")).to_contain_text("not JSON")
 
 
+def test_what_is_seen_stays_where_the_visitor_turned_when_a_setting_changes(own, tmp_path):
+    page = own()
+    upload(page, partly_bad(tmp_path))
+    page.get_by_role("button", name="How long they are").click()
+    page.locator("#find-row input").fill("21")
+    page.locator("#show-row").click()
+    expect(page.locator("#seen")).to_contain_text("an answer, number 20")
+    page.locator("#setting-max_length input").fill("16")
+    expect(page.locator("#histogram")).to_contain_text("longer than 16 tokens")
+    expect(page.locator("#seen")).not_to_contain_text("an answer, number 20")
+    expect(page.locator("#seen figcaption")).to_have_text(["Row 21"])
+    page.get_by_role("button", name="Show others").click()
+    expect(page.locator("#seen figcaption")).to_have_text(["Row 5", "Row 6", "Row 7"])
+    page.locator("#setting-num_train_epochs input").fill("2")
+    page.locator("#setting-max_length input").fill("1024")
+    expect(page.locator("#histogram")).to_contain_text("None is longer than 1,024 tokens")
+    expect(page.locator("#seen")).to_contain_text("an answer, number 4")
+    page.get_by_role("radio", name="Pirate").check()
+    expect(page.locator("#seen figcaption")).to_have_text(["Row 1", "Row 2", "Row 3"])
+    page.get_by_role("radio", name="Your own").check()
+    expect(page.locator("#seen figcaption")).to_have_text(["Row 5", "Row 6", "Row 7"])
+
+
 def test_the_columns_of_an_unknown_table_are_asked_for(own, tmp_path):
     path = tmp_path / "faq.csv"
     rows = (f"{one};Wo ist {one}?;Dort, bei {one}." for one in range(25))
