@@ -19,25 +19,28 @@ def test_good_settings_are_not_warned_of():
 
 
 @pytest.mark.parametrize(("settings", "words"), [
-    ({"learning_rate": 0.05}, ("learning_rate is 0.05", "gives 0.0031", "diverges", "Lower it to about 0.0031.")),
-    ({"learning_rate": 5e-6}, ("learning_rate is 5e-06", "teaches little", "Raise it")),
-    ({"r": 256, "lora_alpha": 128}, ("r is 256: 4,718,592 numbers", "teaches nothing more", "Rank 16 holds them.")),
-    ({"r": 8, "lora_alpha": 512}, ("lora_alpha is 512", "rank 8 without rsLoRA", "counts 64 times", "Lower it to 16")),
-    ({"r": 64, "lora_alpha": 4}, ("lora_alpha is 4", "counts 0.0625 times", "Raise it to 128", "tick rsLoRA")),
+    ({"learning_rate": 0.05}, ("Learning rate is 0.05", "gives 0.0031", "diverges", "Lower it to about 0.0031.")),
+    ({"learning_rate": 5e-6}, ("Learning rate is 5e-06", "teaches little", "Raise it")),
+    ({"r": 256, "lora_alpha": 128}, ("Rank (r) is 256: 4,718,592 numbers", "teaches nothing", "Rank 16 holds them.")),
+    ({"r": 8, "lora_alpha": 512}, ("LoRA alpha is 512", "rank 8 without rsLoRA", "counts 64 times", "Lower it to 16")),
+    ({"r": 64, "lora_alpha": 4}, ("LoRA alpha is 4", "counts 0.0625 times", "Raise it to 128", "tick rsLoRA")),
     ({"r": 16, "use_rslora": True}, ("at rank 16 with rsLoRA", "counts 8 times", "Lower it to 8")),
-    ({"lora_dropout": 0.5}, ("lora_dropout is 0.5", "less than half", "0.05 to 0.1 is usual")),
-    ({"num_train_epochs": 40}, ("num_train_epochs is 40", "270 conversations", "learned by heart", "3 to 10")),
-    ({"max_steps": 2000}, ("max_steps is 2000", "seen 58.8 times", "learned by heart")),
-    ({"warmup_steps": 200}, ("warmup_steps is 200", "the run has 102", "A tenth (0.1) is usual")),
-    ({"warmup_steps": 0.8}, ("warmup_steps is 0.8", "more than half", "A tenth (0.1) is usual")),
-    ({"per_device_train_batch_size": 512}, ("per_device_train_batch_size is 512", "there are 270", "Make it smaller")),
-    ({"gradient_accumulation_steps": 64}, ("gradient_accumulation_steps is 64", "512 conversations", "Make it")),
+    ({"lora_dropout": 0.5}, ("LoRA dropout is 0.5", "less than half", "0.05 to 0.1 is usual")),
+    ({"num_train_epochs": 40}, ("Epochs (num_train_epochs) is 40", "270 conversations", "learned by heart", "3 to 10")),
+    ({"max_steps": 2000}, ("Steps at most (max_steps) is 2000", "seen 58.8 times", "learned by heart")),
+    ({"warmup_steps": 200}, ("Warm-up (warmup_steps) is 200", "the run has 102", "A tenth (0.1) is usual")),
+    ({"warmup_steps": 0.8}, ("Warm-up (warmup_steps) is 0.8", "more than half", "A tenth (0.1) is usual")),
+    ({"per_device_train_batch_size": 512}, ("Batch size (per_device_train_batch_size) is 512", "there are 270",
+                                            "Make it smaller")),
+    ({"gradient_accumulation_steps": 64}, ("Gradient accumulation (gradient_accumulation_steps) is 64",
+                                           "512 conversations", "Make it")),
     ({"bf16": True}, ("bf16 is on", "as small as this one", "Leave it off")),
     ({"base": MINI, "learning_rate": 3.6e-4}, ("bf16 is off", "twice the memory")),
-    ({"max_length": 4096}, ("max_length is 4,096", "reads 2,048 tokens", "Lower it to 2048")),
-    ({"eval_steps": 500}, ("eval_steps is 500", "ends after 102", "25 shows")),
-    ({"held_out": 0}, ("held_out is 0", "memorised", "0.1 keeps a tenth")),
-    ({"target_modules": "qkv_proj, o_proj"}, ("target_modules is qkv_proj, o_proj", "attention alone", "all-linear")),
+    ({"max_length": 4096}, ("Longest conversation (max_length) is 4,096", "reads 2,048 tokens", "Lower it to 2048")),
+    ({"eval_steps": 500}, ("Evaluate every (eval_steps) is 500", "ends after 102", "25 shows")),
+    ({"held_out": 0}, ("Held-out share (held_out) is 0", "memorised", "0.1 keeps a tenth")),
+    ({"target_modules": "qkv_proj, o_proj"}, ("Layers (target_modules) is qkv_proj, o_proj", "attention alone",
+                                                  "all-linear")),
 ])
 def test_a_bad_choice_is_named_with_what_happens_and_what_to_do(settings, words):
     said = warned(**settings)
@@ -46,7 +49,8 @@ def test_a_bad_choice_is_named_with_what_happens_and_what_to_do(settings, words)
 
 
 def test_a_share_that_holds_nobody_out_is_named():
-    assert "held_out is 0.1, which of 4 conversations is none" in warned((50,) * 4, per_device_train_batch_size=2)[0]
+    said = warned((50,) * 4, per_device_train_batch_size=2)[0]
+    assert "Held-out share (held_out) is 0.1, which of 4 conversations is none" in said
 
 
 @pytest.mark.parametrize("settings", [

@@ -139,7 +139,7 @@ def test_no_path_on_this_machine_is_read(client, given):
 def test_a_plan_follows_the_data_the_preset_and_the_settings(client):
     plan = call(client, "plan", example="pirate", settings={"preset": "quick", "lora_dropout": 0.7})
     assert plan["batches"]["steps"] == 34 and plan["settings"]["r"] == 8
-    assert len(plan["warnings"]) == 1 and plan["warnings"][0].startswith("lora_dropout is 0.7")
+    assert len(plan["warnings"]) == 1 and plan["warnings"][0].startswith("LoRA dropout is 0.7")
     assert call(client, "plan", example="pirate")["settings"]["r"] == 16
     assert "There is no preset named" in refused(client, "plan", example="pirate", settings={"preset": "best"})
 
@@ -192,7 +192,7 @@ def test_several_values_are_a_group_of_runs_one_after_another(client, tmp_path):
     assert "These are 2 runs, and 1" in refused(client, "train", example="pirate", tries={"r": [2, 4]})
     with running_app(tmp_path / "studio", tmp_path / "app.log") as app:
         own = Client(app.address, verbose=False)
-        assert "r is '4', and needs at least two" in refused(own, "train", example="pirate", tries={"r": [4]})
+        assert "Rank (r) is '4', and needs at least two" in refused(own, "train", example="pirate", tries={"r": [4]})
         assert "learning_rte" in refused(own, "train", example="pirate", tries={"learning_rte": "1, 2"})
         assert not Runs(app.home).all()
         begun = call(own, "train", example="pirate", settings=settings, tries={"r": [2, 4]})

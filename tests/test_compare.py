@@ -203,10 +203,11 @@ def test_values_are_read_as_their_setting_wants_them():
 
 
 @pytest.mark.parametrize(("tries", "words"), [
-    (["r=8"], "r is '8', and needs at least two different values, such as 16, 32."),
+    (["r=8"], "Rank (r) is '8', and needs at least two different values, such as 16, 32."),
     (["r=8,8.0"], "at least two different values"), (["r"], "--try r names no values"),
     (["r=8,0"], "Rank (r) is 0, and must be between 1 and 512"), (["rank=8,16"], "There is no setting named rank"),
-    (["held_out=0.1,0.2"], "held_out can't be tried"), (["base=a,b"], "base can't be tried"),
+    (["held_out=0.1,0.2"], "Held-out share (held_out) can't be tried"),
+    (["base=a,b"], "Base model (base) can't be tried"),
     (["r=1,2", "r=3,4"], "--try names r twice")])
 def test_what_can_not_be_tried_is_refused_in_a_sentence(tries, words):
     with pytest.raises(ValueError, match=re.escape(words)):

@@ -64,7 +64,7 @@ def test_inspect_prints_what_a_file_holds(terminal, home, chats, small_base, mon
     assert report["run"]["settings"]["num_train_epochs"] > 3 and report["run"]["warnings"] == []
     told = terminal("training", "inspect", str(chats), "--max_length", "100000").stdout
     assert "40 of 41 rows kept" in told and "A run would be: 36 conversations, seen" in told
-    assert "max_length is 100,000, and the base reads" in told
+    assert "Longest conversation (max_length) is 100,000, and the base reads" in told
 
 
 def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, chats, small_base):
@@ -74,7 +74,7 @@ def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, ch
     assert plan["settings"]["per_device_train_batch_size"] == plan["batches"]["examples_per_step"] == 2
     assert plan["warnings"] == [] and plan["why"].startswith("14 of 36 conversations, seen once, 2 in a step: 7 steps")
     told = terminal(*asked, "--lora_dropout", "0.6", "--preset", "recipe").stdout
-    assert "7 steps of 4 conversations" in told and "Warning: lora_dropout is 0.6" in told
+    assert "7 steps of 4 conversations" in told and "Warning: LoRA dropout is 0.6" in told
     assert "the published sample" in told and not home.exists()
 
 

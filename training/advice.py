@@ -36,123 +36,128 @@ class _Case:
     batches: Batches | None = None
 
 
+# The setting's own name, and the rest of its sentence.
+_Warnings = Iterator[tuple[str, str]]
+
+
 def warnings_for(config: RunConfig, task: Task) -> list[str]:
     """A sentence or two for each setting that is known to be bad here: the setting, its value, what happens, and what
     to do; empty where all is well. Without data in the task only what can be said without it.
     """
     train, held = sides_of(task.lengths, config)
     case = _Case(config, task, len(train), len(held), batches_of(config, train) if train else None)
-    return [warning for rule in _RULES for warning in rule(case)]
+    return [f"{SETTINGS[name].called} {rest}" for rule in _RULES for name, rest in rule(case)]
 
 
-def _about_rate(case: _Case) -> Iterator[str]:
+def _about_rate(case: _Case) -> _Warnings:
     rate, rule = case.config.learning_rate, rate_for(case.task.base["hidden_size"])
-    about = f"learning_rate is {rate:g}, and the rule for this base gives {rule:g}"
+    about = f"is {rate:g}, and the rule for this base gives {rule:g}"
     if rate > RATE_TOO_HIGH * rule:
-        yield f"{about}: at so high a rate training diverges. Lower it to about {rule:g}."
+        yield "learning_rate", f"{about}: at so high a rate training diverges. Lower it to about {rule:g}."
     elif rate < RATE_TOO_LOW * rule and (not case.batches or case.batches.steps < MANY_STEPS):
-        yield (f"{about}: so low a rate is made for large datasets and teaches little from a small one. Raise it to "
-               f"about {rule:g}.")
+        yield "learning_rate", (f"{about}: so low a rate is made for large datasets and teaches little from a small "
+                                f"one. Raise it to about {rule:g}.")
 
 
-def _about_rank(case: _Case) -> Iterator[str]:
+def _about_rank(case: _Case) -> _Warnings:
     if not case.batches:
         return
     config, shape = case.config, Shape.of(case.task.base)
     tokens = round(case.batches.tokens / case.batches.epochs)
     enough = rank_for(tokens, config, shape, SETTINGS["r"].default)
     if config.r > RANK_TOO_LARGE * enough:
-        yield (f"r is {config.r}: {shape.lora_weights(config.r, adapted(config)):,} numbers to learn {tokens:,} tokens "
-               f"with, which takes memory and teaches nothing more. Rank {enough} holds them.")
+        yield "r", (f"is {config.r}: {shape.lora_weights(config.r, adapted(config)):,} numbers to learn {tokens:,} "
+                    f"tokens with, which takes memory and teaches nothing more. Rank {enough} holds them.")
 
 
-def _about_scaling(case: _Case) -> Iterator[str]:
+def _about_scaling(case: _Case) -> _Warnings:
     config = case.config
     root = math.sqrt(config.r)
     scaling = config.lora_alpha / (root if config.use_rslora else config.r)
     usual = max(1, round(USUAL_SCALING * (root if config.use_rslora else config.r)))
     how = "with rsLoRA" if config.use_rslora else "without rsLoRA"
-    about = f"lora_alpha is {config.lora_alpha}, so at rank {config.r} {how} the adapter counts {scaling:.3g} times"
+    about = f"is {config.lora_alpha}, so at rank {config.r} {how} the adapter counts {scaling:.3g} times"
     if scaling > SCALING_TOO_HIGH:
-        yield f"{about}: each step moves the answers too far. Lower it to {usual}, or the learning rate with it."
+        yield "lora_alpha", (f"{about}: each step moves the answers too far. Lower it to {usual}, or the learning rate "
+                             "with it.")
     elif scaling < SCALING_TOO_LOW:
         more = "" if config.use_rslora else ", or tick rsLoRA, which is made for high ranks"
-        yield f"{about}: it hardly learns. Raise it to {usual}{more}."
+        yield "lora_alpha", f"{about}: it hardly learns. Raise it to {usual}{more}."
 
 
-def _about_dropout(case: _Case) -> Iterator[str]:
+def _about_dropout(case: _Case) -> _Warnings:
     if case.config.lora_dropout >= DROPOUT_TOO_HIGH:
-        yield (f"lora_dropout is {case.config.lora_dropout:g}: the adapter sees less than half of what it should learn "
-               "from. 0.05 to 0.1 is usual.")
+        yield "lora_dropout", (f"is {case.config.lora_dropout:g}: the adapter sees less than half of what it should "
+                               "learn from. 0.05 to 0.1 is usual.")
 
 
-def _about_layers(case: _Case) -> Iterator[str]:
+def _about_layers(case: _Case) -> _Warnings:
     if not MLP_LAYERS & set(adapted(case.config)):
-        yield (f"target_modules is {case.config.target_modules}: adapters beside attention alone learn less than those "
-               "beside the larger layers, however high their rank. Choose all-linear.")
+        yield "target_modules", (f"is {case.config.target_modules}: adapters beside attention alone learn less than "
+                                 "those beside the larger layers, however high their rank. Choose all-linear.")
 
 
-def _about_epochs(case: _Case) -> Iterator[str]:
+def _about_epochs(case: _Case) -> _Warnings:
     if case.batches and case.batches.epochs > MOST_EPOCHS:
         name = "max_steps" if case.config.max_steps > 0 else "num_train_epochs"
         value = case.config.max_steps if case.config.max_steps > 0 else f"{case.config.num_train_epochs:g}"
-        yield (f"{name} is {value}, so each of the {case.train:,} conversations is seen {case.batches.epochs:.3g} "
-               "times: they are learned by heart, and answers to anything else get worse. 3 to 10 times is usual; more "
-               "conversations help more.")
+        yield name, (f"is {value}, so each of the {case.train:,} conversations is seen {case.batches.epochs:.3g} "
+                     "times: they are learned by heart, and answers to anything else get worse. 3 to 10 times is "
+                     "usual; more conversations help more.")
 
 
-def _about_warmup(case: _Case) -> Iterator[str]:
+def _about_warmup(case: _Case) -> _Warnings:
     warmup, steps = case.config.warmup_steps, case.batches.steps if case.batches else 0
     if steps > 1 and warmup >= 1 and warmup >= steps:
-        yield (f"warmup_steps is {warmup:g}, and the run has {steps:,}: the learning rate never gets as high as it "
-               "should. A tenth (0.1) is usual.")
+        yield "warmup_steps", (f"is {warmup:g}, and the run has {steps:,}: the learning rate never gets as high as it "
+                               "should. A tenth (0.1) is usual.")
     elif WARMUP_SHARE_TOO_HIGH < warmup < 1:
-        yield (f"warmup_steps is {warmup:g}: for more than half of the run the learning rate only rises. A tenth (0.1) "
-               "is usual.")
+        yield "warmup_steps", (f"is {warmup:g}: for more than half of the run the learning rate only rises. A tenth "
+                               "(0.1) is usual.")
 
 
-def _about_batch(case: _Case) -> Iterator[str]:
+def _about_batch(case: _Case) -> _Warnings:
     if not case.batches or case.batches.examples_per_step <= case.train:
         return
     name = "per_device_train_batch_size" if case.config.per_device_train_batch_size > case.train else \
         "gradient_accumulation_steps"
-    yield (f"{name} is {getattr(case.config, name)}: a step asks for {case.batches.examples_per_step:,} conversations, "
-           f"and there are {case.train:,} to train on, so that every epoch is a single step. Make it smaller.")
+    yield name, (f"is {getattr(case.config, name)}: a step asks for {case.batches.examples_per_step:,} conversations, "
+                 f"and there are {case.train:,} to train on, so that every epoch is a single step. Make it smaller.")
 
 
-def _about_precision(case: _Case) -> Iterator[str]:
+def _about_precision(case: _Case) -> _Warnings:
     shape = Shape.of(case.task.base)
     if case.config.bf16 and usual_precision(shape, case.task.machine.kind) == "fp32":
-        yield ("bf16 is on, and a processor's caches hold a base as small as this one: there fp32 is as fast, and more "
-               "exact. Leave it off.")
+        yield "bf16", ("is on, and a processor's caches hold a base as small as this one: there fp32 is as fast, and "
+                       "more exact. Leave it off.")
     elif not case.config.bf16 and not shape.is_small and case.config.method != "qlora":
-        yield ("bf16 is off: the base takes twice the memory so, and each step several times as long. Phi-3's weights "
-               "are published in bf16.")
+        yield "bf16", ("is off: the base takes twice the memory so, and each step several times as long. Phi-3's "
+                       "weights are published in bf16.")
 
 
-def _about_length(case: _Case) -> Iterator[str]:
+def _about_length(case: _Case) -> _Warnings:
     context = case.task.base["max_position_embeddings"]
     if case.config.max_length > context:
-        yield (f"max_length is {case.config.max_length:,}, and the base reads {context:,} tokens: what lies beyond is "
-               f"at positions that it never learned. Lower it to {context}.")
+        yield "max_length", (f"is {case.config.max_length:,}, and the base reads {context:,} tokens: what lies beyond "
+                             f"is at positions that it never learned. Lower it to {context}.")
 
 
-def _about_looks(case: _Case) -> Iterator[str]:
+def _about_looks(case: _Case) -> _Warnings:
     steps = case.batches.steps if case.batches else 0
     if steps >= STEPS_TO_LOOK and case.config.eval_steps > steps:
-        yield (f"eval_steps is {case.config.eval_steps:,}, and the run ends after {steps:,}: the model is looked at "
-               f"only before and after it. {max(1, steps // 4)} shows how it gets on.")
+        yield "eval_steps", (f"is {case.config.eval_steps:,}, and the run ends after {steps:,}: the model is looked at "
+                             f"only before and after it. {max(1, steps // 4)} shows how it gets on.")
 
 
-def _about_held_out(case: _Case) -> Iterator[str]:
+def _about_held_out(case: _Case) -> _Warnings:
     if not case.config.held_out:
-        yield ("held_out is 0: unless the data has a part of its own for that, nothing tells whether the model learned "
-               "or only memorised. 0.1 keeps a tenth.")
+        yield "held_out", ("is 0: unless the data has a part of its own for that, nothing tells whether the model "
+                           "learned or only memorised. 0.1 keeps a tenth.")
     elif case.batches and not case.held:
-        yield (f"held_out is {case.config.held_out:g}, which of {case.train:,} conversations is none: nothing tells "
-               "whether the model learned or only memorised. Raise it, or give it more conversations.")
+        yield "held_out", (f"is {case.config.held_out:g}, which of {case.train:,} conversations is none: nothing tells "
+                           "whether the model learned or only memorised. Raise it, or give it more conversations.")
 
 
-_RULES: tuple[Callable[[_Case], Iterator[str]], ...] = (
+_RULES: tuple[Callable[[_Case], _Warnings], ...] = (
     _about_rate, _about_scaling, _about_length, _about_epochs, _about_batch, _about_warmup, _about_rank, _about_layers,
     _about_dropout, _about_precision, _about_held_out, _about_looks)

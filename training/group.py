@@ -58,14 +58,14 @@ def values_of(name: str, text: str) -> tuple[Any, ...]:
     """
     if name not in TRYABLE:
         if name in SETTINGS:
-            raise ValueError(f"{name} can't be tried with several values: all runs of a group learn from the same base "
-                             "and are measured on the same conversations. Choose another setting.")
+            raise ValueError(f"{SETTINGS[name].called} can't be tried with several values: all runs of a group learn "
+                             "from the same base and are measured on the same conversations. Choose another setting.")
         converted({name: text})  # says that there is none of that name, and which is near
     parts = [part.strip() for part in re.split(";" if ";" in text else ",", text) if part.strip()]
     values = tuple(dict.fromkeys(converted({name: part})[name] for part in parts))
     if len(values) < 2:
-        raise ValueError(f"{name} is {text.strip()!r}, and needs at least two different values, such as "
-                         f"{_example(name)}.")
+        raise ValueError(f"{SETTINGS[name].called} is {text.strip()!r}, and needs at least two different values, "
+                         f"such as {_example(name)}.")
     return values
 
 
@@ -77,7 +77,8 @@ def members_of(config: RunConfig, tried: Tried) -> list[Member]:
         raise ValueError(f"{len(tried)} settings are to be tried, and one Start can try one or {MOST_SETTINGS}.")
     kept = [name for name in tried if name in _KEPT_FROM_START]
     if config.start_from and kept:
-        raise ValueError(f"{kept[0]} can't be tried on runs that start from an adapter: its rank and layers are kept.")
+        raise ValueError(f"{SETTINGS[kept[0]].called} can't be tried on runs that start from an adapter: its rank "
+                         "and layers are kept.")
     products = [dict(zip(tried, values, strict=True)) for values in itertools.product(*tried.values())]
     if len(products) > MOST_RUNS:
         raise ValueError(f"{' times '.join(str(len(values)) for values in tried.values())} values are "

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from phi3.template import Encoder, Message
-from training.config import RunConfig
+from training.config import SETTINGS, RunConfig
 from training.conversations import Conversation, Conversations
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ TOGETHER, CHARACTERS_TOGETHER = 2000, 2_000_000
 FEW = 20
 OFTEN = 20
 BARS = 24
-NOTHING_TO_TRAIN = "Nothing to train: no answer is left within the length limit. Raise max_length."
+NOTHING_TO_TRAIN = ("Nothing to train: no answer is left within the length limit, "
+                    f"{SETTINGS['max_length'].called}. Raise it.")
 SPELLED_SAMPLE = 200
 # From so many tokens for each byte of a text on, its letters are hardly in the vocabulary.
 SPELLED = 0.6
