@@ -57,7 +57,7 @@ def test_nothing_is_wider_than_the_screen(visit, staged, width):
     assert page.evaluate(wide)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious(visit, staged, scheme):
     staged.begin()
     staged.train(1, 45)
@@ -149,7 +149,7 @@ def test_a_preset_follows_the_data_and_leaves_what_was_set_by_hand(visit):
     expect(page.locator("#setting-r input")).to_have_value("32")
     expect(page.locator("#setting-num_train_epochs input")).to_have_value("5")
     page.locator("#setting-r input").fill("300")
-    expect(page.locator("#settings-note")).to_contain_text("r is 300")
+    expect(page.locator("#settings-note")).to_contain_text("Rank (r) is 300")
     page.get_by_role("radio", name="Your own").check()
     page.locator("#paste textarea").fill("\n".join(f'{{"prompt": "{one}?", "completion": "{one}"}}'
                                                    for one in range(40)))

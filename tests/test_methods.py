@@ -39,7 +39,7 @@ def test_its_checkpoint_holds_lora_weights_alone(new_run):
     assert not list(folder.glob("model*")) and not list(folder.glob("adapter_model*"))
 
 
-@pytest.mark.parametrize("after", [7, 12])
+@pytest.mark.parametrize("after", [7, pytest.param(12, marks=pytest.mark.slow)])
 def test_an_interrupted_loralib_run_ends_with_the_same_bytes(new_run, home, after):
     run_lease(new_run("straight"))
     run = new_run("cut")

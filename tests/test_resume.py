@@ -53,8 +53,9 @@ class Studio:
         return self.straight[method]
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora"])
-@pytest.mark.parametrize("after", [1, 9, 14])
+@pytest.mark.parametrize(("method", "after"), [
+    ("lora", 1), ("lora", 9), ("lora", 14), ("qlora", 14),
+    pytest.param("qlora", 1, marks=pytest.mark.slow), pytest.param("qlora", 9, marks=pytest.mark.slow)])
 def test_an_interrupted_run_ends_with_the_same_bytes(studio, method, after):
     from training.train import Lease, run_lease
 
@@ -213,7 +214,7 @@ def killed_and_resumed(studio: Studio, method: str, seed: int) -> None:
     assert studio.bytes_of(run.config.name) == wanted
 
 
-@pytest.mark.parametrize(("method", "seed"), [("lora", 1), ("qlora", 2)])
+@pytest.mark.parametrize(("method", "seed"), [("lora", 1), pytest.param("qlora", 2, marks=pytest.mark.slow)])
 def test_a_killed_run_ends_with_the_same_bytes(studio, method, seed):
     killed_and_resumed(studio, method, seed)
 

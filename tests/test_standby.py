@@ -48,6 +48,7 @@ def weights(home, name):
     return (Library(home).get(name).folder / "adapter_model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_whoever_stands_by_trains_what_a_fresh_trainer_does_and_logs_into_its_run(new_run, home, standby, fresh):
     from training import lease
 
