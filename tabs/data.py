@@ -17,6 +17,7 @@ from gradio.components import Component
 from tabs import data_rows, data_source, data_view, describe, theme
 from tabs.events import QUIETLY, Changes, hidden_text, saves
 from tabs.form import Form, asked
+from tabs.lengths import Lengths
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from training.config import RunConfig
@@ -45,7 +46,7 @@ class DataStep:
     long: gr.Accordion
     histogram: gr.HTML
     rows: data_rows.RowsPart
-    lengths: gr.State      # tokens of each conversation, uncut; None where there is none
+    lengths: gr.State      # `Lengths` of the conversations, uncut; None where there is none
 
     def inputs(self) -> dict[str, Component]:
         """What says which data is chosen, by argument of `chosen_data`."""
@@ -192,7 +193,7 @@ def _shown(step: DataStep, found: tuple[ChatData, Counted, DataReport], max_leng
         step.reasons: data_view.left_out(report.rows_dropped, report.dropped_total),
         step.long: gr.update(visible=True),
         step.histogram: data_view.histogram(report, max_length),
-        step.lengths: counted.lengths.tolist(),
+        step.lengths: Lengths(counted.lengths.tolist()),
     }
 
 

@@ -25,6 +25,7 @@ from tabs import (
     unfinished,
 )
 from tabs.events import QUIETLY, Changes, hidden_text
+from tabs.lengths import Lengths
 from tabs.openings import Openings, begin_runs
 from tabs.plainly import plainly
 from tabs.studio import Studio
@@ -142,7 +143,7 @@ def _offered(studio: Studio) -> list[str]:
 
 def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
     """The code and the note follow the form; a preset fills it."""
-    def read(source: str, lengths: list[int] | None, filled: dict[str, Any], **settings: Any) -> Changes:
+    def read(source: str, lengths: Lengths | None, filled: dict[str, Any], **settings: Any) -> Changes:
         try:
             tried = several.taken(settings)
             config = _asked(studio, settings, filled)
@@ -167,7 +168,7 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
                 setup.start: several.start_words(len(configs)),
                 setup.fit: gr.update(visible=may_fit)}
 
-    def make_it_fit(lengths: list[int], filled: dict[str, Any], **settings: Any) -> Changes:
+    def make_it_fit(lengths: Lengths, filled: dict[str, Any], **settings: Any) -> Changes:
         config = _asked(studio, settings, filled)
         changes = made_to_fit(config, lambda changed: _plan_of(studio, changed, lengths))
         gr.Info(plan_view.changed(config, changes), duration=None)
@@ -189,12 +190,12 @@ def _connect_presets(setup: _Setup, studio: Studio, brought_back: Any) -> None:
     """A preset that is chosen fills the form; other data, and one that a reload brought back, fills it anew, but for
     what was changed by hand.
     """
-    def choose(preset: str, lengths: list[int] | None) -> Changes:
+    def choose(preset: str, lengths: Lengths | None) -> Changes:
         found = preset_of(preset, form.task_of(studio, lengths))
         fields = {setup.form[name]: value for name, value in found.values.items()}
         return {**fields, setup.filled: dict(found.values), setup.why: _in_grey(found.why)}
 
-    def follow(preset: str, lengths: list[int] | None, filled: dict[str, Any], **settings: Any) -> Changes:
+    def follow(preset: str, lengths: Lengths | None, filled: dict[str, Any], **settings: Any) -> Changes:
         if not lengths:
             return {setup.why: gr.skip()}
         try:
@@ -218,7 +219,7 @@ def _in_grey(words: str) -> str:
     return f'<p class="muted">{escaped(words)}</p>'
 
 
-def _plan_of(studio: Studio, config: RunConfig, lengths: list[int], source: str = "") -> Plan:
+def _plan_of(studio: Studio, config: RunConfig, lengths: Lengths, source: str = "") -> Plan:
     """The plan over rows as long as these, so many of them held out as the run will hold out."""
     questions = max(studio.questions_at_once, len(lengths)) if source == theme.DESCRIBED else 0
     return make_plan(config, studio.facts.config, *sides_of(lengths, config), studio.machine,

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import gradio as gr
 import pytest
+from gradio.utils import deep_hash
 from hypothesis import given
 from hypothesis import strategies as some
 
 from phi3.machine import Machine
 from tabs import code_view, curves, data_view, describe, describe_view, plan_view, run_panel, run_view, text, theme
+from tabs.lengths import Lengths
 from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.stopping import Stops
@@ -198,6 +200,19 @@ def test_a_very_long_conversation_is_cut_on_the_page_and_says_so():
 def test_rows_that_were_left_out_have_number_and_reason():
     shown = data_view.left_out([DroppedRow(7, "no answer by the assistant")], 1)
     assert ">7<" in shown and "no answer by the assistant" in shown
+
+
+def test_lengths_are_hashed_once_however_often_the_page_asks(monkeypatch):
+    lengths, others = Lengths([3, 1, 2]), Lengths([3, 2, 1])
+    assert list(lengths) == [3, 1, 2] and len(lengths) == 3 and lengths[-1] == 2 and max(lengths) == 3
+    assert lengths == Lengths((3, 1, 2)) != others and not Lengths(())
+    assert deep_hash(lengths) == deep_hash(Lengths([3, 1, 2])) != deep_hash(others)
+
+    def read(self):
+        raise AssertionError("the numbers were read to be hashed")
+
+    monkeypatch.setattr(Lengths, "__iter__", read)
+    deep_hash(lengths)
 
 
 def test_few_conversations_are_data():
