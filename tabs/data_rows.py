@@ -71,13 +71,6 @@ def connect(part: RowsPart, studio: Studio, read: Callable[..., tuple[ChatData, 
     """`read` gives the data and the longest conversation, in tokens, from the values of `inputs`; ValueError where
     there is none.
     """
-    def turn(looked: Looked, place: Place | None) -> Place:
-        now = _place_in(looked, place)
-        return replace(now, turned=now.turned + 1, row=None)
-
-    def find(looked: Looked, place: Place | None, row: float | None) -> Place:
-        return replace(_place_in(looked, place), row=int(row or 0))
-
     def draw(looked: Looked | None, place: Place | None, **chosen: Any) -> Changes:
         try:
             data, max_length = read(**chosen) if looked else (None, 0)
@@ -86,23 +79,36 @@ def connect(part: RowsPart, studio: Studio, read: Callable[..., tuple[ChatData, 
         if looked is None or data is None:
             hidden = gr.update(visible=False)
             return {part.title: hidden, part.seen: "", part.tools: hidden}
-        now = _place_in(looked, place)
+        now = place_in(looked, place)
         shown = _first_ones(studio, data, now.turned, max_length) if now.row is None else (
             _found(studio, data, now.row, max_length))
         return {part.title: gr.update(visible=True), part.seen: shown, part.tools: gr.update(visible=True),
                 part.others: gr.update(visible=len(data.conversations) > SHOWN_CONVERSATIONS)}
 
     states = [part.looked, part.place]
-    part.others.click(plainly(turn), states, part.place, **AT_ONCE)
-    gr.on([part.find.click, part.row.submit], plainly(find), [*states, part.row], part.place, **AT_ONCE)
+    part.others.click(plainly(to_others), states, part.place, **AT_ONCE)
+    gr.on([part.find.click, part.row.submit], plainly(to_row), [*states, part.row], part.place, **AT_ONCE)
     gr.on([part.looked.change, part.place.change], plainly(draw), trigger_mode="always_last", **AT_ONCE,
           inputs_kwargs={"looked": part.looked, "place": part.place, **inputs},
           outputs=[part.title, part.seen, part.tools, part.others])
 
 
-def _place_in(looked: Looked, place: Place | None) -> Place:
+def place_in(looked: Looked, place: Place | None) -> Place:
     """Other data is seen from its start."""
     return place if place and place.data == looked.data else Place(looked.data)
+
+
+def to_others(looked: Looked | None, place: Place | None) -> Place | None:
+    """The next few rows; the same place where the data is gone, and the click came before the page knew."""
+    if looked is None:
+        return place
+    now = place_in(looked, place)
+    return replace(now, turned=now.turned + 1, row=None)
+
+
+def to_row(looked: Looked | None, place: Place | None, row: float | None) -> Place | None:
+    """The row of this number, whether there is one or not; the same place where the data is gone."""
+    return replace(place_in(looked, place), row=int(row or 0)) if looked else place
 
 
 def _first_ones(studio: Studio, data: ChatData, turned: int, max_length: int) -> str:

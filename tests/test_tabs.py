@@ -13,6 +13,7 @@ from hypothesis import strategies as some
 
 from phi3.machine import Machine
 from tabs import code_view, curves, data_view, describe, describe_view, plan_view, run_panel, run_view, text, theme
+from tabs.data_rows import Looked, Place, place_in, to_others, to_row
 from tabs.lengths import Lengths
 from tabs.plainly import plainly
 from tabs.progress import progress_of
@@ -200,6 +201,17 @@ def test_a_very_long_conversation_is_cut_on_the_page_and_says_so():
 def test_rows_that_were_left_out_have_number_and_reason():
     shown = data_view.left_out([DroppedRow(7, "no answer by the assistant")], 1)
     assert ">7<" in shown and "no answer by the assistant" in shown
+
+
+def test_a_place_belongs_to_its_data_and_outlives_what_is_changed_in_it():
+    first, mended, other = Looked("a", "1"), Looked("a", "2"), Looked("b", "1")
+    place = to_others(first, to_others(first, None))
+    assert place == Place("a", turned=2) == place_in(mended, place)
+    at_row = to_row(mended, place, 21)
+    assert at_row == Place("a", 2, 21) and to_row(mended, place, None).row == 0
+    assert to_others(mended, at_row) == Place("a", 3)
+    assert place_in(other, at_row) == Place("b") and to_row(other, at_row, 4) == Place("b", 0, 4)
+    assert to_others(None, at_row) == to_row(None, at_row, 4) == at_row, "a click that comes after the data has gone"
 
 
 def test_lengths_are_hashed_once_however_often_the_page_asks(monkeypatch):
