@@ -82,7 +82,7 @@ def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, ch
 def test_what_is_known_to_be_bad_is_said_on_stderr_before_the_run(terminal, home, chats, small_base):
     asked = ["training", "run", "--data", str(chats), "--base", str(small_base), *QUICK, "--json"]
     ran = terminal(*asked, "--learning_rate", "0.09", "--preset", "quick")
-    assert ran.returncode == 0 and "Warning: learning_rate is 0.09, and the rule for this base gives" in ran.stderr
+    assert ran.returncode == 0 and "Warning: Learning rate is 0.09, and the rule for this base gives" in ran.stderr
     assert all(json.loads(line) for line in ran.stdout.splitlines())
     assert terminal("training", "list", "--json").stdout.count("finished") == 1
     missing = terminal(*asked, "--report_to", "neptune")
