@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from tabs.form import Form, asked
 from tabs.lengths import Lengths
 from tabs.plainly import plainly
 from tabs.studio import Studio
+from tabs.text import sign_of
 from training.config import RunConfig
 from training.data import ChatData, UnknownColumns, example_names, last, source_of
 from training.report import Counted, DataReport, check_trainable, report_of
@@ -28,7 +27,6 @@ FIRST_EXAMPLE = "pirate"
 SECONDS_BETWEEN_SHARES = 0.4
 # The settings that the report speaks of.
 TOLD_SETTINGS = ("max_length", "num_train_epochs", "max_steps", "held_out")
-
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def _looked_at(step: DataStep, studio: Studio, chosen: dict[str, Any], config: R
     except ValueError as problem:
         yield {**parts, **_nothing(step, problem)}
     else:
-        looked = data_rows.Looked(_name_of(chosen), _sign_of([chosen, config.max_length]))
+        looked = data_rows.Looked(_name_of(chosen), sign_of([chosen, config.max_length]))
         yield {**parts, **_shown(step, (data, counted, report), config.max_length), step.rows.looked: looked}
 
 
@@ -199,15 +197,12 @@ def _shown(step: DataStep, found: tuple[ChatData, Counted, DataReport], max_leng
 
 def _name_of(chosen: dict[str, Any]) -> str:
     """One name for the same data, however it is read or mended."""
+    which = ""
     if chosen["source"] == theme.DESCRIBED:
-        return _sign_of([theme.DESCRIBED, (chosen["gathered"] or {}).get("description")])
-    if chosen["source"] == theme.OWN_DATA:
-        return _sign_of([theme.OWN_DATA, data_source.which(chosen["file"], chosen["text"], chosen["hub"])])
-    return str(chosen["source"])
-
-
-def _sign_of(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()
+        which = describe.which(chosen)
+    elif chosen["source"] == theme.OWN_DATA:
+        which = data_source.which(chosen["file"], chosen["text"], chosen["hub"])
+    return sign_of([chosen["source"], which])
 
 
 def _config(studio: Studio, told: dict[str, Any]) -> RunConfig:

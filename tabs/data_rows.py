@@ -72,16 +72,16 @@ def connect(part: RowsPart, studio: Studio, read: Callable[..., tuple[ChatData, 
     there is none.
     """
     def draw(looked: Looked | None, place: Place | None, **chosen: Any) -> Changes:
+        nothing = {part.title: gr.update(visible=False), part.seen: "", part.tools: gr.update(visible=False)}
+        if looked is None:
+            return nothing
         try:
-            data, max_length = read(**chosen) if looked else (None, 0)
+            data, max_length = read(**chosen)
         except ValueError:
-            data = None  # a look says why, in the place of the data's numbers
-        if looked is None or data is None:
-            hidden = gr.update(visible=False)
-            return {part.title: hidden, part.seen: "", part.tools: hidden}
+            return nothing  # a look says why, in the place of the data's numbers
         now = place_in(looked, place)
-        shown = _first_ones(studio, data, now.turned, max_length) if now.row is None else (
-            _found(studio, data, now.row, max_length))
+        shown = (_few(studio, data, now.turned, max_length) if now.row is None
+                 else _found(studio, data, now.row, max_length))
         return {part.title: gr.update(visible=True), part.seen: shown, part.tools: gr.update(visible=True),
                 part.others: gr.update(visible=len(data.conversations) > SHOWN_CONVERSATIONS)}
 
@@ -111,7 +111,7 @@ def to_row(looked: Looked | None, place: Place | None, row: float | None) -> Pla
     return replace(place_in(looked, place), row=int(row or 0)) if looked else place
 
 
-def _first_ones(studio: Studio, data: ChatData, turned: int, max_length: int) -> str:
+def _few(studio: Studio, data: ChatData, turned: int, max_length: int) -> str:
     first = turned * SHOWN_CONVERSATIONS
     return "".join(_as_read(studio, data.conversations[place % len(data.conversations)], max_length)
                    for place in range(first, first + min(SHOWN_CONVERSATIONS, len(data.conversations))))

@@ -140,6 +140,12 @@ def chosen(part_of: dict[str, Any]) -> Described:
     return left
 
 
+def which(part_of: dict[str, Any]) -> str:
+    """One text for the same description, whatever became of its answers."""
+    described = _described(part_of["gathered"])
+    return described.description if described else ""
+
+
 def build(studio: Studio) -> DescribePart:
     """Draw this source, hidden, where this is called."""
     with gr.Column(visible=False, elem_classes="own-data described") as column:

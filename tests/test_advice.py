@@ -21,7 +21,8 @@ def test_good_settings_are_not_warned_of():
 @pytest.mark.parametrize(("settings", "words"), [
     ({"learning_rate": 0.05}, ("Learning rate is 0.05", "gives 0.0031", "diverges", "Lower it to about 0.0031.")),
     ({"learning_rate": 5e-6}, ("Learning rate is 5e-06", "teaches little", "Raise it")),
-    ({"r": 256, "lora_alpha": 128}, ("Rank (r) is 256: 4,718,592 numbers", "teaches nothing", "Rank 16 holds them.")),
+    ({"r": 256, "lora_alpha": 128}, ("Rank (r) is 256: 4,718,592 numbers", "teaches nothing more",
+                                     "Rank 16 holds them.")),
     ({"r": 8, "lora_alpha": 512}, ("LoRA alpha is 512", "rank 8 without rsLoRA", "counts 64 times", "Lower it to 16")),
     ({"r": 64, "lora_alpha": 4}, ("LoRA alpha is 4", "counts 0.0625 times", "Raise it to 128", "tick rsLoRA")),
     ({"r": 16, "use_rslora": True}, ("at rank 16 with rsLoRA", "counts 8 times", "Lower it to 8")),
@@ -40,7 +41,7 @@ def test_good_settings_are_not_warned_of():
     ({"eval_steps": 500}, ("Evaluate every (eval_steps) is 500", "ends after 102", "25 shows")),
     ({"held_out": 0}, ("Held-out share (held_out) is 0", "memorised", "0.1 keeps a tenth")),
     ({"target_modules": "qkv_proj, o_proj"}, ("Layers (target_modules) is qkv_proj, o_proj", "attention alone",
-                                                  "all-linear")),
+                                              "all-linear")),
 ])
 def test_a_bad_choice_is_named_with_what_happens_and_what_to_do(settings, words):
     said = warned(**settings)

@@ -63,7 +63,8 @@ def test_ctrl_c_stops_the_run_and_begins_no_other(home, chats, small_base):
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (["run", "--data", "CHATS", "--try", "r=8"], "Rank (r) is '8', and needs at least two different values"),
-    (["run", "--data", "CHATS", "--try", "held_out=0.1,0.2"], "(held_out) can't be tried with several values"),
+    (["run", "--data", "CHATS", "--try", "held_out=0.1,0.2"],
+     "Held-out share (held_out) can't be tried with several values"),
     (["compare", "nowhere", "elsewhere"], "There is no run nowhere."),
     (["compare", "RUN"], "1 run is named, and 2 to 6 can be compared."),
     (["compare", "RUN", "RUN"], "A run can't be compared with itself."),

@@ -128,7 +128,7 @@ class RunConfig:
         names = [name.strip() for name in self.target_modules.split(",") if name.strip()]
         strange = [name for name in names if name not in LINEAR_LAYERS]
         if strange or not names:
-            raise ValueError(f"target_modules is {self.target_modules!r}, but Phi-3's layers are "
+            raise ValueError(f"{SETTINGS['target_modules'].called} is {self.target_modules!r}, but Phi-3's layers are "
                              f"{', '.join(LINEAR_LAYERS)} (or all-linear for all of them).")
         return names
 

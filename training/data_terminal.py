@@ -80,7 +80,7 @@ def _inspect(asked: argparse.Namespace) -> int:
     from training.report import count_steps, report_of
 
     if asked.max_length < 1:
-        raise ValueError(f"max_length is {asked.max_length}, and must be 1 or more.")
+        raise ValueError(f"{SETTINGS['max_length'].called} is {asked.max_length}, and must be 1 or more.")
     data = _followed("Reading", read_steps(source(asked.data, asked)))
     machine = this_machine()
     facts = base_facts(asked.base or chosen_base(machine.kind != "cpu"))
