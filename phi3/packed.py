@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch.nn import functional
@@ -102,8 +103,13 @@ class Attention:
                                           softmax_scale=scaling, causal=True, window_size=(back, 0))
         from torch.nn.attention.varlen import varlen_attn
 
+        times, more = queries.shape[1] // keys.shape[1], {}
+        if times > 1 and "enable_gqa" in _parameters(varlen_attn):
+            more = {"enable_gqa": True}
+        elif times > 1:
+            keys, values = (part.repeat_interleave(times, 1) for part in (keys, values))
         return varlen_attn(queries, keys, values, self._ends, self._ends, self._longest, self._longest, scale=scaling,
-                           window_size=(back, 0), enable_gqa=queries.shape[1] != keys.shape[1])
+                           window_size=(back, 0), **more)
 
     def _of_group(self, group: _Group, parts: Sequence[torch.Tensor], scaling: float, dropout: float) -> torch.Tensor:
         if group.tokens is not None:
@@ -136,16 +142,21 @@ class Attention:
 
 
 def has_varlen(device: torch.device) -> bool:
-    """Whether torch's variable-length attention, with a window, runs on this device (CUDA, since torch 2.11)."""
-    import inspect
-
+    """Whether torch's variable-length attention, with a window, runs on this device (CUDA, since torch 2.11; heads that
+    share keys since a later one).
+    """
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
         return False
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return False
-    return {"window_size", "scale", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
+    return {"window_size", "scale"} <= _parameters(varlen_attn)
+
+
+@cache
+def _parameters(function: Callable[..., object]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 def band(window: int, end: int, device: torch.device, start: int = 0, first: int = 0) -> torch.Tensor:

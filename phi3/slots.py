@@ -103,6 +103,7 @@ class Beside(nn.Module):
             self._enlarge(rank, a.shape[1], b.shape[0])
         own_a, own_b = self.a[slot, :rank], self.b[slot, :rank]
         own_a.copy_(a)
+        b = b.to(own_b.device)  # as it lies in the file, and turned over there
         if b.dtype is own_b.dtype:
             torch.mul(b.T, scaling, out=own_b)
         else:

@@ -1,5 +1,7 @@
 """Attention over packed rows: the call for a card's variable-length kernel says what every other way computes."""
 
+from inspect import Parameter, Signature
+
 import pytest
 import torch
 from torch.nn import functional
@@ -10,13 +12,15 @@ from phi3.packed import Attention
 LENGTHS, HEADS, KEPT, SIZE = (9, 5, 2), 4, 2, 8
 
 
-@pytest.fixture
-def kernel(monkeypatch):
+@pytest.fixture(params=[True, False], ids=["heads share keys", "torch 2.11, where they don't"])
+def kernel(monkeypatch, request):
     """The kernel as its documentation describes it, in plain products, on any device; what it was called with."""
     calls = []
 
-    def varlen_attn(query, key, value, ends, kept_ends, longest, kept_longest, *, scale, window_size, enable_gqa):
-        calls.append((query.dtype, ends.tolist(), longest, window_size, enable_gqa))
+    def varlen_attn(query, key, value, ends, kept_ends, longest, kept_longest, *, scale, window_size,
+                    enable_gqa=False):
+        calls.append((query.dtype, ends.tolist(), longest, window_size))
+        assert query.shape[1] == key.shape[1] or enable_gqa
         assert ends.dtype is torch.int32 and torch.equal(ends, kept_ends) and longest == kept_longest
         rows = []
         for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
@@ -28,7 +32,11 @@ def kernel(monkeypatch):
             rows.append(functional.scaled_dot_product_attention(*of_row, seen, scale=scale).transpose(0, 1))
         return torch.cat(rows)
 
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
+    def of_torch_2_11(query, key, value, ends, kept_ends, longest, kept_longest, *, scale, window_size):
+        return varlen_attn(query, key, value, ends, kept_ends, longest, kept_longest, scale=scale,
+                           window_size=window_size)
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn if request.param else of_torch_2_11)
     monkeypatch.setattr(packed, "has_varlen", lambda device: True)
     return calls
 
@@ -43,7 +51,7 @@ def parts(dtype):
 def test_the_kernel_is_asked_for_what_the_other_ways_compute(kernel, window):
     given = parts(torch.bfloat16)
     found = Attention(LENGTHS, window, given[0])(*given, scaling=0.3)
-    assert kernel == [(torch.bfloat16, [0, 9, 14, 16], 9, (window - 1 if window < 9 else -1, 0), True)]
+    assert kernel == [(torch.bfloat16, [0, 9, 14, 16], 9, (window - 1 if window < 9 else -1, 0))]
     expected = Attention(LENGTHS, window, given[0].float(), "eager")(*(one.float() for one in given), scaling=0.3)
     torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
 
@@ -56,3 +64,14 @@ def test_what_the_kernel_does_not_know_is_computed_without_it(kernel):
     dropped = Attention(LENGTHS, 2047, half[0])(*half, scaling=0.3, dropout=0.5)
     assert kernel == [] and whole.dtype is torch.float32 and dropped.shape == (sum(LENGTHS), HEADS * SIZE)
     assert not torch.allclose(dropped.float(), whole, atol=0.1)
+
+
+@pytest.mark.parametrize(("named", "is_known"), [
+    ({"window_size", "scale", "enable_gqa"}, True), ({"window_size", "scale"}, True), ({"is_causal", "scale"}, False)])
+def test_a_card_has_the_kernel_where_it_takes_a_window(monkeypatch, named, is_known):
+    """torch 2.11's doesn't know of heads that share keys yet, and that of 2.10 of no window."""
+    parameters = {name: Parameter(name, Parameter.KEYWORD_ONLY) for name in named}
+    kernel = type("Kernel", (), {"__signature__": Signature(list(parameters.values())), "__call__": lambda self: None})
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel())
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
+    assert packed.has_varlen(torch.device("cuda")) is is_known and not packed.has_varlen(torch.device("cpu"))

@@ -16,7 +16,7 @@ from phi3.batch import Batch, row_of
 from phi3.generate import Answerer, Lane, Sampling
 from phi3.lora_files import MOST_RANK, Unsuited
 from phi3.models import load_base, shell_of
-from phi3.slots import Mix, Slots
+from phi3.slots import Beside, Mix, Slots
 from phi3.template import encode_prompt
 
 TEXTS = ("a", "a much longer question than the others", "three words here", "x", "why", "tell me of it", "hm", "and so")
@@ -264,6 +264,16 @@ def changed(folder: Path, to: Path, **config) -> Path:
     said = json.loads((folder / "adapter_config.json").read_text())
     (to / "adapter_config.json").write_text(json.dumps({**said, **config}))
     return to
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_an_adapter_is_put_beside_a_layer_on_another_device(dtype):
+    """Its file is read into the machine's memory, and a card's layers are on the card; a device without numbers asks
+    for the same care as one with them.
+    """
+    beside = Beside(torch.nn.Linear(8, 6, bias=False, device="meta", dtype=torch.bfloat16), slots=2)
+    total = beside.put(1, (torch.randn(4, 8, dtype=dtype), torch.randn(6, 4, dtype=dtype)), 2.0)
+    assert total.device.type == "meta" and beside.ranks == [0, 4, 0]
 
 
 @pytest.mark.parametrize(("config", "said"), [

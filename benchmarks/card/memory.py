@@ -14,7 +14,8 @@ from benchmarks.card.bench import Bench, free_memory, on_card
 from benchmarks.card.figure import TRAINING, Check, Figure, Section
 
 GIGABYTE = 1e9
-# A CPU's memory is other people's as well, so a rehearsal may have this much more than it holds already.
+# A rehearsal may have this much more than it holds already: what it asks for is small, and a CPU's memory is other
+# people's as well.
 ROOM = 300 * 1024**2
 # What may stay behind: libraries keep a little of what they first needed.
 LEFT_BEHIND = 200 * 1000**2
@@ -63,7 +64,7 @@ def _failed(bench: Bench, runs: Any, base: Any, rows: int) -> Any:
 
     run = _new_run(bench, runs, base, rows, "too-large")
     try:
-        with _little_room():
+        with _little_room(bench.small):
             run_lease(run, None, base)
     except ValueError:
         return run
@@ -84,8 +85,18 @@ def _new_run(bench: Bench, runs: Any, base: Any, rows: int, name: str, **changes
 
 
 @contextmanager
-def _little_room() -> Iterator[None]:
-    """On a CPU the process may take little more than it has; a card is as large as it is."""
+def _little_room(is_small: bool) -> Iterator[None]:
+    """In a rehearsal, and on a CPU, the process may take little more than it has; else a card is as large as it is."""
+    if on_card() and is_small:
+        import torch
+
+        whole = torch.cuda.mem_get_info()[1]
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + ROOM) / whole)
+        try:
+            yield
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+        return
     if on_card() or sys.platform != "linux":
         yield
         return

@@ -6,6 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -120,8 +121,9 @@ def _run(bench: Bench, arm: Arm, bases: dict[str, Any], rows: list[Any], config:
     settings = replace(config, method="qlora") if arm.name == OURS_IN_4_BITS else config
     peak = Peak()
     try:
-        trainer = _makers()[arm.name](base, rows, bench.work / "trainer", settings)
-        clock = timed(trainer)
+        with _classes_as_they_were():
+            trainer = _makers()[arm.name](base, rows, bench.work / "trainer", settings)
+            clock = timed(trainer)
     except torch.OutOfMemoryError as problem:
         arm.out = f"out of memory: {str(problem)[:200]}"
     else:
@@ -131,6 +133,18 @@ def _run(bench: Bench, arm: Arm, bases: dict[str, Any], rows: list[Any], config:
         arm.padding, arm.peak = 1 - clock.tokens / clock.computed, peak.bytes()
         del trainer
     free_memory()
+
+
+@contextmanager
+def _classes_as_they_were() -> Iterator[None]:
+    """Liger puts its own classes into transformers' module of Phi-3, where every later model would be made of them."""
+    from transformers.models.phi3 import modeling_phi3
+
+    before = dict(vars(modeling_phi3))
+    try:
+        yield
+    finally:
+        vars(modeling_phi3).update(before)
 
 
 def _standing(lengths: str, arms: Sequence[Arm]) -> Iterator[Figure]:
