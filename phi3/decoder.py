@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from phi3.captured import MOST_CAPTURED_ROWS, Capture, Captures
 from phi3.fused import inverse_root
-from phi3.packed import band
+from phi3.packed import band, without_cudnn
 from phi3.products import Call, is_small
 
 # The cache grows by so many tokens, so that it is seldom moved.
@@ -69,8 +69,9 @@ class Decoder:
             projected = self._projected(layer, hidden, cos, sin)
             query, key, value = (part.transpose(1, 2) for part in projected)
             self.cache.put(index, key, value)
-            mixed = functional.scaled_dot_product_attention(query, key, value, band, is_causal=band is None,
-                                                            scale=layer.scaling, enable_gqa=self._is_grouped)
+            with without_cudnn(self.device):
+                mixed = functional.scaled_dot_product_attention(query, key, value, band, is_causal=band is None,
+                                                                scale=layer.scaling, enable_gqa=self._is_grouped)
             hidden = layer.after_attention(hidden, mixed.transpose(1, 2).flatten(2))
         self.cache.lengths += map(len, rows)
         ends = torch.tensor([len(row) - 1 for row in rows], device=self.device)

@@ -57,7 +57,7 @@ class Normed(Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
         wide = x.float()
-        scale = inverse_root(wide, wide.new_tensor(epsilon))
+        scale = inverse_root(wide, wide.new_full((), epsilon))
         ctx.save_for_backward(x, scale, weight)
         return (wide * scale).to(x.dtype).mul_(weight)
 
@@ -142,31 +142,36 @@ class Gathered(Function):
 
 
 class HeadLoss(Function):
-    """Negative log-likelihood of `targets` (tokens,) after `hidden` (tokens, width): summed, a float32 scalar.
+    """Negative log-likelihood of `targets` (tokens,) after `hidden` (tokens, width): summed, a float32 scalar. With
+    `gaps` a target may be -100, and isn't counted.
 
     The head (vocabulary, width) is frozen, so the gradient of the hidden states is all that the backward pass needs. It
     is worked out here, while a tile of logits is at hand, and no logit is kept or computed twice.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor,
+                gaps: bool = False) -> torch.Tensor:
         loss, grads = hidden.new_zeros((), dtype=torch.float32), torch.empty_like(hidden)
         for some, wanted, place in _tiles(hidden, head, targets):
             logits = product(some, head.t()).float()
             logits -= logits.amax(-1, keepdim=True)
-            loss -= logits.gather(-1, wanted).sum()
+            counts = (wanted >= 0).to(logits.dtype) if gaps else None
+            wanted = wanted.clamp(min=0) if gaps else wanted
+            of_wanted = logits.gather(-1, wanted)
             slope = logits.exp_()
             summed = slope.sum(-1, keepdim=True)
-            loss += summed.log().sum()
+            missed = summed.log() - of_wanted
+            loss += (missed * counts if gaps else missed).sum()
             slope.div_(summed).scatter_add_(-1, wanted, slope.new_full((), -1.0).expand_as(wanted))
-            grads[place] = product(slope.to(hidden.dtype), head)
+            grads[place] = product((slope.mul_(counts) if gaps else slope).to(hidden.dtype), head)
         ctx.save_for_backward(grads)
         return loss
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grads, = ctx.saved_tensors
-        return grads * grad.to(grads.dtype), None, None
+        return grads * grad.to(grads.dtype), None, None, None
 
 
 def head_judged(hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

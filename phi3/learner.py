@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from phi3.decoder import Turns
 from phi3.fused import Gated, HeadLoss, LoraLinear, Normed, Turned, head_judged
-from phi3.packed import Attention, Packed
+from phi3.packed import Attention, Packed, is_one_call, without_cudnn
 
 Layer = Callable[[torch.Tensor], torch.Tensor]
 
@@ -65,12 +65,21 @@ class Learner:
 
     def loss(self, packed: Packed) -> torch.Tensor:
         """Negative log-likelihood of the trained tokens, summed: a float32 scalar."""
-        return HeadLoss.apply(*self._trained(packed))
+        return HeadLoss.apply(*self._trained(packed), packed.filled)
 
     @torch.no_grad()
     def judged(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
         """The same without a gradient, and how many of the tokens were the likeliest word."""
         return head_judged(*self._trained(packed))
+
+    def stays_in_place(self, longest: int) -> bool:
+        """Whether a pack's steps are the same calls over the same places for all packs of its size: attention is one
+        call, each linear layer is ours or the base's, nothing is computed twice, and no row so long turns its places
+        by other angles.
+        """
+        weight = self._core.embed_tokens.weight
+        return (is_one_call(weight.dtype, weight.device, self._way) and not self._recomputed
+                and not self._turns.offset(longest) and all(block.is_ours for block in self._blocks))
 
     def means(self, packs: Sequence[Packed]) -> tuple[float, float]:
         """(mean negative log-likelihood of the trained tokens of all packs, share of them that were the likeliest)."""
@@ -84,7 +93,7 @@ class Learner:
     def hidden(self, packed: Packed) -> torch.Tensor:
         """What the head sees of each token: (tokens, width)."""
         hidden = self._core.embed_tokens(packed.ids)
-        attention = Attention(packed.lengths, self._window, hidden, self._way)
+        attention = Attention(packed.lengths, self._window, hidden, self._way, packed.ends)
         offsets = [self._turns.offset(length) for length in packed.lengths]
         places = packed.places
         if any(offsets):
@@ -93,11 +102,12 @@ class Learner:
         cos, sin = self._turns.at(places, packed.lengths[0], hidden)
         shared = _Places(cos, sin, self._turns.rotated // 2, attention)
         is_learning = torch.is_grad_enabled()
-        for number, block in enumerate(self._blocks):
-            if is_learning and number < self._recomputed:
-                hidden = checkpoint(block, hidden, shared, use_reentrant=False)
-            else:
-                hidden = block(hidden, shared)
+        with without_cudnn(hidden.device):
+            for number, block in enumerate(self._blocks):
+                if is_learning and number < self._recomputed:
+                    hidden = checkpoint(block, hidden, shared, use_reentrant=False)
+                else:
+                    hidden = block(hidden, shared)
         return _norm(hidden, self._core.norm)
 
     def _trained(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -117,6 +127,13 @@ class _Block:
         self.qkv, self.out = linear(attention.qkv_proj), linear(attention.o_proj)
         self.gate_up, self.down = linear(mlp.gate_up_proj), linear(mlp.down_proj)
         self.activation, self.is_silu = mlp.activation_fn, mlp.config.hidden_act == "silu"
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its attention is one call, and each of its linear layers is one of our functions or a plain one."""
+        return not self.attention_dropout and all(
+            type(one) is torch.nn.Linear or not isinstance(one, torch.nn.Module)
+            for one in (self.qkv, self.out, self.gate_up, self.down))
 
     def __call__(self, hidden: torch.Tensor, places: _Places) -> torch.Tensor:
         layer, heads, kept = self.layer, self.heads, self.kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -20,14 +21,20 @@ ALIKE = 0.8
 @dataclass(frozen=True)
 class Packed:
     """Rows end to end, longest first. `ids`, `places` (each token's in its row) and `targets` (the word that is to
-    follow, -100 where none is trained) are (tokens,), int64; `trained` says where one is; `lengths` are the rows'.
+    follow, -100 where none is trained) are (tokens,), int64; `trained` says where one is; `lengths` are the rows', and
+    `ends`, (rows + 1,), int32, is where each begins, and the last one ends.
+
+    Where it is `filled` up (`phi3.captured_learning`), some of `trained` stand where nothing is, rows may be empty, and
+    `lengths` only says how long one may be.
     """
 
     ids: torch.Tensor
     places: torch.Tensor
     targets: torch.Tensor
     trained: torch.Tensor
+    ends: torch.Tensor
     lengths: tuple[int, ...]
+    filled: bool = False
 
     @classmethod
     def of(cls, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Packed:
@@ -37,13 +44,14 @@ class Packed:
         ids = torch.tensor([one for row, _ in ordered for one in row])
         targets = torch.tensor([one for _, labels in ordered for one in (*labels[1:], -100)])
         places = torch.cat([torch.arange(length) for length in lengths])
+        ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
         # Found here, where nothing waits for a card to count them.
-        return cls(ids, places, targets, (targets != -100).nonzero().flatten(), lengths)
+        return cls(ids, places, targets, (targets != -100).nonzero().flatten(), ends, lengths)
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Packed:
         """The same on another device."""
-        held = (self.ids, self.places, self.targets, self.trained)
-        return Packed(*(one.to(device, non_blocking=non_blocking) for one in held), self.lengths)
+        held = (self.ids, self.places, self.targets, self.trained, self.ends)
+        return Packed(*(one.to(device, non_blocking=non_blocking) for one in held), self.lengths, self.filled)
 
 
 @dataclass(frozen=True)
@@ -65,16 +73,18 @@ class Attention:
     that are longer than the window.
     """
 
-    def __init__(self, lengths: Sequence[int], window: int, like: torch.Tensor, way: str = "sdpa") -> None:
-        """`like` is of the device and type of what is attended over; `way` as transformers names it."""
+    def __init__(self, lengths: Sequence[int], window: int, like: torch.Tensor, way: str = "sdpa",
+                 ends: torch.Tensor | None = None) -> None:
+        """`like` is of the device and type of what is attended over; `way` as transformers names it; `ends` as a pack
+        has it on that device, None where it is to be made.
+        """
         self._lengths, self._window, self._device, self._way = lengths, window, like.device, way
-        # Flash attention knows the two half types alone, whoever wrote it.
-        self._is_varlen = like.dtype in (torch.float16, torch.bfloat16) and \
-            (way == "flash_attention_2" or (way == "sdpa" and has_varlen(like.device)))
+        self._is_varlen = is_one_call(like.dtype, like.device, way)
         self._longest = max(lengths)
-        if self._is_varlen:
+        if self._is_varlen and ends is None:
             ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-            self._ends = ends.to(like.device, non_blocking=True)
+            ends = ends.to(like.device, non_blocking=True)
+        self._ends = ends
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float,
                  dropout: float = 0.0) -> torch.Tensor:
@@ -139,6 +149,24 @@ class Attention:
             parts.append(functional.scaled_dot_product_attention(query[:, :, start:end], key[:, :, back:end],
                                                                  value[:, :, back:end], mask, **given))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def without_cudnn(device: torch.device) -> AbstractContextManager[None]:
+    """In here a card attends by torch's own kernels: cuDNN plans each new shape anew, and rows of chats have thousands
+    of shapes.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    if device.type != "cuda":
+        return nullcontext()
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+
+
+def is_one_call(dtype: torch.dtype, device: torch.device, way: str) -> bool:
+    """Whether one call attends over all rows, wherever they end; `way` as transformers names it."""
+    # Flash attention knows the two half types alone, whoever wrote it.
+    return dtype in (torch.float16, torch.bfloat16) and \
+        (way == "flash_attention_2" or (way == "sdpa" and has_varlen(device)))
 
 
 def has_varlen(device: torch.device) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 # What a card can't do while it is captured: wait for the processor to read a number, or take one from its memory.
 _READS = ("_local_scalar_dense", "lift_fresh", "item", "nonzero", "is_nonzero", "equal", "unique")
@@ -56,8 +56,13 @@ class _Noting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        self.done.append((func, args, kwargs or {}, made))
+        self.done.append((func, *(tree_map(_apart, tree) for tree in (args, kwargs or {}, made))))
         return made
+
+
+def _apart(one: Any) -> Any:
+    """The same place in memory, of which autograd knows nothing."""
+    return one.detach() if isinstance(one, torch.Tensor) else one
 
 
 def _place(one: torch.Tensor) -> int | None:

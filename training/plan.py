@@ -80,6 +80,11 @@ class Plan:
         return self.peak <= self.available
 
     @property
+    def has_room_twice(self) -> bool:
+        """Whether what a step computes may lie in memory twice: captured steps have a place of their own."""
+        return self.peak + self.memory["activations"] + self.memory["logits"] <= self.available
+
+    @property
     def total_seconds(self) -> float:
         """From Start to the finished adapter."""
         return sum(self.seconds.values())

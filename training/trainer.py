@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from trl import SFTTrainer
 
+from phi3.captured import capture_on
+from phi3.captured_learning import CapturedLearning
 from phi3.learner import Learner
 from phi3.packed import Packed
 from training.config import RunConfig
@@ -52,8 +54,11 @@ def trainer_of(config: RunConfig, method: Method, plan: Plan, lesson: Lesson, fo
     judged_by = (packs_of([(row["input_ids"], row["labels"]) for row in part], budget)
                  for part in (lesson.held, lesson.general))
     arguments = SFTConfig(output_dir=str(folder), **{**asked, **ours})
-    return Trainer(method, plan.recomputed, budget, *judged_by, args=arguments, train_dataset=rows[0],
-                   eval_dataset=rows[1], processing_class=tokenizer)
+    trainer = Trainer(method, plan.recomputed, budget, *judged_by, args=arguments, train_dataset=rows[0],
+                      eval_dataset=rows[1], processing_class=tokenizer)
+    if plan.has_room_twice:
+        trainer.captured_for = plan.batches.examples_per_step, plan.batches.longest_row
+    return trainer
 
 
 class Trainer(SFTTrainer):
@@ -69,6 +74,10 @@ class Trainer(SFTTrainer):
         super().__init__(model=method.model(), peft_config=method.peft_config, data_collator=Collator(budget), **given)
         self.learner = Learner(self.model, recomputed)
         self.learner.install()
+        # Rows of a pack at most, and tokens of a row, where steps are captured; made when the weights are where they
+        # are trained.
+        self.captured_for: tuple[int, int] | None = None
+        self.captured: CapturedLearning | None = None
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward over all packs of the step; its loss for each trained token, on the device."""
@@ -76,7 +85,12 @@ class Trainer(SFTTrainer):
         device, packs = self.args.device, inputs["packs"]
         words = torch.as_tensor(num_items_in_batch, device=device).clamp(min=1)
         total = torch.zeros((), device=device)
+        captured = self._captured_learning()
         for number, pack in enumerate(packs, 1):
+            loss = None if captured is None else captured.learned(pack, 1 / words)
+            if loss is not None:
+                total += loss / words
+                continue
             with self._alone(model, number == len(packs)):
                 # Several processes' gradients are averaged, and `words` counts those of all of them.
                 loss = model(packed=pack.to(device)) / words * self.accelerator.num_processes
@@ -109,6 +123,16 @@ class Trainer(SFTTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None at each checkpoint: the run's folder says more, and its owner decides what becomes public."""
+
+    def _captured_learning(self) -> CapturedLearning | None:
+        """None where each step's kernels are begun as they come: on a processor, where several processes train
+        together, and where the plan leaves no room.
+        """
+        capture = capture_on(self.args.device)
+        if self.captured is None and self.captured_for and capture and self.accelerator.num_processes == 1:
+            weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+            self.captured = CapturedLearning(self.learner, weights, capture, *self.captured_for)
+        return self.captured
 
     def _alone(self, model: Any, is_last: bool) -> AbstractContextManager[None]:
         """Where several processes train together, they exchange gradients after the last pack of a step alone."""
