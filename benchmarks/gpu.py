@@ -19,11 +19,11 @@ from benchmarks.report import versions
 from phi3.machine import studio_home, this_machine, told_by_driver
 
 PARTS = (
-    Part("it works", "benchmarks.card.works", 200, 60),
+    Part("it works", "benchmarks.card.works", 200, 60, shares=True),
     Part("memory and time against the plan", "benchmarks.card.plan", 220, 110),
     Part("training speed", "benchmarks.card.training", 220, 75),
     Part("chat", "benchmarks.card.chat", 200, 30),
-    Part("learning", "benchmarks.card.learning", 150, 30),
+    Part("learning", "benchmarks.card.learning", 150, 30, shares=True),
     Part("a lent card", "benchmarks.card.lent", 90, 35),
     Part("out of memory", "benchmarks.card.memory", 75, 30),
 )

@@ -74,6 +74,15 @@ def measured(bench):
     yield Figure("speed", 9.0, check=Check("the same words", False))
 SECTIONS = (Section("speed", measured),)
 """
+# Two of these end only beside each other.
+MEETING = """
+def met(bench):
+    (bench.work / f"{NAME} is here").touch()
+    while not (bench.work / f"{OTHER} is here").exists():
+        time.sleep(0.01)
+    yield Figure("met", 1.0)
+SECTIONS = (Section("met", met),)
+"""
 SILENT = """
 SECTIONS = ()
 """
@@ -85,11 +94,11 @@ def prove(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     (tmp_path / "part_rates.py").write_text(HEAD + SILENT)
 
-    def run(parts, minutes=1.0, small=False, only=(), resume=False):
+    def run(parts, minutes=1.0, small=False, only=(), resume=False, shares=False):
         made = []
         for name, (source, seconds) in parts.items():
             (tmp_path / f"part_{name}.py").write_text(HEAD + source)
-            made.append(Part(name, f"part_{name}", seconds, seconds))
+            made.append(Part(name, f"part_{name}", seconds, seconds, shares))
         report = Report(tmp_path / "out", list(parts), small)
         if resume:
             report.take_up()
@@ -165,6 +174,12 @@ def is_gone(pid):
 def test_a_part_that_would_not_fit_leaves_its_time_to_a_smaller_one(prove):
     is_well, parts = prove({"speed": (QUICK, 1000), "chat": (QUICK, 1)})
     assert is_well and [part["status"] for part in parts.values()] == ["not run", "done"]
+
+
+def test_parts_that_share_the_card_run_beside_each_other(prove):
+    parts = {name: (f"NAME, OTHER = {name!r}, {other!r}\n{MEETING}", 20) for name, other in ("ab", "ba")}
+    is_well, told = prove(parts, shares=True)
+    assert is_well and [part["status"] for part in told.values()] == ["done", "done"]
 
 
 def test_the_report_is_written_while_a_part_still_runs(prove):

@@ -9,10 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.card.bench import ROOT
 from benchmarks.card.report import Report, Values, is_well
@@ -28,13 +27,14 @@ SAID = "said"
 @dataclass(frozen=True)
 class Part:
     """`module` has SECTIONS; `seconds` is what it takes at full size on a large card, and `rehearsed` in a rehearsal
-    on two processor cores.
+    on two processor cores. One that `shares` the card measures no speed, and runs beside the others that do so.
     """
 
     name: str
     module: str
     seconds: float
     rehearsed: float
+    shares: bool = False
 
     def expected(self, small: bool) -> float:
         """Seconds that it will take, as far as is known."""
@@ -62,11 +62,15 @@ def proved(parts: Sequence[Part], order: Order, report: Report, machine: Values,
     """
     ends = time.time() + 60 * order.minutes
     (order.work / SAID).mkdir(parents=True, exist_ok=True)
-    found = _ran(rates.module, order, min(ends, time.time() + rates.expected(order.small)), lambda found: None)
-    report.begin({**machine, "minutes": order.minutes, "rates": found.figures})
-    for part in parts:
-        if (not order.only or part.name in order.only) and not report.is_done(part.name):
-            _run(part, order, ends, report)
+    measured = _Running(rates, order, min(ends, time.time() + rates.expected(order.small)))
+    _until_done([measured], lambda running, found: None)
+    report.begin({**machine, "minutes": order.minutes, "rates": measured.found().figures})
+    wanted = [part for part in parts
+              if (not order.only or part.name in order.only) and not report.is_done(part.name)]
+    # A rehearsal's parts have one thread each, and two cores.
+    shared = [] if order.small else [part for part in wanted if part.shares]
+    for some in (shared, *([part] for part in wanted if part not in shared)):
+        _run(some, order, ends, report)
     return is_well(report.parts())
 
 
@@ -88,23 +92,29 @@ class _Found:
                 **{name: value for name, value in more.items() if value}}
 
 
-def _run(part: Part, order: Order, ends: float, report: Report) -> None:
-    expected, left = part.expected(order.small), ends - time.time()
-    if expected > left:
-        report.put(part.name, "not run", figures=[], reason=f"It takes about {expected:.0f} s, and "
-                   f"{max(0.0, left):.0f} s were left. --resume runs it.")
-        return
-    allowed = min(left, PATIENCE * expected + GRACE_SECONDS)
+def _run(parts: Sequence[Part], order: Order, ends: float, report: Report) -> None:
+    """All of these at once, as far as there is time for each."""
+    begun: list[_Running] = []
+    for part in parts:
+        expected, left = part.expected(order.small), ends - time.time()
+        if expected > left:
+            report.put(part.name, "not run", figures=[], reason=f"It takes about {expected:.0f} s, and "
+                       f"{max(0.0, left):.0f} s were left. --resume runs it.")
+            continue
+        print(f"{part.name}: about {expected:.0f} s", flush=True)
+        begun.append(_Running(part, order, time.time() + min(left, PATIENCE * expected + GRACE_SECONDS)))
 
-    def so_far(found: _Found) -> None:
-        report.put(part.name, "failed", reason="It was still running when this was written.", **found.values())
+    def told(running: _Running, found: _Found) -> None:
+        if not running.is_over:
+            report.put(running.part.name, "failed", reason="It was still running when this was written.",
+                       **found.values())
+            return
+        status, reason = _judged(found, running.allowed)
+        print(f"{running.part.name}: {status} after {found.seconds:.0f} s, {len(found.figures)} figures. "
+              f"{reason}".strip(), flush=True)
+        report.put(running.part.name, status, **({"reason": reason} if reason else {}), **found.values())
 
-    print(f"{part.name}: about {expected:.0f} s", flush=True)
-    found = _ran(part.module, order, time.time() + allowed, so_far)
-    status, reason = _judged(found, allowed)
-    print(f"{part.name}: {status} after {found.seconds:.0f} s, {len(found.figures)} figures. {reason}".strip(),
-          flush=True)
-    report.put(part.name, status, **({"reason": reason} if reason else {}), **found.values())
+    _until_done(begun, told)
 
 
 def _judged(found: _Found, allowed: float) -> tuple[str, str]:
@@ -129,40 +139,70 @@ def _signal(number: int) -> str:
     return signal.Signals(number).name
 
 
-def _ran(module: str, order: Order, until: float, so_far: Any) -> _Found:
-    """The part's process from its beginning to its end, or until it has to be ended with all that it began."""
-    file = order.work / SAID / f"{module.rsplit('.', 1)[-1]}.jsonl"
-    file.write_text("", encoding="utf-8")
-    given = json.dumps({"work": str(order.work.resolve()), "small": order.small, "until": until})
-    began, seen = time.monotonic(), 0
-    with file.with_suffix(".log").open("w+b") as log:
-        # A group of its own, so that what it began ends with it; the same session, so that it ends with its terminal.
-        process = subprocess.Popen([sys.executable, "-m", "benchmarks.card.alone", module, str(file), given], cwd=ROOT,
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, process_group=0,
-                                   env=_environment(order))
-        try:
-            while (code := process.poll()) is None and time.time() < until:
-                if file.stat().st_size > seen:
-                    seen = file.stat().st_size
-                    so_far(_found(file, time.monotonic() - began, None))
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-        finally:
-            _end_group(process)
-        log.seek(0)
-        words = log.read().decode("utf-8", errors="replace")[-LAST_WORDS:].strip()
-    return _found(file, time.monotonic() - began, code, words)
+class _Running:
+    """A part's process, and what it has said so far."""
+
+    def __init__(self, part: Part, order: Order, until: float) -> None:
+        self.part, self.allowed, self.is_over = part, until - time.time(), False
+        self._until, self._began, self._seconds = until, time.monotonic(), 0.0
+        self._seen = 0
+        self._file = order.work / SAID / f"{part.module.rsplit('.', 1)[-1]}.jsonl"
+        self._file.write_text("", encoding="utf-8")
+        given = json.dumps({"work": str(order.work.resolve()), "small": order.small, "until": until})
+        with self._log.open("wb") as log:
+            # A group of its own, so that what it began ends with it; the same session, so that it ends with its
+            # terminal.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.card.alone", part.module, str(self._file), given], cwd=ROOT,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, process_group=0,
+                env=_environment(order))
+        self._code: int | None = None
+
+    def look(self) -> bool:
+        """Whether there is something new: a figure, or its end, which comes at the latest when its time is over."""
+        self._code = self._process.poll()
+        if self._code is not None or time.time() >= self._until:
+            self.end()
+            return True
+        size = self._file.stat().st_size
+        is_new, self._seen = size > self._seen, size
+        return is_new
+
+    def end(self) -> None:
+        """End whatever is left of it and of what it began."""
+        self.is_over, self._seconds = True, time.monotonic() - self._began
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def found(self) -> _Found:
+        """What it has said."""
+        seconds = self._seconds or time.monotonic() - self._began
+        words = self._log.read_text(encoding="utf-8", errors="replace")[-LAST_WORDS:].strip()
+        return _found(self._file, seconds, self._code, words)
+
+    @property
+    def _log(self) -> Path:
+        return self._file.with_suffix(".log")
+
+
+def _until_done(parts: Sequence[_Running], told: Callable[[_Running, _Found], None]) -> None:
+    """Watch these until each has ended; whenever one has something new it is told."""
+    left = list(parts)
+    try:
+        while left:
+            for running in [one for one in left if one.look()]:
+                told(running, running.found())
+            left = [one for one in left if not one.is_over]
+            time.sleep(SECONDS_BETWEEN_LOOKS if left else 0)
+    finally:
+        for running in left:
+            running.end()
 
 
 def _environment(order: Order) -> dict[str, str]:
     """A rehearsal shows that everything runs, not how fast: with one thread it takes as long beside others as alone."""
     return {**os.environ, "TOKENIZERS_PARALLELISM": "false", **({"OMP_NUM_THREADS": "1"} if order.small else {})}
-
-
-def _end_group(process: subprocess.Popen) -> None:
-    """End whatever is left of the part and of what it began."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _found(file: Path, seconds: float, code: int | None, log: str = "") -> _Found:
