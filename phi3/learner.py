@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from phi3 import on_card
 from phi3.decoder import Turns
 from phi3.fused import Gated, HeadLoss, LoraLinear, Normed, Turned, head_judged
 from phi3.packed import Attention, Packed, is_one_call, without_cudnn
@@ -27,6 +28,7 @@ class _Places:
     sin: torch.Tensor
     half: int
     attention: Attention
+    kernels: Any = None  # a card's own (phi3/on_card.py)
 
 
 class Learner:
@@ -48,7 +50,8 @@ class Learner:
         self._window = config.sliding_window or config.max_position_embeddings
         self._turns = Turns(core.rotary_emb, core.layers[0].self_attn.head_dim)
         self._way = config._attn_implementation
-        self._blocks = [_Block(layer) for layer in core.layers]
+        self._chance = on_card.Chance()
+        self._blocks = [_Block(layer, self._chance) for layer in core.layers]
 
     def install(self) -> None:
         """Let the model's own `forward` take packed rows, as `packed`, so that what is wrapped around it sees them."""
@@ -100,15 +103,20 @@ class Learner:
             each = torch.tensor(offsets).repeat_interleave(torch.tensor(packed.lengths))
             places = places + each.to(places.device, non_blocking=True)
         cos, sin = self._turns.at(places, packed.lengths[0], hidden)
-        shared = _Places(cos, sin, self._turns.rotated // 2, attention)
-        is_learning = torch.is_grad_enabled()
+        kernels = on_card.kernels_on(hidden.device)
+        shared = _Places(cos, sin, self._turns.rotated // 2, attention, kernels)
+        if kernels is not None:
+            self._chance.draw(hidden.device)
+        is_learning, more = torch.is_grad_enabled(), None
         with without_cudnn(hidden.device):
             for number, block in enumerate(self._blocks):
                 if is_learning and number < self._recomputed:
-                    hidden = checkpoint(block, hidden, shared, use_reentrant=False)
+                    # One tensor is kept until then, and not two.
+                    hidden = hidden if more is None else hidden + more
+                    hidden, more = checkpoint(block, hidden, None, shared, use_reentrant=False)
                 else:
-                    hidden = block(hidden, shared)
-        return _norm(hidden, self._core.norm)
+                    hidden, more = block(hidden, more, shared)
+        return _added_and_normed(hidden, more, self._core.norm, kernels)[1]
 
     def _trained(self, packed: Packed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What the head sees of the trained tokens, the head, and the words that are to follow."""
@@ -119,13 +127,13 @@ class Learner:
 class _Block:
     """One layer of the model; its linear layers as functions of (tokens, in)."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, chance: on_card.Chance) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.layer, self.scaling = layer, attention.scaling
         self.heads, self.kept = attention.config.num_attention_heads, attention.num_key_value_heads
         self.attention_dropout = attention.attention_dropout
-        self.qkv, self.out = linear(attention.qkv_proj), linear(attention.o_proj)
-        self.gate_up, self.down = linear(mlp.gate_up_proj), linear(mlp.down_proj)
+        self.qkv, self.out, self.gate_up, self.down = (
+            linear(one, chance) for one in (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj))
         self.activation, self.is_silu = mlp.activation_fn, mlp.config.hidden_act == "silu"
 
     @property
@@ -135,25 +143,34 @@ class _Block:
             type(one) is torch.nn.Linear or not isinstance(one, torch.nn.Module)
             for one in (self.qkv, self.out, self.gate_up, self.down))
 
-    def __call__(self, hidden: torch.Tensor, places: _Places) -> torch.Tensor:
+    def __call__(self, hidden: torch.Tensor, more: torch.Tensor | None,
+                 places: _Places) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the next layer gets, in two parts that are still to be added up; so does this one."""
         layer, heads, kept = self.layer, self.heads, self.kept
-        parts = self.qkv(_norm(hidden, layer.input_layernorm)).unflatten(-1, (heads + 2 * kept, -1))
-        turning, values = parts.split((heads + kept, kept), dim=-2)
-        queries, keys = Turned.apply(turning, places.cos, places.sin, places.half).split((heads, kept), dim=-2)
+        hidden, normed = _added_and_normed(hidden, more, layer.input_layernorm, places.kernels)
+        parts = self.qkv(normed).unflatten(-1, (heads + 2 * kept, -1))
+        if places.kernels is None:
+            turning, values = parts.split((heads + kept, kept), dim=-2)
+            turned = Turned.apply(turning, places.cos, places.sin, places.half)
+        else:
+            turned, values = on_card.Turned.apply(parts, places.cos, places.sin, places.half, heads + kept,
+                                                  places.kernels)
+        queries, keys = turned.split((heads, kept), dim=-2)
         dropout = self.attention_dropout if layer.training else 0.0
         attended = self.out(places.attention(queries, keys, values, self.scaling, dropout))
-        hidden = hidden + _dropped(attended, layer.resid_attn_dropout)
-        both = self.gate_up(_norm(hidden, layer.post_attention_layernorm))
-        return hidden + _dropped(self.down(self._gated(both)), layer.resid_mlp_dropout)
+        hidden, normed = _added_and_normed(hidden, _dropped(attended, layer.resid_attn_dropout),
+                                           layer.post_attention_layernorm, places.kernels)
+        gated = self._gated(self.gate_up(normed), places.kernels)
+        return hidden, _dropped(self.down(gated), layer.resid_mlp_dropout)
 
-    def _gated(self, both: torch.Tensor) -> torch.Tensor:
+    def _gated(self, both: torch.Tensor, kernels: Any) -> torch.Tensor:
         if self.is_silu:
-            return Gated.apply(both)
+            return Gated.apply(both) if kernels is None else on_card.Gated.apply(both, kernels)
         gate, up = both.chunk(2, -1)
         return up * self.activation(gate)
 
 
-def linear(module: torch.nn.Module) -> Layer:
+def linear(module: torch.nn.Module, chance: on_card.Chance) -> Layer:
     """The fastest way to what this layer computes: with plain LoRA around it `LoraLinear`, else the module itself."""
     from peft.tuners.lora import LoraLayer
 
@@ -168,9 +185,14 @@ def linear(module: torch.nn.Module) -> Layer:
         return module
     name = active[0]
     a, b, drop = module.lora_A[name].weight, module.lora_B[name].weight, module.lora_dropout[name]
+    place = chance.place()
 
     def computed(x: torch.Tensor) -> torch.Tensor:
         dropout = drop.p if isinstance(drop, torch.nn.Dropout) and drop.training else 0.0
+        kernels = on_card.kernels_on(x.device)
+        if kernels is not None:
+            return on_card.LoraLinear.apply(x, a, b, weight, module.scaling[name], dropout, (chance.seeds, place),
+                                            kernels)
         return LoraLinear.apply(x, a, b, weight, module.scaling[name], dropout)
 
     return computed
@@ -187,11 +209,15 @@ def _weight_of(layer: torch.nn.Module) -> Callable[[], torch.Tensor] | None:
     return lambda: dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(layer.compute_dtype)
 
 
-def _norm(hidden: torch.Tensor, module: Any) -> torch.Tensor:
-    """On a card torch has one kernel for this, forward and backward; on a CPU it has none."""
-    if hidden.device.type == "cuda":
-        return functional.rms_norm(hidden, module.weight.shape, module.weight, module.variance_epsilon)
-    return Normed.apply(hidden, module.weight, module.variance_epsilon)
+def _added_and_normed(hidden: torch.Tensor, more: torch.Tensor | None, module: Any,
+                      kernels: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """(hidden + more, its norm). On a card torch has one kernel for the norm, forward and backward; on a CPU none."""
+    if kernels is not None and more is not None:
+        return on_card.AddedAndNormed.apply(hidden, more, module.weight, module.variance_epsilon, kernels)
+    total = hidden if more is None else hidden + more
+    if total.device.type == "cuda":
+        return total, functional.rms_norm(total, module.weight.shape, module.weight, module.variance_epsilon)
+    return total, Normed.apply(total, module.weight, module.variance_epsilon)
 
 
 def _dropped(hidden: torch.Tensor, module: torch.nn.Dropout) -> torch.Tensor:
