@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from phi3.captured import MOST_CAPTURED_ROWS, Capture, Captures
 from phi3.fused import inverse_root
+from phi3.on_card import kernels_on
 from phi3.packed import band, without_cudnn
 from phi3.products import Call, is_small
 
@@ -40,6 +41,7 @@ class Decoder:
         self._window = causal.config.sliding_window or causal.config.max_position_embeddings
         self._norm = _normed(self._core.norm)
         self._layers = [_Layer.of(layer) for layer in self._core.layers]
+        self._kernels = kernels_on(causal.device) if _is_usual(self._core) else None
         head_size = self._core.layers[0].self_attn.head_dim
         self._turns = Turns(self._core.rotary_emb, head_size)
         self.device = causal.device
@@ -91,7 +93,7 @@ class Decoder:
         cache = self.cache
         cache.lengthen()
         inputs = (tokens, cache.lengths, [length - 1 + self._turns.offset(length) for length in cache.lengths])
-        plain = partial(self._stepped, longest=max(cache.lengths), is_masked=not cache.is_all_seen(self._window))
+        plain = partial(self._plainly, longest=max(cache.lengths), is_masked=not cache.is_all_seen(self._window))
         if form is None or not self.captures_steps_of(len(tokens)):
             with self._for_one() if len(tokens) == 1 else nullcontext():
                 return plain(torch.tensor(inputs, device=self.device))
@@ -101,6 +103,11 @@ class Decoder:
         return self.captures.step((len(tokens), form), torch.tensor(inputs), plain,
                                   partial(self._stepped, longest=cache.room, is_masked=True))
 
+    def _plainly(self, inputs: torch.Tensor, longest: int, is_masked: bool) -> torch.Tensor:
+        """A step that isn't captured: each has another shape than the one before."""
+        with without_cudnn(self.device):
+            return self._stepped(inputs, longest, is_masked)
+
     def _stepped(self, inputs: torch.Tensor, longest: int, is_masked: bool) -> torch.Tensor:
         """A step out of (tokens, lengths of the rows, places of their tokens), each (rows,) on the device, beside the
         first `longest` tokens of the cache. It asks the processor for nothing.
@@ -108,9 +115,12 @@ class Decoder:
         tokens, lengths, places = inputs
         hidden = self._core.embed_tokens(tokens)
         cos, sin = self._turns.at(places, longest, hidden)
-        where, mask = self.cache.where(lengths), None
+        mask = None
         if is_masked:
             mask = self.cache.mask(lengths, longest, self._window, hidden)
+        if self._kernels is not None:
+            return self._by_kernels(hidden, cos, sin, lengths, longest, mask)
+        where = self.cache.where(lengths)
         for index, layer in enumerate(self._layers):
             query, key, value = self._projected(layer, hidden, cos, sin)
             keys, values = self.cache.add(index, where, key, value, longest)
@@ -118,6 +128,24 @@ class Decoder:
                                                             scale=layer.scaling, enable_gqa=self._is_grouped)
             hidden = layer.after_attention(hidden, mixed.flatten(1))
         return self._head(self._norm(hidden))
+
+    def _by_kernels(self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, lengths: torch.Tensor,
+                    longest: int, mask: torch.Tensor | None) -> torch.Tensor:
+        """The same by a card's own kernels: of what lies between the products each is one."""
+        kernels, more, half = self._kernels, None, self._turns.rotated // 2
+        for index, (layer, block) in enumerate(zip(self._layers, self._core.layers, strict=True)):
+            first, second = block.input_layernorm, block.post_attention_layernorm
+            hidden, normed = kernels.added_and_normed(hidden, more, first.weight, first.variance_epsilon)
+            held = self.cache.held(index)
+            queries = kernels.turned_into_cache(layer.qkv(normed), cos, sin, lengths, *held, self._heads, half)
+            keys, values = (one[:len(queries), :, :longest] for one in held)
+            mixed = functional.scaled_dot_product_attention(queries[:, :, None], keys, values, mask,
+                                                            scale=layer.scaling, enable_gqa=self._is_grouped)
+            hidden, normed = kernels.added_and_normed(hidden, layer.out(mixed.flatten(1)), second.weight,
+                                                      second.variance_epsilon)
+            more = layer.down(kernels.gated(layer.gate_up(normed)))
+        last = self._core.norm
+        return self._head(kernels.added_and_normed(hidden, more, last.weight, last.variance_epsilon)[1])
 
     @property
     def _is_grouped(self) -> bool:
@@ -225,6 +253,10 @@ class Cache:
         values.view(-1, size).index_copy_(0, where, value.reshape(-1, size))
         return keys[:rows, :, :longest], values[:rows, :, :longest]
 
+    def held(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values as they lie, (at least rows, kept heads, room, head size) each."""
+        return self._keys[layer], self._values[layer]
+
     def is_all_seen(self, window: int) -> bool:
         """Whether every row sees every token, as far as the longest row goes."""
         return min(self.lengths) == max(self.lengths) <= window
@@ -305,6 +337,14 @@ class Turns:
         self._cos, self._sin = functional.pad(cos, (0, left), value=1.0), functional.pad(sin, (0, left))
         places = torch.arange(self._size, device=like.device)
         self.partners = torch.cat([places[half:2 * half], places[:half], places[2 * half:]])
+
+
+def _is_usual(core: Any) -> bool:
+    """Whether what lies between the products is what a card's own kernels compute."""
+    from transformers.models.phi3.modeling_phi3 import Phi3RMSNorm
+
+    norms = [one for layer in core.layers for one in (layer.input_layernorm, layer.post_attention_layernorm)]
+    return core.config.hidden_act == "silu" and all(type(one) is Phi3RMSNorm for one in (*norms, core.norm))
 
 
 def _way_of_one(model: Any) -> Callable[[], AbstractContextManager[None]]:

@@ -136,22 +136,21 @@ def turned_into_cache(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, l
     return queries
 
 
-def beside(inputs: torch.Tensor, a: torch.Tensor, b: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
-    """Add to `outputs` (rows, out), in place, what each row's own LoRA makes of `inputs` (rows, in).
+def beside(inputs: torch.Tensor, a: torch.Tensor, b: torch.Tensor, slots: torch.Tensor, strengths: torch.Tensor,
+           outputs: torch.Tensor) -> torch.Tensor:
+    """Add to `outputs` (rows, out), in place, what the LoRA in each row's own slot makes of `inputs` (rows, in).
 
-    `a` is (rows, in, rank) with its first dimension but one contiguous, as the transpose of (rows, rank, in) is, and
-    `b` (rows, rank, out) with its last. What lies between is summed and kept in float32.
+    `a` is (slots, rank, in) and `b` (slots, rank, out); `slots` (rows,) int64 says which of them each row has, and slot
+    0 adds nothing, whatever is in it; `strengths` (rows,) are float32. What lies between is kept in float32.
     """
     (rows, wide), (_, rank, out) = inputs.shape, b.shape
     chunks, block = -(-wide // INPUTS_AT_ONCE), _power_of_two(rank)
     parts = torch.empty((rows, chunks, rank), dtype=torch.float32, device=inputs.device)
     # Up to rank 16 one warp holds all that it sums, so that its threads need not wait for each other.
     down_warps, up_warps = (4, 1) if block <= 16 else (8, 8)
-    _down[(chunks, rows)](inputs, a, parts, a.stride(0), a.stride(2), wide, rank, chunks, INPUTS_AT_ONCE, block,
-                          num_warps=down_warps)
-    _up[(-(-out // OUTPUTS_AT_ONCE), rows)](parts, b, outputs, b.stride(0), b.stride(1), out, rank, chunks,
-                                            OUTPUTS_AT_ONCE, block, _power_of_two(chunks),
-                                            num_warps=up_warps)
+    _down[(chunks, rows)](inputs, a, slots, parts, wide, rank, chunks, INPUTS_AT_ONCE, block, num_warps=down_warps)
+    _up[(-(-out // OUTPUTS_AT_ONCE), rows)](parts, b, slots, strengths, outputs, out, rank, chunks, OUTPUTS_AT_ONCE,
+                                            block, _power_of_two(chunks), num_warps=up_warps)
     return outputs
 
 
@@ -381,37 +380,41 @@ def _drop_quarter(x, out, numbers, left, drawn, least, ADDS: tl.constexpr):
 
 
 @triton.jit
-def _down(inputs, a, parts, between_rows, between_ranks, INPUTS: tl.constexpr, RANK: tl.constexpr,
-          CHUNKS: tl.constexpr, CHUNK: tl.constexpr, RANK_BLOCK: tl.constexpr):
+def _down(inputs, a, slots, parts, INPUTS: tl.constexpr, RANK: tl.constexpr, CHUNKS: tl.constexpr,
+          CHUNK: tl.constexpr, RANK_BLOCK: tl.constexpr):
     """One row's inputs times A, summed over a chunk of them."""
     chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    ranks = tl.arange(0, RANK_BLOCK)
-    columns = (chunk * CHUNK + tl.arange(0, CHUNK))[None, :]
-    is_here = (ranks[:, None] < RANK) & (columns < INPUTS)
-    side = tl.load(a + row * between_rows + ranks[:, None] * between_ranks + columns, mask=is_here, other=0.0)
-    # Asked for once for each rank, so that it comes to where A is: else both are handed on between threads.
-    x = tl.load(inputs + row * INPUTS + tl.zeros_like(ranks)[:, None] + columns, mask=is_here, other=0.0)
-    side, x = side.to(tl.float32), x.to(tl.float32)
-    tl.store(parts + (row * CHUNKS + chunk) * RANK + ranks, tl.sum(side * x, 1), mask=ranks < RANK)
+    slot = tl.load(slots + row)
+    if slot > 0:
+        ranks = tl.arange(0, RANK_BLOCK)
+        columns = (chunk * CHUNK + tl.arange(0, CHUNK))[None, :]
+        is_here = (ranks[:, None] < RANK) & (columns < INPUTS)
+        side = tl.load(a + slot * (RANK * INPUTS) + ranks[:, None] * INPUTS + columns, mask=is_here, other=0.0)
+        # Asked for once for each rank, so that it comes to where A is: else both are handed on between threads.
+        x = tl.load(inputs + row * INPUTS + tl.zeros_like(ranks)[:, None] + columns, mask=is_here, other=0.0)
+        side, x = side.to(tl.float32), x.to(tl.float32)
+        tl.store(parts + (row * CHUNKS + chunk) * RANK + ranks, tl.sum(side * x, 1), mask=ranks < RANK)
 
 
 @triton.jit
-def _up(parts, b, outputs, between_rows, between_ranks, OUTPUTS: tl.constexpr, RANK: tl.constexpr,
-        CHUNKS: tl.constexpr, BLOCK: tl.constexpr, RANK_BLOCK: tl.constexpr, CHUNKS_BLOCK: tl.constexpr):
+def _up(parts, b, slots, strengths, outputs, OUTPUTS: tl.constexpr, RANK: tl.constexpr, CHUNKS: tl.constexpr,
+        BLOCK: tl.constexpr, RANK_BLOCK: tl.constexpr, CHUNKS_BLOCK: tl.constexpr):
     """A block of one row's outputs. B is asked for first, because it takes longest to come."""
     row = tl.program_id(1).to(tl.int64)
-    ranks = tl.arange(0, RANK_BLOCK)
-    chunks = tl.arange(0, CHUNKS_BLOCK)[:, None]
-    columns = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    is_here = columns < OUTPUTS
-    side = tl.load(b + row * between_rows + ranks[:, None] * between_ranks + columns[None, :],
-                   mask=(ranks[:, None] < RANK) & is_here[None, :], other=0.0).to(tl.float32)
-    before = tl.load(outputs + row * OUTPUTS + columns, mask=is_here, other=0.0).to(tl.float32)
-    summed = tl.load(parts + row * (CHUNKS * RANK) + chunks * RANK + ranks[None, :],
-                     mask=(chunks < CHUNKS) & (ranks[None, :] < RANK), other=0.0)
-    narrow = tl.sum(summed, 0)
-    after = before + tl.sum(side * narrow[:, None], 0)
-    tl.store(outputs + row * OUTPUTS + columns, after.to(outputs.dtype.element_ty), mask=is_here)
+    slot = tl.load(slots + row)
+    if slot > 0:
+        ranks = tl.arange(0, RANK_BLOCK)
+        chunks = tl.arange(0, CHUNKS_BLOCK)[:, None]
+        columns = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        is_here = columns < OUTPUTS
+        side = tl.load(b + slot * (RANK * OUTPUTS) + ranks[:, None] * OUTPUTS + columns[None, :],
+                       mask=(ranks[:, None] < RANK) & is_here[None, :], other=0.0).to(tl.float32)
+        before = tl.load(outputs + row * OUTPUTS + columns, mask=is_here, other=0.0).to(tl.float32)
+        summed = tl.load(parts + row * (CHUNKS * RANK) + chunks * RANK + ranks[None, :],
+                         mask=(chunks < CHUNKS) & (ranks[None, :] < RANK), other=0.0)
+        narrow = tl.sum(summed, 0) * tl.load(strengths + row)
+        after = before + tl.sum(side * narrow[:, None], 0)
+        tl.store(outputs + row * OUTPUTS + columns, after.to(outputs.dtype.element_ty), mask=is_here)
 
 
 def _agree(made: torch.Tensor, expected: torch.Tensor) -> bool:
@@ -481,6 +484,7 @@ def _cache_agrees(some) -> bool:
 
 def _sides_agree(some) -> bool:
     inputs, a, b, outputs = some(2, 3072), some(2, 16, 3072), some(2, 16, 9216), some(2, 9216)
-    narrow = (inputs.float()[:, None] * a.float()).sum(-1)
-    expected = outputs.float() + (narrow[:, :, None] * b.float()).sum(1)
-    return _agree(beside(inputs, a.transpose(1, 2), b, outputs), expected)
+    slots = torch.tensor([1, 0], device=inputs.device)
+    narrow = (a[1].float() @ inputs[0].float()) * 0.5
+    expected = torch.stack([outputs[0].float() + narrow @ b[1].float(), outputs[1].float()])
+    return _agree(beside(inputs, a, b, slots, torch.full((2,), 0.5, device=inputs.device), outputs), expected)

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from phi3.captured import MOST_CAPTURED_ROWS
 from phi3.lora_files import opened, pairs_of
 from phi3.machine import this_machine
 from phi3.models import Base, shell_of
+from phi3.on_card import kernels_on
 from phi3.products import Call, is_small, product_of
 
 RESIDENT_ADAPTERS = 8
@@ -46,12 +48,17 @@ class Beside(nn.Module):
         self._places: tuple[torch.Tensor, torch.Tensor] | None = None  # (rows, capacity, …), for what stays there
         self._one: tuple[torch.Tensor, torch.Tensor, torch.Tensor | float] | None = None
         self._each: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._named: tuple[torch.Tensor, torch.Tensor, Any] | None = None
+        self.moves = 0  # how often what stays at its place got another one
         self._is_halved = False  # whether A and B are bf16 on a processor
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The layer's outputs, and what each row's adapter adds to them."""
         outputs = self.layer(inputs) if self._product is None else self._product(inputs)
-        if self._one is not None:
+        if self._named is not None:
+            slots, strengths, kernels = self._named
+            kernels.beside(inputs, self.a, self.b, slots, strengths, outputs)
+        elif self._one is not None:
             self._add_one(*self._one, inputs, outputs)
         elif self._each is not None:
             self._add_each(*self._each, inputs, outputs)
@@ -59,7 +66,7 @@ class Beside(nn.Module):
 
     def rest(self) -> None:
         """Only the base speaks."""
-        self._one = self._each = None
+        self._one = self._each = self._named = None
 
     def share(self, slot: int, shares: torch.Tensor | float) -> None:
         """One adapter speaks: as strongly in all rows, or in each as strongly as `shares` (rows, 1) says.
@@ -81,19 +88,23 @@ class Beside(nn.Module):
         if rank:
             self._put_beside(*(side[:, :rank].index_select(0, slots) for side in (self.a, self.b)), strengths)
 
-    def settle(self, slots: torch.Tensor, strengths: torch.Tensor | None) -> bool:
-        """As `gather`, but at places that stay the same from mix to mix, for whoever reads there without asking; true
-        where they had to move.
+    def name(self, slots: torch.Tensor, strengths: torch.Tensor, kernels: Any) -> None:
+        """Each row's slot and strength, (rows,) each, are read anew in every step, by a card's own kernel; whatever
+        stands there then, nothing else has to be told, and nothing copied.
         """
         self.rest()
+        self._named = slots, strengths, kernels
+
+    def settle(self, slots: torch.Tensor, strengths: torch.Tensor | None) -> None:
+        """As `gather`, but at places that stay the same from mix to mix, for whoever reads there without asking."""
+        self.rest()
         rows, capacity = len(slots), self.a.shape[1]
-        moves = self._places is None or self._places[0].shape[0] < rows or self._places[0].shape[1] != capacity
-        if moves:
+        if self._places is None or self._places[0].shape[0] < rows or self._places[0].shape[1] != capacity:
+            self.moves += 1
             most = 1 << (rows - 1).bit_length()
             self._places = tuple(side.new_zeros(most, *side.shape[1:]) for side in (self.a, self.b))
         self._put_beside(*(torch.index_select(side, 0, slots, out=held[:rows])
                            for side, held in zip((self.a, self.b), self._places, strict=True)), strengths)
-        return moves
 
     def put(self, slot: int, pair: tuple[torch.Tensor, torch.Tensor], scaling: float) -> torch.Tensor:
         """Copy A (rank, inputs) and B (outputs, rank) into a slot; their sum, which is finite if all of them are."""
@@ -156,6 +167,7 @@ class Beside(nn.Module):
             for new, old in zip(grown, (self.a, self.b), strict=True):
                 new[:, :old.shape[1]] = old
         self.a, self.b = grown
+        self.moves += 1
         self._is_halved = like.device.type == "cpu" and like.dtype is torch.bfloat16
 
     def _like(self) -> torch.Tensor:
@@ -167,6 +179,10 @@ class Beside(nn.Module):
 
 class BesideEmbedding(Beside):
     """The same beside the embedding: its input is a token, which picks a column of A (ranks, vocabulary)."""
+
+    def name(self, slots: torch.Tensor, strengths: torch.Tensor, kernels: Any) -> None:
+        """No kernel knows of tokens."""
+        self.settle(slots, strengths[:, None, None].to(self.a.dtype))
 
     def _down(self, inputs: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
         return a.index_select(0, inputs.flatten()).reshape(*inputs.shape, a.shape[1])
@@ -197,7 +213,10 @@ class Slots:
         self._resident: dict[Any, int] = {}  # key → slot, oldest use first
         self._users: Counter[int] = Counter()
         self._used: tuple[Mix, bool] | None = None
-        self._moves = 0  # how often what stays at its place got another one
+        self._kernels = kernels_on(self.model.device)
+        # Of the rows of a captured step: whose adapter each has, and how strongly it speaks.
+        self._slots = torch.zeros(MOST_CAPTURED_ROWS, dtype=torch.int64, device=self.model.device)
+        self._strengths = torch.zeros(MOST_CAPTURED_ROWS, device=self.model.device)
         self.form: Hashable | None = None
 
     def held(self, key: Any) -> int | None:
@@ -250,7 +269,7 @@ class Slots:
         """
         if (mix, stays) == self._used:
             return
-        self._used, moved = (mix, stays), False
+        self._used = mix, stays
         spoken = [(slot, strength) if slot and strength else (0, 0.0)
                   for slot, strength in zip(mix.slots, mix.strengths, strict=True)]
         used = sorted({slot for slot, _ in spoken if slot})
@@ -259,20 +278,27 @@ class Slots:
         strengths = torch.tensor([strength for _, strength in spoken], device=device)[:, None]
         slots = torch.tensor([slot for slot, _ in spoken], device=device)
         plain = all(strength in (0, 1) for _, strength in spoken)
+        is_named = stays and self._kernels is not None
+        if is_named:
+            rows = len(spoken)
+            slots, strengths = self._slots[:rows].copy_(slots), self._strengths[:rows].copy_(strengths[:, 0])
         for layer in self._layers.values():
             if not used or layer.a is None:
                 layer.rest()
+                continue
+            if is_named:
+                layer.name(slots, strengths, self._kernels)
                 continue
             if len(used) == 1 and not stays:
                 layer.share(used[0], float(spoken[0][1]) if alike else strengths.to(layer.a.dtype))
                 continue
             by_row = None if plain else strengths[:, :, None].to(layer.a.dtype)
             if stays:
-                moved |= layer.settle(slots, by_row)
+                layer.settle(slots, by_row)
             else:
                 layer.gather(slots, used, by_row)
-        self._moves += moved
-        self.form = (self._moves if used else "base") if stays else None
+        moves = sum(layer.moves for layer in self._layers.values())
+        self.form = (moves if used else "base") if stays else None
 
     def _emptied(self) -> int:
         """A slot that is free now: if need be that of the adapter that was used longest ago."""

@@ -75,3 +75,10 @@ def turned_into_cache(qkv, cos, sin, lengths, keys, values, heads, half):
     keys.view(-1, size).index_copy_(0, places, turning[:, heads:].reshape(-1, size))
     values.view(-1, size).index_copy_(0, places, parts[:, heads + kept:].reshape(-1, size))
     return turning[:, :heads].contiguous()
+
+
+def beside(inputs, a, b, slots, strengths, outputs):
+    """What the LoRA in each row's slot adds."""
+    narrow = torch.einsum("ri,rki->rk", inputs.float(), a.index_select(0, slots).float()) * strengths[:, None]
+    more = torch.einsum("rk,rko->ro", narrow, b.index_select(0, slots).float())
+    return outputs.add_(more * (slots > 0)[:, None])

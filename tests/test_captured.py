@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phi3 import captured
+from phi3 import captured, decoder
+from phi3 import slots as slots_module
 from phi3.batch import Batch, row_of
 from phi3.captured import MOST_CAPTURED_ROWS, STEPS_BEFORE, capture_on
 from phi3.decoder import TOKENS_AT_A_TIME, Decoder
@@ -15,6 +16,7 @@ from phi3.generate import Answerer, Lane, Sampling
 from phi3.lending import answered_within
 from phi3.models import load_base
 from phi3.slots import Slots
+from tests import plain_kernels
 from tests.adapter_folder import write_random
 from tests.phi3_folder import make_phi3_folder
 from tests.replayed import Replays
@@ -42,13 +44,26 @@ def folders(plain, tmp_path_factory):
             for place, (kind, options) in enumerate(kinds.items())}
 
 
+@pytest.fixture(autouse=True, params=["plain torch", "a card's kernels"])
+def kernels(request, monkeypatch):
+    """What lies between the products of captured steps is computed by these, which are plain here."""
+    made = None if request.param == "plain torch" else plain_kernels
+    monkeypatch.setattr(Pair, "kernels", made)
+
+
 class Pair:
     """The same rows twice: in a batch whose steps are captured, and in one whose steps are not."""
 
+    kernels = None
+
     def __init__(self, base) -> None:
-        self.base, self.replays, self.slots = base, Replays(), [Slots(base), Slots(base)]
-        self.batches = [Batch(slots.model, slots, capture)
-                        for slots, capture in zip(self.slots, (self.replays, None), strict=True)]
+        self.base, self.replays, self.slots, self.batches = base, Replays(), [], []
+        for capture, kernels in ((self.replays, self.kernels), (None, None)):
+            with pytest.MonkeyPatch.context() as patch:
+                for module in (slots_module, decoder):
+                    patch.setattr(module, "kernels_on", lambda device, kernels=kernels: kernels)
+                self.slots.append(Slots(base))
+                self.batches.append(Batch(self.slots[-1].model, self.slots[-1], capture))
 
     @property
     def captures(self):

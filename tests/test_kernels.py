@@ -211,21 +211,15 @@ SIDES = [(1, 3072, 9216, 16), (8, 256, 300, 5), (2, 1000, 96, 64), (3, 40, 1, 1)
 
 
 @pytest.mark.parametrize(("rows", "wide", "out", "rank"), SIDES, ids=str)
-def test_each_row_has_its_own_lora_beside(some, rows, wide, out, rank):
-    inputs, outputs = some(rows, wide), some(rows, out)
-    held_a, held_b = some(rows + 2, rank + 3, wide), some(rows + 2, rank + 3, out)
-    a, b = held_a[:rows, :rank].transpose(1, 2), held_b[:rows, :rank]
-    exact = torch.einsum("ri,rik,rko->ro", inputs.double(), a.double(), b.double()) + outputs.double()
-    assert kernels.beside(inputs, a, b, outputs) is outputs
+def test_each_row_has_the_lora_in_its_slot_beside(some, rows, wide, out, rank):
+    inputs, outputs, a, b = some(rows, wide), some(rows, out), some(rows + 2, rank, wide), some(rows + 2, rank, out)
+    slots = torch.tensor([(3 * row) % (rows + 2) for row in range(rows)], device=DEVICE)
+    strengths = torch.linspace(0.5, 2, rows, device=DEVICE)
+    narrow = torch.einsum("ri,rki->rk", inputs.double(), a[slots].double()) * strengths[:, None].double()
+    exact = torch.einsum("rk,rko->ro", narrow, b[slots].double()) * (slots > 0)[:, None] + outputs.double()
+    assert kernels.beside(inputs, a, b, slots, strengths, outputs) is outputs
     # Sums in float32 are as exact as their largest part.
     torch.testing.assert_close(outputs.double(), exact, rtol=NEAR[outputs.dtype]["rtol"], atol=1e-3)
-
-
-def test_rows_may_share_one_lora(some):
-    inputs, outputs, a, b = some(4, 512), some(4, 200), some(1, 8, 512), some(1, 8, 200)
-    shared = kernels.beside(inputs, a.transpose(1, 2).expand(4, -1, -1), b.expand(4, -1, -1), outputs.clone())
-    each = kernels.beside(inputs, a.repeat(4, 1, 1).transpose(1, 2), b.repeat(4, 1, 1), outputs)
-    assert torch.equal(shared, each)
 
 
 def test_a_device_that_computes_rightly_is_told_from_one_that_does_not(monkeypatch):
@@ -242,7 +236,7 @@ def test_all_of_them_can_be_captured():
     bf16 = {"device": DEVICE, "dtype": torch.bfloat16}
     hidden, weight, both = torch.randn(5, 96, **bf16), torch.randn(96, **bf16), torch.randn(5, 192, **bf16)
     qkv, cos, sin = torch.randn(5, 6 * 96, **bf16), torch.randn(5, 1, 96, **bf16), torch.randn(5, 1, 96, **bf16)
-    a, b = torch.randn(5, 4, 96, **bf16).transpose(1, 2), torch.randn(5, 4, 96, **bf16)
+    a, b, strengths = torch.randn(6, 4, 96, **bf16), torch.randn(6, 4, 96, **bf16), torch.ones(5, device=DEVICE)
     keys, values = torch.zeros(2, 5, 2, 8, 96, **bf16)
     seeds, lengths = torch.arange(3, device=DEVICE), torch.arange(1, 6, device=DEVICE)
 
@@ -254,7 +248,7 @@ def test_all_of_them_can_be_captured():
                 kernels.turned_with_rest(turning, rest, cos, sin, 48), kernels.dropped(hidden, 0.5, seeds, 2),
                 kernels.add_dropped(hidden.clone(), both[:, :96].contiguous(), 0.5, seeds, 1),
                 kernels.turned_into_cache(qkv, cos, sin, lengths, keys, values, 2, 48),
-                kernels.beside(hidden, a, b, normed.clone())]
+                kernels.beside(hidden, a, b, lengths, strengths, normed.clone())]
         return [*made, keys.clone(), values.clone()]
 
     expected = body()

@@ -235,7 +235,7 @@ def plans_on(machine, base=MINI, length=1000):
 
 
 def test_one_change_is_enough_where_one_is():
-    plan_of, config = plans_on(Machine("cuda", "A100", 8, 80.0, card_memory=40.0)), RunConfig(bf16=True)
+    plan_of, config = plans_on(Machine("cuda", "A100", 8, 80.0, card_memory=36.0)), RunConfig(bf16=True)
     assert not plan_of(config).fits
     assert made_to_fit(config, plan_of) == {"gradient_checkpointing": True}
 
@@ -312,7 +312,7 @@ def test_only_a_gpu_that_is_lent_has_turns_and_a_quota():
 
 
 def test_the_single_change_that_is_enough_is_named_and_none_where_none_is():
-    plan_of, config = plans_on(Machine("cuda", "A100", 8, 80.0, card_memory=40.0)), RunConfig(bf16=True)
+    plan_of, config = plans_on(Machine("cuda", "A100", 8, 80.0, card_memory=36.0)), RunConfig(bf16=True)
     change = one_change(config, plan_of)
     assert change == {"gradient_checkpointing": True}
     assert changes_in_words(config, change) == "Gradient checkpointing: off → on"
