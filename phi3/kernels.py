@@ -1,9 +1,9 @@
-"""Triton kernels for a card: a block's parts, each in one pass over memory, and what a step of few rows does between
-its products.
+"""Triton kernels for a card: what lies between the products, in training and in a step of an answer.
 
-Each computes in float32 and rounds once. None asks the processor for anything, so all of them can be captured in a CUDA
-graph. Widths and heads are compiled in; how many tokens there are is not, so no batch has to wait for the compiler.
-Tensors are contiguous where nothing else is said, and none is checked: a call should cost little more than its launch.
+Each makes one pass over memory, computes in float32 and rounds once. None asks the processor for anything, so all of
+them can be captured in a CUDA graph. Widths and heads are compiled in; how many tokens there are is not, so no batch has
+to wait for the compiler. Tensors are contiguous where nothing else is said, and none is checked: a call should cost
+little more than its launch.
 """
 
 from __future__ import annotations

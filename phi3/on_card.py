@@ -6,6 +6,7 @@ is slow beside its products, and each kernel costs a call.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable
 from functools import cache
@@ -22,20 +23,29 @@ def kernels_on(device: torch.device) -> Any:
     """The module `phi3.kernels`, where Triton runs on this device and each kernel computes what plain torch does; None
     elsewhere. The first call takes as long as the compiler does, if it wasn't here before.
     """
+    return _trusted("phi3.kernels", device)
+
+
+@cache
+def skinny_on(device: torch.device) -> Any:
+    """The same of `phi3.skinny`, the products of few rows."""
+    return _trusted("phi3.skinny", device)
+
+
+def _trusted(name: str, device: torch.device) -> Any:
     if device.type != "cuda":
         return None
     try:
-        from phi3 import kernels
-
+        module = importlib.import_module(name)
         with torch.cuda.device(device):
-            is_right = kernels.is_right(device)
-        problem = "" if is_right else "they compute something else"
+            problem = "" if module.is_right(device) else "they compute something else"
     except Exception as caught:  # noqa: BLE001 - whatever it was, there is a slower way that works
         problem = f"{type(caught).__name__}: {caught}"
     if problem:
-        _log.warning("The card's own kernels can't be used, so the card is slower than it could be. Why: %s", problem)
+        _log.warning("The card's own kernels (%s) can't be used, so it is slower than it could be. Why: %s", name,
+                     problem)
         return None
-    return kernels
+    return module
 
 
 class Chance:

@@ -1,4 +1,4 @@
-"""How a layer of the base is multiplied on a CPU: for the few rows of an answer's step, and in bf16."""
+"""How a layer of the base is multiplied: for the few rows of an answer's step, and on a CPU in bf16."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from phi3.machine import multiplies_bf16
+from phi3.on_card import skinny_on
 from phi3.shape import SMALL_BASE
 
 Call = Callable[[torch.Tensor], torch.Tensor]
@@ -42,10 +43,11 @@ def product_of(layer: nn.Module, in_small_base: bool, has_room: bool = False) ->
 
     A layer of a small base is laid out a second time, in blocks, and one in bf16 where `has_room` says that it may be.
     """
-    if type(layer) is not nn.Linear or layer.bias is not None or \
-            layer.weight.device.type != "cpu" or not layer.weight.is_contiguous():
+    if type(layer) is not nn.Linear or layer.bias is not None or not layer.weight.is_contiguous():
         return None
     weight = layer.weight.detach()
+    if weight.device.type != "cpu":
+        return _few_on_a_card(weight)
     if weight.dtype is torch.bfloat16 and has_room and _can_pack():
         return Packed.of(weight)
     if weight.dtype is not torch.float32:
@@ -54,6 +56,20 @@ def product_of(layer: nn.Module, in_small_base: bool, has_room: bool = False) ->
     if width < LEAST_BLOCK:
         return None
     return _in_blocks(weight, width) if in_small_base else _as_it_lies(weight, width)
+
+
+def _few_on_a_card(weight: torch.Tensor) -> Call | None:
+    """Few rows by the card's own kernel, which reads the weights faster than cuBLAS does; None where it can't."""
+    skinny = skinny_on(weight.device)
+    if skinny is None or not skinny.is_suited(weight):
+        return None
+
+    def computed(inputs: torch.Tensor) -> torch.Tensor:
+        if inputs.dim() != 2 or inputs.shape[0] > skinny.MOST_ROWS:
+            return functional.linear(inputs, weight)
+        return skinny.few_rows(inputs.contiguous(), weight)
+
+    return computed
 
 
 class Packed:

@@ -21,7 +21,7 @@ IMPORTED_AS = {"pyyaml": "yaml", "markdown-it-py": "markdown_it"}
 # extra for tools would keep pydantic back.
 USED_BY_OTHERS = {"bitsandbytes", "mcp"}
 # Imported only where a run asks for it by name, and whoever asks has it installed.
-WHERE_IT_IS = {"flash_attn", "unsloth"}
+WHERE_IT_IS = {"flash_attn", "triton", "unsloth"}
 # Imported, and left out of the requirements: the version is the one that the other package asks for.
 COMES_WITH = {"tokenizers": "transformers", "pyarrow": "datasets", "psutil": "accelerate"}
 

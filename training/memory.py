@@ -87,8 +87,8 @@ def block_bytes_per_token(config: RunConfig, shape: Shape, width: int, machine: 
     out = machine.kind == "cpu" or "o_proj" not in adapted(config)
     attention = width * ((2 + out) * shape.queries + 3 * shape.keys) + 4 * shape.heads
     gates = width * 2 * shape.intermediate
-    # What LoRA's A sees, a byte for each number where there is dropout, which a card draws again instead, and A's product.
-    # loralib's own layers keep what dropout made of it, and on a CPU the scaled noise besides.
+    # What LoRA's A sees, and its product; where there is dropout a byte for each number besides, which a card draws
+    # again instead. loralib's own layers keep what dropout made of it, and on a CPU the scaled noise.
     loralib = width * (2 if machine.kind == "cpu" else 1) if config.method == "loralib" else 0
     mask = (loralib or (1 if machine.kind == "cpu" else 0)) if config.lora_dropout else 0
     lora = sum((width + mask) * shape.widths()[name][0] + width * config.r for name in adapted(config))
