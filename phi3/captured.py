@@ -129,6 +129,8 @@ class _GraphPool:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        # Memory that no graph has a part in any more is lost to its pool, and the next capture then fails.
+        self._stays, _ = self(lambda: torch.zeros(1, device="cuda"))
 
     def __call__(self, body: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
         graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
@@ -136,7 +138,16 @@ class _GraphPool:
             # Other threads may use the card meanwhile, for another model.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 made = body()
+        except BaseException:
+            _draws_again(torch.cuda.default_generators[torch.cuda.current_device()])
+            raise
         finally:
             # Where a capture ends in an error torch 2.13 leaves its own stream the current one.
             torch.cuda.set_stream(before)
         return graph.replay, made
+
+
+def _draws_again(generator: torch.Generator) -> None:
+    """A capture that ended in an error leaves a card's generator waiting for its end, and nobody could draw from it."""
+    if hasattr(generator, "graphsafe_set_state"):
+        generator.graphsafe_set_state(generator.clone_state())

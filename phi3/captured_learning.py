@@ -20,7 +20,7 @@ from phi3.learner import Learner
 from phi3.packed import Packed
 
 # With more tokens the kernels take longer than it takes to begin them.
-MOST_TOKENS = 8_192
+MOST_TOKENS = 6_144
 # Sizes are rounded up to an eighth of the power of two below, so that packs of a run have few: 6 % more tokens are
 # computed in the mean, in rows of their own that nobody trains on.
 PARTS, LEAST_PART = 8, 64
@@ -198,12 +198,12 @@ def filled(packed: Packed, size: Size, longest: int) -> torch.Tensor:
     """A pack as (integers,), filled up to a size. What fills up the tokens are rows that see themselves alone and train
     nothing; what fills up the trained ones is a row's last token, which nothing is to follow.
     """
-    more, last = size.tokens - len(packed.ids), packed.lengths[0] - 1
-    begins = list(range(len(packed.ids), size.tokens, longest))
-    ends = torch.full((size.rows + 1,), size.tokens)
-    ends[:len(packed.ends) - 1] = packed.ends[:-1]
-    ends[len(packed.ends) - 1:][:len(begins)] = torch.tensor(begins, dtype=torch.int64)
-    trained = torch.full((size.trained,), last)
+    more, rows, device = size.tokens - len(packed.ids), len(packed.lengths), packed.ids.device
+    begins = torch.arange(len(packed.ids), size.tokens, longest, device=device)
+    ends = torch.full((size.rows + 1,), size.tokens, device=device)
+    ends[:rows] = packed.ends[:-1]
+    ends[rows:rows + len(begins)] = begins
+    trained = torch.full((size.trained,), packed.lengths[0] - 1, device=device)
     trained[:len(packed.trained)] = packed.trained
     parts = [functional.pad(one, (0, more), value=value)
              for one, value in ((packed.ids, 0), (packed.places, 0), (packed.targets, -100))]

@@ -143,7 +143,7 @@ class Decoder:
                                                             scale=layer.scaling, enable_gqa=self._is_grouped)
             hidden, normed = kernels.added_and_normed(hidden, layer.out(mixed.flatten(1)), second.weight,
                                                       second.variance_epsilon)
-            more = layer.down(kernels.gated(layer.gate_up(normed)))
+            more = layer.down(layer.gated(normed, kernels))
         last = self._core.norm
         return self._head(kernels.added_and_normed(hidden, more, last.weight, last.variance_epsilon)[1])
 
@@ -179,13 +179,18 @@ class _Layer:
     gate_up: Call
     activation: Call
     down: Call
+    gate: Callable[..., torch.Tensor] | None = None  # both of these at once
 
     @classmethod
     def of(cls, layer: Any) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp
         return cls(_normed(layer.input_layernorm), attention.qkv_proj.forward, attention.scaling,
                    attention.o_proj.forward, _normed(layer.post_attention_layernorm), mlp.gate_up_proj.forward,
-                   mlp.activation_fn.forward, mlp.down_proj.forward)
+                   mlp.activation_fn.forward, mlp.down_proj.forward, getattr(mlp.gate_up_proj, "gated", None))
+
+    def gated(self, normed: torch.Tensor, kernels: Any) -> torch.Tensor:
+        """silu(gate) · up, by a card's own kernels."""
+        return kernels.gated(self.gate_up(normed)) if self.gate is None else self.gate(normed, kernels)
 
     def after_attention(self, hidden: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
         """What comes after the attention in a layer."""

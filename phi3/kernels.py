@@ -1,12 +1,14 @@
 """Triton kernels for a card: what lies between the products, in training and in a step of an answer.
 
 Each makes one pass over memory, computes in float32 and rounds once. None asks the processor for anything, so all of
-them can be captured in a CUDA graph. Widths and heads are compiled in; how many tokens there are is not, so no batch has
-to wait for the compiler. Tensors are contiguous where nothing else is said, and none is checked: a call should cost
+them can be captured in a CUDA graph. Widths and heads are compiled in; how many tokens there are is not, so no batch
+has to wait for the compiler. Tensors are contiguous where nothing else is said, and none is checked: a call should cost
 little more than its launch.
 """
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 import triton
@@ -21,6 +23,8 @@ QUARTER = 1024
 GATES_AT_ONCE, OUTPUTS_AT_ONCE = 2048, 256
 # Inputs of LoRA that one program sums over.
 INPUTS_AT_ONCE = 256
+# A step of an answer has so many rows at most.
+FEW_ROWS = 8
 # Heads that one program turns: of a step there are few tokens, and more programs for each.
 HEADS_AT_ONCE, HEADS_AT_ONCE_IN_A_STEP = 32, 16
 
@@ -35,7 +39,9 @@ def added_and_normed(hidden: torch.Tensor, more: torch.Tensor | None, weight: to
     block = _power_of_two(width)
     total = hidden if more is None else torch.empty_like(hidden)
     normed = torch.empty_like(hidden)
-    _add_and_norm[(rows,)](hidden, more, total, normed, weight, epsilon, width, block, num_warps=_warps(block))
+    early = _is_early(hidden)
+    _add_and_norm[(rows,)](hidden, more, total, normed, weight, epsilon, width, block, early, num_warps=_warps(block),
+                           launch_pdl=early)
     return total, normed
 
 
@@ -60,7 +66,8 @@ def gated(both: torch.Tensor) -> torch.Tensor:
     tokens, width = both.shape[0], both.shape[1] // 2
     out = both.new_empty((tokens, width))
     block = min(_power_of_two(width), GATES_AT_ONCE)
-    _gate[(tokens * -(-width // block),)](both, out, width, block)
+    early = _is_early(both)
+    _gate[(tokens * -(-width // block),)](both, out, width, block, early, launch_pdl=early)
     return out
 
 
@@ -130,27 +137,35 @@ def turned_into_cache(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, l
     _, kept, room, size = keys.shape
     queries = qkv.new_empty((rows, heads, size))
     at_once = HEADS_AT_ONCE_IN_A_STEP
-    programs = -(-heads // at_once) - 2 * (-kept // at_once)
+    programs, early = -(-heads // at_once) - 2 * (-kept // at_once), _is_early(qkv)
     _turn_into_cache[(programs, rows)](qkv, cos, sin, lengths, queries, keys, values, room, heads, kept, half, size,
-                                       at_once, *_blocks(half, size))
+                                       at_once, *_blocks(half, size), early, launch_pdl=early)
     return queries
 
 
-def beside(inputs: torch.Tensor, a: torch.Tensor, b: torch.Tensor, slots: torch.Tensor, strengths: torch.Tensor,
-           outputs: torch.Tensor) -> torch.Tensor:
-    """Add to `outputs` (rows, out), in place, what the LoRA in each row's own slot makes of `inputs` (rows, in).
-
-    `a` is (slots, rank, in) and `b` (slots, rank, out); `slots` (rows,) int64 says which of them each row has, and slot
-    0 adds nothing, whatever is in it; `strengths` (rows,) are float32. What lies between is kept in float32.
+def beside_down(inputs: torch.Tensor, a: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """What A in each row's own slot makes of `inputs` (rows, in), in parts that `beside_up` adds up: (rows, parts,
+    rank) in float32. `a` is (slots, rank, in), and `slots` (rows,) int64 says which of them each row has.
     """
-    (rows, wide), (_, rank, out) = inputs.shape, b.shape
-    chunks, block = -(-wide // INPUTS_AT_ONCE), _power_of_two(rank)
+    (rows, wide), rank = inputs.shape, a.shape[1]
+    chunks, block, early = -(-wide // INPUTS_AT_ONCE), _power_of_two(rank), _is_early(inputs)
     parts = torch.empty((rows, chunks, rank), dtype=torch.float32, device=inputs.device)
     # Up to rank 16 one warp holds all that it sums, so that its threads need not wait for each other.
-    down_warps, up_warps = (4, 1) if block <= 16 else (8, 8)
-    _down[(chunks, rows)](inputs, a, slots, parts, wide, rank, chunks, INPUTS_AT_ONCE, block, num_warps=down_warps)
+    _down[(chunks, rows)](inputs, a, slots, parts, wide, rank, chunks, INPUTS_AT_ONCE, block, early,
+                          num_warps=4 if block <= 16 else 8, launch_pdl=early)
+    return parts
+
+
+def beside_up(parts: torch.Tensor, b: torch.Tensor, slots: torch.Tensor, strengths: torch.Tensor,
+              outputs: torch.Tensor) -> torch.Tensor:
+    """Add to `outputs` (rows, out), in place, what B in each row's slot makes of these parts, times `strengths`
+    (rows,), float32. `b` is (slots, rank, out); slot 0 adds nothing, whatever is in it.
+    """
+    (rows, chunks, rank), out = parts.shape, b.shape[2]
+    block, early = _power_of_two(rank), _is_early(outputs)
     _up[(-(-out // OUTPUTS_AT_ONCE), rows)](parts, b, slots, strengths, outputs, out, rank, chunks, OUTPUTS_AT_ONCE,
-                                            block, _power_of_two(chunks), num_warps=up_warps)
+                                            block, _power_of_two(chunks), early,
+                                            num_warps=1 if block <= 16 else 8, launch_pdl=early)
     return outputs
 
 
@@ -186,6 +201,18 @@ def _turn(x: torch.Tensor, values: torch.Tensor | None, cos: torch.Tensor, sin: 
                                      half, size, at_once, *_blocks(half, size))
 
 
+def _is_early(rows: torch.Tensor) -> bool:
+    """Whether the next kernel may begin while this one ends, and this one while the one before it does: in a step of
+    few rows, where beginning takes as long as computing, and where a card can (compute capability 9.0 or later).
+    """
+    return rows.shape[0] <= FEW_ROWS and rows.is_cuda and _can_be_early(rows.device)
+
+
+@cache
+def _can_be_early(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (9, 0)
+
+
 def _power_of_two(count: int) -> int:
     """The next one: as long as Triton's blocks are."""
     return 1 << (count - 1).bit_length()
@@ -208,13 +235,18 @@ def _least(dropout: float) -> int:
 
 
 @triton.jit
-def _add_and_norm(hidden, more, total, normed, weight, epsilon, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+def _add_and_norm(hidden, more, total, normed, weight, epsilon, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+                  EARLY: tl.constexpr):
     """One row."""
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
     start = tl.program_id(0).to(tl.int64) * WIDTH
     columns = tl.arange(0, BLOCK)
     is_here = columns < WIDTH
-    x = tl.load(hidden + start + columns, mask=is_here, other=0.0).to(tl.float32)
     scales = tl.load(weight + columns, mask=is_here, other=0.0).to(tl.float32)
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
+    x = tl.load(hidden + start + columns, mask=is_here, other=0.0).to(tl.float32)
     if more is not None:
         x += tl.load(more + start + columns, mask=is_here, other=0.0).to(tl.float32)
         rounded = x.to(total.dtype.element_ty)
@@ -242,8 +274,11 @@ def _add_and_norm_back(grad_total, grad_normed, total, weight, out, epsilon, WID
 
 
 @triton.jit
-def _gate(both, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+def _gate(both, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr, EARLY: tl.constexpr):
     """A block of one token's gates."""
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     BLOCKS: tl.constexpr = (WIDTH + BLOCK - 1) // BLOCK
     token = (tl.program_id(0) // BLOCKS).to(tl.int64)
     columns = tl.program_id(0) % BLOCKS * BLOCK + tl.arange(0, BLOCK)
@@ -330,8 +365,11 @@ def _turn_tokens(x, values, cos, sin, out, sign, between_tokens, between_heads, 
 @triton.jit(do_not_specialize=["lengths", "room"])
 def _turn_into_cache(qkv, cos, sin, lengths, queries, keys, values, room, HEADS: tl.constexpr, KEPT: tl.constexpr,
                      HALF: tl.constexpr, SIZE: tl.constexpr, HEADS_BLOCK: tl.constexpr, HALF_BLOCK: tl.constexpr,
-                     REST_BLOCK: tl.constexpr, SIZE_BLOCK: tl.constexpr):
+                     REST_BLOCK: tl.constexpr, SIZE_BLOCK: tl.constexpr, EARLY: tl.constexpr):
     """A block of one row's heads: queries, then keys, then values."""
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     QUERIES: tl.constexpr = (HEADS + HEADS_BLOCK - 1) // HEADS_BLOCK
     KEYS: tl.constexpr = (KEPT + HEADS_BLOCK - 1) // HEADS_BLOCK
     group, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -381,40 +419,47 @@ def _drop_quarter(x, out, numbers, left, drawn, least, ADDS: tl.constexpr):
 
 @triton.jit
 def _down(inputs, a, slots, parts, INPUTS: tl.constexpr, RANK: tl.constexpr, CHUNKS: tl.constexpr,
-          CHUNK: tl.constexpr, RANK_BLOCK: tl.constexpr):
-    """One row's inputs times A, summed over a chunk of them."""
+          CHUNK: tl.constexpr, RANK_BLOCK: tl.constexpr, EARLY: tl.constexpr):
+    """One row's inputs times A, summed over a chunk of them. Whoever comes after counts on this having waited."""
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
     chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     slot = tl.load(slots + row)
-    if slot > 0:
-        ranks = tl.arange(0, RANK_BLOCK)
-        columns = (chunk * CHUNK + tl.arange(0, CHUNK))[None, :]
-        is_here = (ranks[:, None] < RANK) & (columns < INPUTS)
-        side = tl.load(a + slot * (RANK * INPUTS) + ranks[:, None] * INPUTS + columns, mask=is_here, other=0.0)
-        # Asked for once for each rank, so that it comes to where A is: else both are handed on between threads.
-        x = tl.load(inputs + row * INPUTS + tl.zeros_like(ranks)[:, None] + columns, mask=is_here, other=0.0)
-        side, x = side.to(tl.float32), x.to(tl.float32)
-        tl.store(parts + (row * CHUNKS + chunk) * RANK + ranks, tl.sum(side * x, 1), mask=ranks < RANK)
+    ranks = tl.arange(0, RANK_BLOCK)
+    columns = (chunk * CHUNK + tl.arange(0, CHUNK))[None, :]
+    is_here = (ranks[:, None] < tl.where(slot > 0, RANK, 0)) & (columns < INPUTS)
+    side = tl.load(a + slot * (RANK * INPUTS) + ranks[:, None] * INPUTS + columns, mask=is_here, other=0.0)
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
+    # Asked for once for each rank, so that it comes to where A is: else both are handed on between threads.
+    x = tl.load(inputs + row * INPUTS + tl.zeros_like(ranks)[:, None] + columns, mask=is_here, other=0.0)
+    side, x = side.to(tl.float32), x.to(tl.float32)
+    tl.store(parts + (row * CHUNKS + chunk) * RANK + ranks, tl.sum(side * x, 1), mask=ranks < RANK)
 
 
 @triton.jit
 def _up(parts, b, slots, strengths, outputs, OUTPUTS: tl.constexpr, RANK: tl.constexpr, CHUNKS: tl.constexpr,
-        BLOCK: tl.constexpr, RANK_BLOCK: tl.constexpr, CHUNKS_BLOCK: tl.constexpr):
+        BLOCK: tl.constexpr, RANK_BLOCK: tl.constexpr, CHUNKS_BLOCK: tl.constexpr, EARLY: tl.constexpr):
     """A block of one row's outputs. B is asked for first, because it takes longest to come."""
+    if EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
     row = tl.program_id(1).to(tl.int64)
     slot = tl.load(slots + row)
-    if slot > 0:
-        ranks = tl.arange(0, RANK_BLOCK)
-        chunks = tl.arange(0, CHUNKS_BLOCK)[:, None]
-        columns = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-        is_here = columns < OUTPUTS
-        side = tl.load(b + slot * (RANK * OUTPUTS) + ranks[:, None] * OUTPUTS + columns[None, :],
-                       mask=(ranks[:, None] < RANK) & is_here[None, :], other=0.0).to(tl.float32)
-        before = tl.load(outputs + row * OUTPUTS + columns, mask=is_here, other=0.0).to(tl.float32)
-        summed = tl.load(parts + row * (CHUNKS * RANK) + chunks * RANK + ranks[None, :],
-                         mask=(chunks < CHUNKS) & (ranks[None, :] < RANK), other=0.0)
-        narrow = tl.sum(summed, 0) * tl.load(strengths + row)
-        after = before + tl.sum(side * narrow[:, None], 0)
-        tl.store(outputs + row * OUTPUTS + columns, after.to(outputs.dtype.element_ty), mask=is_here)
+    strength = tl.load(strengths + row)
+    ranks = tl.arange(0, RANK_BLOCK)
+    chunks = tl.arange(0, CHUNKS_BLOCK)[:, None]
+    columns = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    is_here = columns < tl.where(slot > 0, OUTPUTS, 0)
+    side = tl.load(b + slot * (RANK * OUTPUTS) + ranks[:, None] * OUTPUTS + columns[None, :],
+                   mask=(ranks[:, None] < RANK) & is_here[None, :], other=0.0).to(tl.float32)
+    if EARLY:
+        tl.extra.cuda.gdc_wait()
+    before = tl.load(outputs + row * OUTPUTS + columns, mask=is_here, other=0.0).to(tl.float32)
+    summed = tl.load(parts + row * (CHUNKS * RANK) + chunks * RANK + ranks[None, :],
+                     mask=(chunks < CHUNKS) & (ranks[None, :] < RANK), other=0.0)
+    narrow = tl.sum(summed, 0) * strength
+    after = before + tl.sum(side * narrow[:, None], 0)
+    tl.store(outputs + row * OUTPUTS + columns, after.to(outputs.dtype.element_ty), mask=is_here)
 
 
 def _agree(made: torch.Tensor, expected: torch.Tensor) -> bool:
@@ -487,4 +532,5 @@ def _sides_agree(some) -> bool:
     slots = torch.tensor([1, 0], device=inputs.device)
     narrow = (a[1].float() @ inputs[0].float()) * 0.5
     expected = torch.stack([outputs[0].float() + narrow @ b[1].float(), outputs[1].float()])
-    return _agree(beside(inputs, a, b, slots, torch.full((2,), 0.5, device=inputs.device), outputs), expected)
+    parts, strengths = beside_down(inputs, a, slots), torch.full((2,), 0.5, device=inputs.device)
+    return _agree(beside_up(parts, b, slots, strengths, outputs), expected)

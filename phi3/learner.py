@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +109,7 @@ class Learner:
         if kernels is not None:
             self._chance.draw(hidden.device)
         is_learning, more = torch.is_grad_enabled(), None
-        with without_cudnn(hidden.device):
+        with nullcontext() if attention.is_even else without_cudnn(hidden.device):
             for number, block in enumerate(self._blocks):
                 if is_learning and number < self._recomputed:
                     # One tensor is kept until then, and not two.

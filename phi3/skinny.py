@@ -35,14 +35,31 @@ class Way(NamedTuple):
     early: bool = False
 
 
-# By (outputs, inputs) of the weights, for up to so many rows; those of Phi-3-mini, as .bench/skinny_bench.py found.
-WAYS: dict[tuple[int, int], dict[int, Way]] = {}
+# By (outputs, inputs) of the weights, for up to so many rows: those of Phi-3-mini that an H200 computes faster so than
+# by cuBLAS, as it was measured there (torch 2.11, Triton 3.6).
+WAYS = {
+    (9216, 3072): {1: Way(False, 2, 1024, 4, 3, early=True), 2: Way(False, 4, 1024, 4, 3, early=True),
+                   4: Way(False, 4, 512, 2, 6, early=True), 8: Way(True, 16, 128, 4, 3, slices=4)},
+    (3072, 3072): {1: Way(False, 4, 1024, 4, 3, early=True), 2: Way(False, 4, 512, 2, 6, early=True),
+                   4: Way(True, 8, 128, 4, 3, slices=8), 8: Way(True, 16, 128, 4, 3, slices=4)},
+    (16384, 3072): {1: Way(False, 2, 1024, 4, 3, early=True), 2: Way(False, 4, 1024, 4, 3, early=True)},
+    (3072, 8192): {1: Way(False, 2, 2048, 8, 4, early=True), 2: Way(False, 4, 1024, 4, 8, early=True),
+                   4: Way(True, 8, 128, 4, 3, slices=8), 8: Way(True, 16, 128, 4, 3, slices=4)},
+    (32064, 3072): {1: Way(False, 2, 1024, 4, 3, early=True), 2: Way(False, 2, 1024, 4, 3, early=True),
+                    4: Way(False, 4, 512, 2, 6, early=True), 8: Way(True, 32, 128, 4, 4, slices=2)},
+}
+GATED_WAYS = {(16384, 3072): {1: Way(False, 1, 1024, 4, 3, early=True), 2: Way(False, 2, 1024, 4, 3, early=True)}}
 
 
-def is_suited(weight: torch.Tensor) -> bool:
+def is_suited(weight: torch.Tensor, is_gated: bool = False) -> bool:
     """Whether products with these weights (outputs, inputs) are faster here, as far as was measured."""
-    return weight.dtype is torch.bfloat16 and tuple(weight.shape) in WAYS and weight.is_contiguous() and \
+    return weight.dtype is torch.bfloat16 and most_rows(weight, is_gated) > 0 and weight.is_contiguous() and \
         weight.is_cuda and torch.cuda.get_device_capability(weight.device) >= (9, 0)
+
+
+def most_rows(weight: torch.Tensor, is_gated: bool = False) -> int:
+    """For up to so many rows, that is; 0 where for none."""
+    return max((GATED_WAYS if is_gated else WAYS).get(tuple(weight.shape), {0: None}))
 
 
 def few_rows(x: torch.Tensor, weight: torch.Tensor, plus: torch.Tensor | None = None,
@@ -77,7 +94,7 @@ def is_right(device: torch.device | str) -> bool:
 
 def way_of(outputs: int, inputs: int, rows: int, is_gated: bool) -> Way:
     """The fastest way that was measured for this shape, or a fair one."""
-    measured = WAYS.get((outputs, inputs), {})
+    measured = (GATED_WAYS if is_gated else WAYS).get((outputs, inputs), {})
     most = min((most for most in measured if most >= rows), default=None)
     if most is not None:
         return measured[most]

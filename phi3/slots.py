@@ -16,7 +16,7 @@ from phi3.lora_files import opened, pairs_of
 from phi3.machine import this_machine
 from phi3.models import Base, shell_of
 from phi3.on_card import kernels_on
-from phi3.products import Call, is_small, product_of
+from phi3.products import Call, gate_of, is_small, product_of
 
 RESIDENT_ADAPTERS = 8
 # The app trains rank 16, so most slots are never enlarged.
@@ -38,10 +38,12 @@ class Beside(nn.Module):
     when the first adapter changes this layer. Slot 0 is all zero: the base. So is what lies beyond an adapter's rank.
     """
 
-    def __init__(self, layer: nn.Module, slots: int, product: Call | None = None) -> None:
-        """`product` is a faster way from the layer's inputs to its outputs, where there is one."""
+    def __init__(self, layer: nn.Module, slots: int, product: Call | None = None, gate: Call | None = None) -> None:
+        """`product` is a faster way from the layer's inputs to its outputs, where there is one, and `gate` one to silu
+        of the first half of these times the other.
+        """
         super().__init__()
-        self.layer, self._product = layer, product
+        self.layer, self._product, self._gate = layer, product, gate
         self.ranks = [0] * (slots + 1)
         self.a: torch.Tensor | None = None
         self.b: torch.Tensor | None = None
@@ -54,15 +56,22 @@ class Beside(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The layer's outputs, and what each row's adapter adds to them."""
-        outputs = self.layer(inputs) if self._product is None else self._product(inputs)
         if self._named is not None:
-            slots, strengths, kernels = self._named
-            kernels.beside(inputs, self.a, self.b, slots, strengths, outputs)
-        elif self._one is not None:
+            return self._by_name(inputs, *self._named)
+        outputs = self._alone(inputs)
+        if self._one is not None:
             self._add_one(*self._one, inputs, outputs)
         elif self._each is not None:
             self._add_each(*self._each, inputs, outputs)
         return outputs
+
+    def gated(self, inputs: torch.Tensor, kernels: Any) -> torch.Tensor:
+        """Of a layer whose outputs are gate and up: silu(gate) · up, by a card's own kernels."""
+        if self._named is self._one is self._each is None and self._gate is not None:
+            found = self._gate(inputs)
+            if found is not None:
+                return found
+        return kernels.gated(self(inputs))
 
     def rest(self) -> None:
         """Only the base speaks."""
@@ -129,6 +138,15 @@ class Beside(nn.Module):
         for side in (self.a, self.b) if self.ranks[slot] else ():
             side[slot, :self.ranks[slot]] = 0
         self.ranks[slot] = 0
+
+    def _alone(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.layer(inputs) if self._product is None else self._product(inputs)
+
+    def _by_name(self, inputs: torch.Tensor, slots: torch.Tensor, strengths: torch.Tensor,
+                 kernels: Any) -> torch.Tensor:
+        """A comes before the layer itself: the layer's weights are on their way meanwhile."""
+        parts = kernels.beside_down(inputs, self.a, slots)
+        return kernels.beside_up(parts, self.b, slots, strengths, self._alone(inputs))
 
     def _put_beside(self, a: torch.Tensor, b: torch.Tensor, strengths: torch.Tensor | None) -> None:
         """Each row speaks with its own copy, A (rows, rank, inputs) and B (rows, rank, outputs)."""
@@ -207,7 +225,7 @@ class Slots:
             # bitsandbytes' Linear4bit is an nn.Linear as well.
             if isinstance(layer, nn.Linear | nn.Embedding):
                 kind = Beside if isinstance(layer, nn.Linear) else BesideEmbedding
-                self._layers[path] = kind(layer, slots, product_of(layer, small, has_room))
+                self._layers[path] = kind(layer, slots, product_of(layer, small, has_room), gate_of(layer))
                 self.model.set_submodule(path, self._layers[path])
         self._free = list(range(1, slots + 1))
         self._resident: dict[Any, int] = {}  # key → slot, oldest use first

@@ -77,8 +77,12 @@ def turned_into_cache(qkv, cos, sin, lengths, keys, values, heads, half):
     return turning[:, :heads].contiguous()
 
 
-def beside(inputs, a, b, slots, strengths, outputs):
-    """What the LoRA in each row's slot adds."""
-    narrow = torch.einsum("ri,rki->rk", inputs.float(), a.index_select(0, slots).float()) * strengths[:, None]
-    more = torch.einsum("rk,rko->ro", narrow, b.index_select(0, slots).float())
-    return outputs.add_(more * (slots > 0)[:, None])
+def beside_down(inputs, a, slots):
+    """What A in each row's slot makes of its inputs, in one part."""
+    return torch.einsum("ri,rki->rk", inputs.float(), a.index_select(0, slots).float())[:, None]
+
+
+def beside_up(parts, b, slots, strengths, outputs):
+    """What B in each row's slot adds."""
+    narrow = parts.sum(1) * (strengths * (slots > 0))[:, None]
+    return outputs.add_(torch.einsum("rk,rko->ro", narrow, b.index_select(0, slots).float()))

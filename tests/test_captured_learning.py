@@ -119,6 +119,13 @@ def test_what_fills_a_pack_up_are_rows_that_are_not_too_long_and_train_nothing(l
     assert torch.equal(learns[:len(some.trained)], some.trained)
 
 
+def test_a_pack_is_filled_up_wherever_it_lies():
+    """A loader may have put it onto the card already; nothing is read from there."""
+    some = pack((40, 20)).to("meta")
+    size = Size(64, 64, MOST_ROWS + 1)
+    assert filled(some, size, LONGEST).shape == (sum(size.numbers()),)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in BASES if kind != "plain"])
 def test_every_kind_of_base_learns_the_same(tmp_path, kind):
     base = load_base(str(make_phi3_folder(tmp_path / "phi3", **BASES[kind])), "fp32", "cpu")

@@ -211,7 +211,7 @@ def test_each_row_has_the_lora_in_its_slot_beside(some, rows, wide, out, rank):
     strengths = torch.linspace(0.5, 2, rows, device=DEVICE)
     narrow = torch.einsum("ri,rki->rk", inputs.double(), a[slots].double()) * strengths[:, None].double()
     exact = torch.einsum("rk,rko->ro", narrow, b[slots].double()) * (slots > 0)[:, None] + outputs.double()
-    assert kernels.beside(inputs, a, b, slots, strengths, outputs) is outputs
+    assert kernels.beside_up(kernels.beside_down(inputs, a, slots), b, slots, strengths, outputs) is outputs
     # Sums in float32 are as exact as their largest part.
     torch.testing.assert_close(outputs.double(), exact, rtol=NEAR[outputs.dtype]["rtol"], atol=1e-3)
 
@@ -242,7 +242,7 @@ def test_all_of_them_can_be_captured():
                 kernels.turned_with_rest(turning, rest, cos, sin, 48), kernels.dropped(hidden, 0.5, seeds, 2),
                 kernels.add_dropped(hidden.clone(), both[:, :96].contiguous(), 0.5, seeds, 1),
                 kernels.turned_into_cache(qkv, cos, sin, lengths, keys, values, 2, 48),
-                kernels.beside(hidden, a, b, lengths, strengths, normed.clone())]
+                kernels.beside_up(kernels.beside_down(hidden, a, lengths), b, lengths, strengths, normed.clone())]
         return [*made, keys.clone(), values.clone()]
 
     expected = body()
