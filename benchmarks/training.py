@@ -247,8 +247,8 @@ def _peft(base: Any, config: Any) -> Any:
     return get_peft_model(base.model, LoraConfig(**config.peft_config()))
 
 
-def studio(base: Any, rows: list[Row], folder: Path, config: Any) -> Any:
-    """As `training/train.py` builds it."""
+def studio(base: Any, rows: list[Row], folder: Path, config: Any, captures: bool = False) -> Any:
+    """As `training/train.py` builds it, or with captured steps."""
     from phi3.machine import this_machine
     from phi3.models import expanded
     from training.methods import method_of
@@ -257,7 +257,7 @@ def studio(base: Any, rows: list[Row], folder: Path, config: Any) -> Any:
 
     plan = make_plan(config, base.facts.config, [len(row["input_ids"]) for row in rows], [], this_machine())
     whole = expanded(base) if plan.expanded else base
-    trainer = trainer_of(config, method_of(config, whole), plan, Lesson(rows), folder, base.tokenizer)
+    trainer = trainer_of(config, method_of(config, whole), plan, Lesson(rows), folder, base.tokenizer, captures)
     trainer.base_trained = whole
     return trainer
 

@@ -129,22 +129,28 @@ class _GraphPool:
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        # Memory that no graph has a part in any more is lost to its pool, and the next capture then fails.
-        self._stays, _ = self(lambda: torch.zeros(1, device="cuda"))
+        self._stays: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, body: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
+        if self._stays is None:
+            # A pool that no graph has a part in any more, while something of it is in use (cuBLAS's workspace, say),
+            # takes no other.
+            self._stays, _ = self._captured(lambda: torch.zeros(1, device="cuda"))
+        graph, made = self._captured(body)
+        return graph.replay, made
+
+    def _captured(self, body: Callable[[], torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             # Other threads may use the card meanwhile, for another model.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 made = body()
         except BaseException:
+            # Where a capture ends in an error torch leaves its own stream the current one.
+            torch.cuda.set_stream(before)
             _draws_again(torch.cuda.default_generators[torch.cuda.current_device()])
             raise
-        finally:
-            # Where a capture ends in an error torch 2.13 leaves its own stream the current one.
-            torch.cuda.set_stream(before)
-        return graph.replay, made
+        return graph, made
 
 
 def _draws_again(generator: torch.Generator) -> None:

@@ -8,8 +8,6 @@ little more than its launch.
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import triton
 import triton.language as tl
@@ -23,8 +21,6 @@ QUARTER = 1024
 GATES_AT_ONCE, OUTPUTS_AT_ONCE = 2048, 256
 # Inputs of LoRA that one program sums over.
 INPUTS_AT_ONCE = 256
-# A step of an answer has so many rows at most.
-FEW_ROWS = 8
 # Heads that one program turns: of a step there are few tokens, and more programs for each.
 HEADS_AT_ONCE, HEADS_AT_ONCE_IN_A_STEP = 32, 16
 
@@ -39,9 +35,7 @@ def added_and_normed(hidden: torch.Tensor, more: torch.Tensor | None, weight: to
     block = _power_of_two(width)
     total = hidden if more is None else torch.empty_like(hidden)
     normed = torch.empty_like(hidden)
-    early = _is_early(hidden)
-    _add_and_norm[(rows,)](hidden, more, total, normed, weight, epsilon, width, block, early, num_warps=_warps(block),
-                           launch_pdl=early)
+    _add_and_norm[(rows,)](hidden, more, total, normed, weight, epsilon, width, block, num_warps=_warps(block))
     return total, normed
 
 
@@ -66,8 +60,7 @@ def gated(both: torch.Tensor) -> torch.Tensor:
     tokens, width = both.shape[0], both.shape[1] // 2
     out = both.new_empty((tokens, width))
     block = min(_power_of_two(width), GATES_AT_ONCE)
-    early = _is_early(both)
-    _gate[(tokens * -(-width // block),)](both, out, width, block, early, launch_pdl=early)
+    _gate[(tokens * -(-width // block),)](both, out, width, block)
     return out
 
 
@@ -137,9 +130,9 @@ def turned_into_cache(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, l
     _, kept, room, size = keys.shape
     queries = qkv.new_empty((rows, heads, size))
     at_once = HEADS_AT_ONCE_IN_A_STEP
-    programs, early = -(-heads // at_once) - 2 * (-kept // at_once), _is_early(qkv)
+    programs = -(-heads // at_once) - 2 * (-kept // at_once)
     _turn_into_cache[(programs, rows)](qkv, cos, sin, lengths, queries, keys, values, room, heads, kept, half, size,
-                                       at_once, *_blocks(half, size), early, launch_pdl=early)
+                                       at_once, *_blocks(half, size))
     return queries
 
 
@@ -148,11 +141,11 @@ def beside_down(inputs: torch.Tensor, a: torch.Tensor, slots: torch.Tensor) -> t
     rank) in float32. `a` is (slots, rank, in), and `slots` (rows,) int64 says which of them each row has.
     """
     (rows, wide), rank = inputs.shape, a.shape[1]
-    chunks, block, early = -(-wide // INPUTS_AT_ONCE), _power_of_two(rank), _is_early(inputs)
+    chunks, block = -(-wide // INPUTS_AT_ONCE), _power_of_two(rank)
     parts = torch.empty((rows, chunks, rank), dtype=torch.float32, device=inputs.device)
     # Up to rank 16 one warp holds all that it sums, so that its threads need not wait for each other.
-    _down[(chunks, rows)](inputs, a, slots, parts, wide, rank, chunks, INPUTS_AT_ONCE, block, early,
-                          num_warps=4 if block <= 16 else 8, launch_pdl=early)
+    _down[(chunks, rows)](inputs, a, slots, parts, wide, rank, chunks, INPUTS_AT_ONCE, block,
+                          num_warps=4 if block <= 16 else 8)
     return parts
 
 
@@ -162,10 +155,9 @@ def beside_up(parts: torch.Tensor, b: torch.Tensor, slots: torch.Tensor, strengt
     (rows,), float32. `b` is (slots, rank, out); slot 0 adds nothing, whatever is in it.
     """
     (rows, chunks, rank), out = parts.shape, b.shape[2]
-    block, early = _power_of_two(rank), _is_early(outputs)
+    block = _power_of_two(rank)
     _up[(-(-out // OUTPUTS_AT_ONCE), rows)](parts, b, slots, strengths, outputs, out, rank, chunks, OUTPUTS_AT_ONCE,
-                                            block, _power_of_two(chunks), early,
-                                            num_warps=1 if block <= 16 else 8, launch_pdl=early)
+                                            block, _power_of_two(chunks), num_warps=1 if block <= 16 else 8)
     return outputs
 
 
@@ -201,18 +193,6 @@ def _turn(x: torch.Tensor, values: torch.Tensor | None, cos: torch.Tensor, sin: 
                                      half, size, at_once, *_blocks(half, size))
 
 
-def _is_early(rows: torch.Tensor) -> bool:
-    """Whether the next kernel may begin while this one ends, and this one while the one before it does: in a step of
-    few rows, where beginning takes as long as computing, and where a card can (compute capability 9.0 or later).
-    """
-    return rows.shape[0] <= FEW_ROWS and rows.is_cuda and _can_be_early(rows.device)
-
-
-@cache
-def _can_be_early(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device) >= (9, 0)
-
-
 def _power_of_two(count: int) -> int:
     """The next one: as long as Triton's blocks are."""
     return 1 << (count - 1).bit_length()
@@ -235,17 +215,12 @@ def _least(dropout: float) -> int:
 
 
 @triton.jit
-def _add_and_norm(hidden, more, total, normed, weight, epsilon, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
-                  EARLY: tl.constexpr):
+def _add_and_norm(hidden, more, total, normed, weight, epsilon, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """One row."""
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
     start = tl.program_id(0).to(tl.int64) * WIDTH
     columns = tl.arange(0, BLOCK)
     is_here = columns < WIDTH
     scales = tl.load(weight + columns, mask=is_here, other=0.0).to(tl.float32)
-    if EARLY:
-        tl.extra.cuda.gdc_wait()
     x = tl.load(hidden + start + columns, mask=is_here, other=0.0).to(tl.float32)
     if more is not None:
         x += tl.load(more + start + columns, mask=is_here, other=0.0).to(tl.float32)
@@ -274,11 +249,8 @@ def _add_and_norm_back(grad_total, grad_normed, total, weight, out, epsilon, WID
 
 
 @triton.jit
-def _gate(both, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr, EARLY: tl.constexpr):
+def _gate(both, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """A block of one token's gates."""
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
     BLOCKS: tl.constexpr = (WIDTH + BLOCK - 1) // BLOCK
     token = (tl.program_id(0) // BLOCKS).to(tl.int64)
     columns = tl.program_id(0) % BLOCKS * BLOCK + tl.arange(0, BLOCK)
@@ -365,11 +337,8 @@ def _turn_tokens(x, values, cos, sin, out, sign, between_tokens, between_heads, 
 @triton.jit(do_not_specialize=["lengths", "room"])
 def _turn_into_cache(qkv, cos, sin, lengths, queries, keys, values, room, HEADS: tl.constexpr, KEPT: tl.constexpr,
                      HALF: tl.constexpr, SIZE: tl.constexpr, HEADS_BLOCK: tl.constexpr, HALF_BLOCK: tl.constexpr,
-                     REST_BLOCK: tl.constexpr, SIZE_BLOCK: tl.constexpr, EARLY: tl.constexpr):
+                     REST_BLOCK: tl.constexpr, SIZE_BLOCK: tl.constexpr):
     """A block of one row's heads: queries, then keys, then values."""
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
     QUERIES: tl.constexpr = (HEADS + HEADS_BLOCK - 1) // HEADS_BLOCK
     KEYS: tl.constexpr = (KEPT + HEADS_BLOCK - 1) // HEADS_BLOCK
     group, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -419,18 +388,14 @@ def _drop_quarter(x, out, numbers, left, drawn, least, ADDS: tl.constexpr):
 
 @triton.jit
 def _down(inputs, a, slots, parts, INPUTS: tl.constexpr, RANK: tl.constexpr, CHUNKS: tl.constexpr,
-          CHUNK: tl.constexpr, RANK_BLOCK: tl.constexpr, EARLY: tl.constexpr):
-    """One row's inputs times A, summed over a chunk of them. Whoever comes after counts on this having waited."""
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
+          CHUNK: tl.constexpr, RANK_BLOCK: tl.constexpr):
+    """One row's inputs times A, summed over a chunk of them."""
     chunk, row = tl.program_id(0), tl.program_id(1).to(tl.int64)
     slot = tl.load(slots + row)
     ranks = tl.arange(0, RANK_BLOCK)
     columns = (chunk * CHUNK + tl.arange(0, CHUNK))[None, :]
     is_here = (ranks[:, None] < tl.where(slot > 0, RANK, 0)) & (columns < INPUTS)
     side = tl.load(a + slot * (RANK * INPUTS) + ranks[:, None] * INPUTS + columns, mask=is_here, other=0.0)
-    if EARLY:
-        tl.extra.cuda.gdc_wait()
     # Asked for once for each rank, so that it comes to where A is: else both are handed on between threads.
     x = tl.load(inputs + row * INPUTS + tl.zeros_like(ranks)[:, None] + columns, mask=is_here, other=0.0)
     side, x = side.to(tl.float32), x.to(tl.float32)
@@ -439,10 +404,8 @@ def _down(inputs, a, slots, parts, INPUTS: tl.constexpr, RANK: tl.constexpr, CHU
 
 @triton.jit
 def _up(parts, b, slots, strengths, outputs, OUTPUTS: tl.constexpr, RANK: tl.constexpr, CHUNKS: tl.constexpr,
-        BLOCK: tl.constexpr, RANK_BLOCK: tl.constexpr, CHUNKS_BLOCK: tl.constexpr, EARLY: tl.constexpr):
+        BLOCK: tl.constexpr, RANK_BLOCK: tl.constexpr, CHUNKS_BLOCK: tl.constexpr):
     """A block of one row's outputs. B is asked for first, because it takes longest to come."""
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
     row = tl.program_id(1).to(tl.int64)
     slot = tl.load(slots + row)
     strength = tl.load(strengths + row)
@@ -452,8 +415,6 @@ def _up(parts, b, slots, strengths, outputs, OUTPUTS: tl.constexpr, RANK: tl.con
     is_here = columns < tl.where(slot > 0, OUTPUTS, 0)
     side = tl.load(b + slot * (RANK * OUTPUTS) + ranks[:, None] * OUTPUTS + columns[None, :],
                    mask=(ranks[:, None] < RANK) & is_here[None, :], other=0.0).to(tl.float32)
-    if EARLY:
-        tl.extra.cuda.gdc_wait()
     before = tl.load(outputs + row * OUTPUTS + columns, mask=is_here, other=0.0).to(tl.float32)
     summed = tl.load(parts + row * (CHUNKS * RANK) + chunks * RANK + ranks[None, :],
                      mask=(chunks < CHUNKS) & (ranks[None, :] < RANK), other=0.0)

@@ -79,11 +79,14 @@ class Learner:
     def stays_in_place(self, longest: int) -> bool:
         """Whether a pack's steps are the same calls over the same places for all packs of its size: attention is one
         call, each linear layer is ours or the base's, nothing is computed twice, and no row so long turns its places
-        by other angles.
+        by other angles. The angles of rows so long are there from now on.
         """
         weight = self._core.embed_tokens.weight
-        return (is_one_call(weight.dtype, weight.device, self._way) and not self._recomputed
-                and not self._turns.offset(longest) and all(block.is_ours for block in self._blocks))
+        stays = (is_one_call(weight.dtype, weight.device, self._way) and not self._recomputed
+                 and not self._turns.offset(longest) and all(block.is_ours for block in self._blocks))
+        if stays:
+            self._turns.at(torch.zeros(1, dtype=torch.int64, device=weight.device), longest, weight)
+        return stays
 
     def means(self, packs: Sequence[Packed]) -> tuple[float, float]:
         """(mean negative log-likelihood of the trained tokens of all packs, share of them that were the likeliest)."""

@@ -202,7 +202,7 @@ def trained_run(base, folder, capture, monkeypatch, steps=6):
                        per_device_train_batch_size=2, gradient_accumulation_steps=2, save_steps=10**6,
                        logging_steps=1)
     plan = make_plan(config, base.facts.config, lengths, [], Machine("cpu", "CPU", 2, 16.0))
-    trainer = trainer_of(config, method_of(config, base), plan, Lesson(some), folder, base.tokenizer)
+    trainer = trainer_of(config, method_of(config, base), plan, Lesson(some), folder, base.tokenizer, captures=True)
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     weights = {name: one.detach() for name, one in trainer.model.named_parameters() if one.requires_grad}

@@ -32,10 +32,13 @@ class Lesson:
     general: Rows = field(default_factory=list)
 
 
-def trainer_of(config: RunConfig, method: Method, plan: Plan, lesson: Lesson, folder: Path, tokenizer: Any) -> Trainer:
+def trainer_of(config: RunConfig, method: Method, plan: Plan, lesson: Lesson, folder: Path, tokenizer: Any,
+               captures: bool = False) -> Trainer:
     """A trainer for these rows, which keeps its checkpoints in the folder.
 
-    A batch of its loader is a whole optimizer step; the plan says how it is divided and which blocks recompute.
+    A batch of its loader is a whole optimizer step; the plan says how it is divided and which blocks recompute. With
+    `captures` steps are captured on a card where the plan leaves room; no run asks for that before a card has shown it
+    (`benchmarks.card.training` races it).
     """
     from datasets import Dataset
     from trl import SFTConfig
@@ -56,7 +59,7 @@ def trainer_of(config: RunConfig, method: Method, plan: Plan, lesson: Lesson, fo
     arguments = SFTConfig(output_dir=str(folder), **{**asked, **ours})
     trainer = Trainer(method, plan.recomputed, budget, *judged_by, args=arguments, train_dataset=rows[0],
                       eval_dataset=rows[1], processing_class=tokenizer)
-    if plan.has_room_twice:
+    if captures and plan.has_room_twice:
         trainer.captured_for = plan.batches.examples_per_step, plan.batches.longest_row
     return trainer
 

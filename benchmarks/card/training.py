@@ -19,7 +19,7 @@ from benchmarks.goals import AGAINST_DEFAULTS, AGAINST_TUNED, AGAINST_UNSLOTH, G
 
 GIGABYTE = 1e9
 REPEATS = 5
-OURS, OURS_IN_4_BITS = "studio", "studio, NF4"
+OURS, OURS_IN_4_BITS, OURS_CAPTURED = "studio", "studio, NF4", "studio, captured"
 RACE = "race, {}.json"
 REAL, LONG = "real lengths", "all 2047"
 
@@ -84,7 +84,8 @@ def _makers() -> dict[str, Any]:
     ours = {OURS_IN_4_BITS: studio} if _has_four_bits() else {}
     liger = {"tuned, packed, Liger": partial(packed, use_liger_kernel=True)} \
         if importlib.util.find_spec("liger_kernel") and on_card() else {}
-    return {**ARMS, **liger, **ours}
+    captured = {OURS_CAPTURED: partial(studio, captures=True)} if on_card() else {}
+    return {**ARMS, **liger, **captured, **ours}
 
 
 def _has_four_bits() -> bool:
