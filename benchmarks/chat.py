@@ -104,14 +104,14 @@ def _base(asked: argparse.Namespace) -> Any:
     from phi3.models import EMBEDDED, PHI3_MINI, load_base, quantised
 
     if asked.device == "cuda":
-        base = _random(PHI3_MINI, SHAPE, "cuda", torch.bfloat16)
+        base = random_base(PHI3_MINI, SHAPE, "cuda", torch.bfloat16)
         return quantised(base) if asked.precision == "nf4" else base
     if asked.full:
-        return _random(PHI3_MINI, SHAPE, "cpu", torch.bfloat16)
+        return random_base(PHI3_MINI, SHAPE, "cpu", torch.bfloat16)
     return load_base(EMBEDDED, asked.precision, "cpu")
 
 
-def _random(name: str, shape: dict[str, Any], device: str, dtype: Any) -> Any:
+def random_base(name: str, shape: dict[str, Any], device: str, dtype: Any) -> Any:
     """A Phi-3 of this shape and random weights (std 0.02), made where it computes."""
     import torch
     from transformers import Phi3Config, Phi3ForCausalLM

@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,45 @@ def rehearsal() -> Iterator[str]:
     yield from table(("part", "status", "seconds", "figures", "checks passed"), rows)
 
 
+def steps() -> Iterator[str]:
+    """What steps took on a card, before it had kernels of its own and since."""
+    figures = result("steps")["figures"]
+    rows = []
+    for when in (figures["before"], figures):
+        for one in when["training"]:
+            rows.append((f"training, {one['rows']}", f"{1e3 * statistics.median(one['seconds'][1:-1]):.0f}",
+                         _spent(one), f"{one['tokens_per_second']:,}",
+                         f"{one['gigabytes']:.1f} ({one['planned_gigabytes']:.1f})", _WHEN[when is figures]))
+        for one in when["answers"]:
+            name = "answer, " + one["lanes"].replace(": ", ", lanes of the ")
+            rows.append((name, f"{one['milliseconds'][-1]:.2f}", _spent(one), "", "", _WHEN[when is figures]))
+    yield from table(("step", "ms", "of kernels", "tokens/s", "GB (planned)", ""), sorted(rows, key=lambda row: row[0]))
+
+
+_WHEN = {False: "torch's kernels", True: "own kernels"}
+
+
+def _spent(one: dict[str, Any]) -> str:
+    return f"{one['milliseconds_of_kernels']:.2f} in {one['launched']:,}" if "launched" in one else ""
+
+
+def kernels() -> Iterator[str]:
+    """Each kernel of a card's own beside plain torch."""
+    rows = [(one["of"], f"`{one['kernel']}`", f"{one['microseconds']:.1f}", f"{one['gigabytes_per_second']:,}",
+             f"{one['plain_microseconds']:.1f}") for one in result("kernels")["figures"]["kernels"]
+            if one["of"] in ("8,188 tokens", "1 rows")]
+    yield from table(("of", "kernel", "µs", "GB/s", "torch, µs"), rows)
+
+
+def products() -> Iterator[str]:
+    """The products of few rows beside cuBLAS."""
+    rows: dict[str, list[str]] = {}
+    for one in result("skinny")["figures"]:
+        cells = rows.setdefault(f"{one['product']}, {one['outputs']:,} × {one['inputs']:,}", [])
+        cells.append(f"{one['best'][0]['microseconds']:.1f} ({one['cublas_microseconds']:.1f})")
+    yield from table(("product", "1 row", "2", "4", "8"), [(name, *cells) for name, cells in rows.items()])
+
+
 def _passed(figures: Sequence[dict[str, Any]]) -> str:
     judged = [one["passed"] for one in figures if one["passed"] is not None]
     return f"{sum(judged)} of {len(judged)}"
@@ -120,7 +160,7 @@ def _passed(figures: Sequence[dict[str, Any]]) -> str:
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "scripts": scripts, "goals": goals, "training": training, "chat": chat, "learning": learning,
     "full": lambda: chat(FULL, 0), "answers": lambda: processor("answers"), "trainings": lambda: processor("training"),
-    "rehearsal": rehearsal}
+    "rehearsal": rehearsal, "steps": steps, "kernels": kernels, "products": products}
 
 
 if __name__ == "__main__":

@@ -105,6 +105,11 @@ def largest_kernels(trainer: Any, count: int = 10) -> list[dict[str, Any]]:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_card() else [])]
     profiler = profile(activities=activities)
     train(trainer, profiler)
+    return kernels_of(profiler, 1, count)["kernels"]
+
+
+def kernels_of(profiler: Any, steps: int, count: int) -> dict[str, Any]:
+    """All that so many steps were spent on, and the largest of it, a step: `milliseconds`, `launched` and `kernels`."""
     events = [event for event in profiler.key_averages() if not on_card() or _is_kernel(event)]
 
     def own(event: Any) -> float:
@@ -112,8 +117,11 @@ def largest_kernels(trainer: Any, count: int = 10) -> list[dict[str, Any]]:
 
     whole = sum(map(own, events)) or 1.0
     largest = sorted(events, key=own, reverse=True)[:count]
-    return [{"kernel": event.key[:120], "milliseconds": round(own(event) / 1e3, 2),
-             "share": round(own(event) / whole, 3), "times": event.count} for event in largest]
+    return {"milliseconds_of_kernels": round(whole / 1e3 / steps, 3),
+            "launched": round(sum(event.count for event in events) / steps),
+            "kernels": [{"kernel": event.key[:120], "milliseconds": round(own(event) / 1e3 / steps, 3),
+                         "share": round(own(event) / whole, 3), "times": round(event.count / steps)}
+                        for event in largest]}
 
 
 def _is_kernel(event: Any) -> bool:
