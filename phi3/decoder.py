@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from phi3.captured import MOST_CAPTURED_ROWS, Capture, Captures
 from phi3.fused import inverse_root
-from phi3.on_card import kernels_on
+from phi3.on_card import are_own, kernels_on, own_kernels
 from phi3.packed import band, without_cudnn
 from phi3.products import Call, is_small
 
@@ -41,7 +41,7 @@ class Decoder:
         self._window = causal.config.sliding_window or causal.config.max_position_embeddings
         self._norm = _normed(self._core.norm)
         self._layers = [_Layer.of(layer) for layer in self._core.layers]
-        self._kernels = kernels_on(causal.device) if _is_usual(self._core) else None
+        self._kernels = kernels_on(causal.device) if capture is not None and _is_usual(self._core) else None
         head_size = self._core.layers[0].self_attn.head_dim
         self._turns = Turns(self._core.rotary_emb, head_size)
         self.device = causal.device
@@ -101,12 +101,17 @@ class Decoder:
             self.captures.forget()
             self._captured_of = cache.moves
         return self.captures.step((len(tokens), form), torch.tensor(inputs), plain,
-                                  partial(self._stepped, longest=cache.room, is_masked=True))
+                                  partial(self._to_be_captured, longest=cache.room))
 
     def _plainly(self, inputs: torch.Tensor, longest: int, is_masked: bool) -> torch.Tensor:
         """A step that isn't captured: each has another shape than the one before."""
         with without_cudnn(self.device):
             return self._stepped(inputs, longest, is_masked)
+
+    def _to_be_captured(self, inputs: torch.Tensor, longest: int) -> torch.Tensor:
+        """A step at fixed places, by a card's own kernels where there are any."""
+        with own_kernels() if self._kernels is not None else nullcontext():
+            return self._stepped(inputs, longest, is_masked=True)
 
     def _stepped(self, inputs: torch.Tensor, longest: int, is_masked: bool) -> torch.Tensor:
         """A step out of (tokens, lengths of the rows, places of their tokens), each (rows,) on the device, beside the
@@ -118,7 +123,7 @@ class Decoder:
         mask = None
         if is_masked:
             mask = self.cache.mask(lengths, longest, self._window, hidden)
-        if self._kernels is not None:
+        if are_own():
             return self._by_kernels(hidden, cos, sin, lengths, longest, mask)
         where = self.cache.where(lengths)
         for index, layer in enumerate(self._layers):

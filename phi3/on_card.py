@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -46,6 +48,26 @@ def _trusted(name: str, device: torch.device) -> Any:
                      problem)
         return None
     return module
+
+
+_now = threading.local()
+
+
+@contextmanager
+def own_kernels() -> Iterator[None]:
+    """In here a step of an answer is computed by the card's own kernels. They are for steps that are captured: begun
+    one by one, each costs the processor three times what one of torch's does.
+    """
+    _now.are_own = True
+    try:
+        yield
+    finally:
+        _now.are_own = False
+
+
+def are_own() -> bool:
+    """Whether the calling thread is in there."""
+    return getattr(_now, "are_own", False)
 
 
 class Chance:

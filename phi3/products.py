@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from phi3.machine import multiplies_bf16
-from phi3.on_card import skinny_on
+from phi3.on_card import are_own, skinny_on
 from phi3.shape import SMALL_BASE
 
 Call = Callable[[torch.Tensor], torch.Tensor]
@@ -30,6 +30,11 @@ def is_small(model: nn.Module) -> bool:
     return values[0].device.type == "cpu" and sum(value.nbytes for value in values) <= SMALL_BASE
 
 
+def is_on_a_card(weight: torch.Tensor) -> bool:
+    """Whether it isn't the processor that multiplies these."""
+    return weight.device.type != "cpu"
+
+
 def product(inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """(..., inputs) times (inputs, outputs), in whatever way is the fastest for their type, here."""
     if inputs.dtype is not torch.bfloat16 or inputs.device.type != "cpu" or multiplies_bf16() or \
@@ -38,16 +43,17 @@ def product(inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (inputs.float() @ weight.float()).to(inputs.dtype)
 
 
-def product_of(layer: nn.Module, in_small_base: bool, has_room: bool = False) -> Call | None:
+def product_of(layer: nn.Module, in_small_base: bool, has_room: bool = False, captures: bool = False) -> Call | None:
     """A faster way from a layer's inputs (…, inputs) to its outputs (…, outputs); None where there is none.
 
     A layer of a small base is laid out a second time, in blocks, and one in bf16 where `has_room` says that it may be.
+    On a card it is for steps that are captured, where `captures` says that they will be.
     """
     if type(layer) is not nn.Linear or layer.bias is not None or not layer.weight.is_contiguous():
         return None
     weight = layer.weight.detach()
-    if weight.device.type != "cpu":
-        return _few_on_a_card(weight)
+    if is_on_a_card(weight):
+        return _few_on_a_card(weight) if captures else None
     if weight.dtype is torch.bfloat16 and has_room and _can_pack():
         return Packed.of(weight)
     if weight.dtype is not torch.float32:
@@ -62,10 +68,10 @@ def gate_of(layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor | None] |
     """Of a layer that makes gate and up: the fastest way from few rows to silu(gate) · up on a card. It gives None for
     more rows, and is None where there is no such way.
     """
-    weight = getattr(layer, "weight", None)
-    if type(layer) is not nn.Linear or layer.bias is not None or weight.device.type != "cuda":
+    if type(layer) is not nn.Linear or layer.bias is not None or not is_on_a_card(layer.weight):
         return None
-    skinny, weight = skinny_on(weight.device), weight.detach()
+    weight = layer.weight.detach()
+    skinny = skinny_on(weight.device)
     if skinny is None or not skinny.is_suited(weight, is_gated=True):
         return None
     most = skinny.most_rows(weight, is_gated=True)
@@ -80,7 +86,7 @@ def _few_on_a_card(weight: torch.Tensor) -> Call | None:
     most = skinny.most_rows(weight)
 
     def computed(inputs: torch.Tensor) -> torch.Tensor:
-        if inputs.dim() != 2 or inputs.shape[0] > most:
+        if not are_own() or inputs.dim() != 2 or inputs.shape[0] > most:
             return functional.linear(inputs, weight)
         return skinny.few_rows(inputs.contiguous(), weight)
 

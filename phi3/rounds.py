@@ -74,7 +74,7 @@ class Rounds:
 
     def __init__(self, base: Base, ready: Callable[[Path], Path], captures: bool = True) -> None:
         self._base, self._ready = base, ready
-        self.slots = Slots(base)
+        self.slots = Slots(base, captures=captures)
         self._shared = Batch(self.slots.model, self.slots, capture_on(base.model.device) if captures else None)
         self._by_peft: dict[Adapter, tuple[Batch, str]] = {}  # and why; oldest use first
 

@@ -15,7 +15,7 @@ from phi3.captured import MOST_CAPTURED_ROWS
 from phi3.lora_files import opened, pairs_of
 from phi3.machine import this_machine
 from phi3.models import Base, shell_of
-from phi3.on_card import kernels_on
+from phi3.on_card import are_own, kernels_on
 from phi3.products import Call, gate_of, is_small, product_of
 
 RESIDENT_ADAPTERS = 8
@@ -144,9 +144,15 @@ class Beside(nn.Module):
 
     def _by_name(self, inputs: torch.Tensor, slots: torch.Tensor, strengths: torch.Tensor,
                  kernels: Any) -> torch.Tensor:
-        """A comes before the layer itself: the layer's weights are on their way meanwhile."""
-        parts = kernels.beside_down(inputs, self.a, slots)
-        return kernels.beside_up(parts, self.b, slots, strengths, self._alone(inputs))
+        """By the kernels where a step is captured with them, and as torch does it where one is not yet."""
+        if are_own():
+            parts = kernels.beside_down(inputs, self.a, slots)
+            return kernels.beside_up(parts, self.b, slots, strengths, self._alone(inputs))
+        outputs = self._alone(inputs)
+        narrow = self._down_each(inputs, self.a.index_select(0, slots).transpose(1, 2))
+        outputs.unsqueeze(1).baddbmm_(narrow * strengths[:, None, None].to(narrow.dtype),
+                                      self.b.index_select(0, slots))
+        return outputs
 
     def _put_beside(self, a: torch.Tensor, b: torch.Tensor, strengths: torch.Tensor | None) -> None:
         """Each row speaks with its own copy, A (rows, rank, inputs) and B (rows, rank, outputs)."""
@@ -217,7 +223,8 @@ class Slots:
     one that was used longest ago.
     """
 
-    def __init__(self, base: Base, slots: int = RESIDENT_ADAPTERS) -> None:
+    def __init__(self, base: Base, slots: int = RESIDENT_ADAPTERS, captures: bool = True) -> None:
+        """`captures`: on a card steps will be captured, with its own kernels."""
         self.model = shell_of(base)
         small, has_room = is_small(self.model), base.facts.shape.lies_twice(this_machine())
         self._layers: dict[str, Beside] = {}
@@ -225,13 +232,14 @@ class Slots:
             # bitsandbytes' Linear4bit is an nn.Linear as well.
             if isinstance(layer, nn.Linear | nn.Embedding):
                 kind = Beside if isinstance(layer, nn.Linear) else BesideEmbedding
-                self._layers[path] = kind(layer, slots, product_of(layer, small, has_room), gate_of(layer))
+                ways = (product_of(layer, small, has_room, captures), gate_of(layer) if captures else None)
+                self._layers[path] = kind(layer, slots, *ways)
                 self.model.set_submodule(path, self._layers[path])
         self._free = list(range(1, slots + 1))
         self._resident: dict[Any, int] = {}  # key → slot, oldest use first
         self._users: Counter[int] = Counter()
         self._used: tuple[Mix, bool] | None = None
-        self._kernels = kernels_on(self.model.device)
+        self._kernels = kernels_on(self.model.device) if captures else None
         # Of the rows of a captured step: whose adapter each has, and how strongly it speaks.
         self._slots = torch.zeros(MOST_CAPTURED_ROWS, dtype=torch.int64, device=self.model.device)
         self._strengths = torch.zeros(MOST_CAPTURED_ROWS, device=self.model.device)

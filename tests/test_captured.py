@@ -44,7 +44,7 @@ def folders(plain, tmp_path_factory):
             for place, (kind, options) in enumerate(kinds.items())}
 
 
-@pytest.fixture(autouse=True, params=["plain torch", "a card's kernels"])
+@pytest.fixture(autouse=True, params=["a card's kernels", pytest.param("plain torch", marks=pytest.mark.slow)])
 def kernels(request, monkeypatch):
     """What lies between the products of captured steps is computed by these, which are plain here."""
     made = None if request.param == "plain torch" else plain_kernels

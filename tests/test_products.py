@@ -1,15 +1,19 @@
 """A layer's product for the few rows of a decoding step: whichever way it goes, it is the layer's."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from phi3 import products
 from phi3.machine import multiplies_bf16, this_machine
+from phi3.on_card import own_kernels
 from phi3.products import FEW_ROWS, MANY_ROWS, Packed, is_small, product_of
 from phi3.shape import SMALL_BASE, Shape
+from phi3.slots import Beside
 
 ROWS = (1, 2, 3, 5, FEW_ROWS, FEW_ROWS + 1, 40)
 
@@ -111,3 +115,67 @@ def test_a_base_is_small_as_long_as_caches_may_hold_it():
     assert is_small(layer(a_megabyte, 1))
     assert not is_small(layer(a_megabyte, SMALL_BASE // (1 << 20) + 1))
     assert not is_small(layer(4, 4, device="meta"))
+
+
+class Skinny:
+    """Stands in for the products of few rows on a card."""
+
+    MOST_ROWS = 8
+
+    def __init__(self, most):
+        self.most, self.calls = most, []
+
+    def is_suited(self, weight, is_gated=False):
+        return self.most > 0
+
+    def most_rows(self, weight, is_gated=False):
+        return self.most
+
+    def few_rows(self, x, weight):
+        self.calls.append(len(x))
+        return functional.linear(x, weight)
+
+    def gated_rows(self, x, weight):
+        self.calls.append(len(x))
+        return functional.linear(x, weight)[:, ::2]
+
+
+@pytest.fixture
+def elsewhere():
+    """A layer that is on no processor."""
+    return nn.Linear(4, 6, bias=False, device="meta")
+
+
+def test_few_rows_of_a_captured_step_go_by_a_cards_own_product(elsewhere, monkeypatch):
+    skinny = Skinny(most=2)
+    monkeypatch.setattr(products, "skinny_on", lambda device: skinny)
+    product = products.product_of(elsewhere, False, captures=True)
+    shapes = [(1, 4), (2, 4), (3, 4), (1, 2, 4)]
+    assert [product(torch.empty(shape, device="meta")).shape[-1] for shape in shapes] == [6] * 4 and not skinny.calls
+    with own_kernels():
+        assert [product(torch.empty(shape, device="meta")).shape[-1] for shape in shapes] == [6] * 4
+    assert skinny.calls == [1, 2]
+    assert products.product_of(elsewhere, False) is None, "nothing will be captured"
+
+
+def test_where_a_cards_own_products_win_nothing_or_can_not_be_trusted_there_is_none(elsewhere, monkeypatch):
+    for found in (None, Skinny(most=0)):
+        monkeypatch.setattr(products, "skinny_on", lambda device, found=found: found)
+        assert products.product_of(elsewhere, False, captures=True) is None
+
+
+def test_gates_are_computed_with_their_product_where_only_the_base_speaks(monkeypatch):
+    skinny = Skinny(most=1)
+    monkeypatch.setattr(products, "skinny_on", lambda device: skinny)
+    layer = nn.Linear(4, 6, bias=False, device="meta")
+    assert products.gate_of(nn.Linear(4, 6, bias=False)) is None, "a processor has none"
+    gate = products.gate_of(layer)
+    assert gate(torch.empty(1, 4, device="meta")).shape == (1, 3) and gate(torch.empty(2, 4, device="meta")) is None
+    beside = Beside(layer, 2, None, gate)
+    kernels = SimpleNamespace(gated=lambda both: both[:, :3])
+    for rows in (1, 2):
+        assert beside.gated(torch.empty(rows, 4, device="meta"), kernels).shape == (rows, 3)
+    beside.put(1, (torch.empty(2, 4), torch.empty(6, 2)), 1.0)
+    beside.share(1, 1.0)
+    assert beside.gated(torch.empty(1, 4, device="meta"), kernels).shape == (1, 3)
+    assert skinny.calls == [1, 1], "an adapter's part comes before the gates"

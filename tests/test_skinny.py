@@ -11,11 +11,14 @@ skinny = importlib.import_module("phi3.skinny")
 Way, few_rows, gated_rows, way_of = skinny.Way, skinny.few_rows, skinny.gated_rows, skinny.way_of
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-WAYS = [None, Way(False, 4, 256, 4, 1), Way(False, 8, 128, 4, 3), Way(False, 4, 128, 4, 2, split=3),
-        Way(True, 16, 32, 4, 3), Way(True, 16, 16, 4, 2, slices=4), Way(True, 8, 32, 4, 2, slices=8, split=2),
-        Way(True, 64, 64, 4, 3, split=2)]
+# The interpreter takes seconds for one.
+LONG = pytest.mark.slow
+WAYS = [None, Way(True, 16, 16, 4, 2, slices=4),
+        *(pytest.param(way, marks=LONG) for way in (
+            Way(False, 4, 256, 4, 1), Way(False, 8, 128, 4, 3), Way(False, 4, 128, 4, 2, split=3), Way(True, 16, 32, 4, 3),
+            Way(True, 8, 32, 4, 2, slices=8, split=2), Way(True, 64, 64, 4, 3, split=2)))]
 # Multiples of 16 that no block or chunk divides, and one that each does.
-SHAPES = [(48, 80), (32, 512), (16, 16)]
+SHAPES = [(48, 80), pytest.param(32, 512, marks=LONG), pytest.param(16, 16, marks=LONG)]
 
 
 def dots_in_bf16(way: Way | None, rows: int, dtype: torch.dtype) -> bool:
