@@ -15,8 +15,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LONG = pytest.mark.slow
 WAYS = [None, Way(True, 16, 16, 4, 2, slices=4),
         *(pytest.param(way, marks=LONG) for way in (
-            Way(False, 4, 256, 4, 1), Way(False, 8, 128, 4, 3), Way(False, 4, 128, 4, 2, split=3), Way(True, 16, 32, 4, 3),
-            Way(True, 8, 32, 4, 2, slices=8, split=2), Way(True, 64, 64, 4, 3, split=2)))]
+            Way(False, 4, 256, 4, 1), Way(False, 8, 128, 4, 3), Way(False, 4, 128, 4, 2, split=3),
+            Way(True, 16, 32, 4, 3), Way(True, 8, 32, 4, 2, slices=8, split=2),
+            Way(True, 64, 64, 4, 3, split=2)))]
 # Multiples of 16 that no block or chunk divides, and one that each does.
 SHAPES = [(48, 80), pytest.param(32, 512, marks=LONG), pytest.param(16, 16, marks=LONG)]
 
