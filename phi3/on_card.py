@@ -17,6 +17,9 @@ from typing import Any
 import torch
 from torch.autograd import Function
 
+# NVIDIA's generation of the H100 and H200, by its compute capability.
+HOPPER = 9
+
 _log = logging.getLogger("studio")
 
 
@@ -30,7 +33,9 @@ def kernels_on(device: torch.device) -> Any:
 
 @cache
 def skinny_on(device: torch.device) -> Any:
-    """The same of `phi3.skinny`, the products of few rows."""
+    """The same of `phi3.skinny`, the products of few rows, on cards of the generation that they were measured on."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != HOPPER:
+        return None
     return _trusted("phi3.skinny", device)
 
 

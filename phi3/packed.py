@@ -84,7 +84,7 @@ class Attention:
         # Long rows that are all as long were cut at the same limit, so their shape comes again, and cuDNN's kernels are
         # worth a plan: for four of 2,047 tokens they take 1.2 ms on an H200, forward and backward, and torch's 1.6.
         self.is_even = way == "sdpa" and like.device.type == "cuda" and len(lengths) > 1 and \
-            min(lengths) == self._longest >= LEAST_EVEN
+            LEAST_EVEN <= min(lengths) == self._longest <= window
         self._is_varlen = is_one_call(like.dtype, like.device, way) and not self.is_even
         if self._is_varlen and ends is None:
             ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
@@ -160,10 +160,10 @@ def without_cudnn(device: torch.device) -> AbstractContextManager[None]:
     """In here a card attends by torch's own kernels: cuDNN plans each new shape anew, which takes some 0.2 s, and rows
     of chats have thousands of shapes.
     """
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
     if device.type != "cuda":
         return nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
     return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 
 

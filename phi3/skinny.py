@@ -53,8 +53,7 @@ GATED_WAYS = {(16384, 3072): {1: Way(False, 1, 1024, 4, 3, early=True), 2: Way(F
 
 def is_suited(weight: torch.Tensor, is_gated: bool = False) -> bool:
     """Whether products with these weights (outputs, inputs) are faster here, as far as was measured."""
-    return weight.dtype is torch.bfloat16 and most_rows(weight, is_gated) > 0 and weight.is_contiguous() and \
-        weight.is_cuda and torch.cuda.get_device_capability(weight.device) >= (9, 0)
+    return weight.dtype is torch.bfloat16 and most_rows(weight, is_gated) > 0 and weight.is_contiguous()
 
 
 def most_rows(weight: torch.Tensor, is_gated: bool = False) -> int:

@@ -58,7 +58,7 @@ class Beside(nn.Module):
         """The layer's outputs, and what each row's adapter adds to them."""
         if self._named is not None:
             return self._by_name(inputs, *self._named)
-        outputs = self._alone(inputs)
+        outputs = self.layer(inputs) if self._product is None else self._product(inputs)
         if self._one is not None:
             self._add_one(*self._one, inputs, outputs)
         elif self._each is not None:
@@ -139,16 +139,14 @@ class Beside(nn.Module):
             side[slot, :self.ranks[slot]] = 0
         self.ranks[slot] = 0
 
-    def _alone(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.layer(inputs) if self._product is None else self._product(inputs)
-
     def _by_name(self, inputs: torch.Tensor, slots: torch.Tensor, strengths: torch.Tensor,
                  kernels: Any) -> torch.Tensor:
         """By the kernels where a step is captured with them, and as torch does it where one is not yet."""
+        product = self._product or self.layer
         if are_own():
             parts = kernels.beside_down(inputs, self.a, slots)
-            return kernels.beside_up(parts, self.b, slots, strengths, self._alone(inputs))
-        outputs = self._alone(inputs)
+            return kernels.beside_up(parts, self.b, slots, strengths, product(inputs))
+        outputs = product(inputs)
         narrow = self._down_each(inputs, self.a.index_select(0, slots).transpose(1, 2))
         outputs.unsqueeze(1).baddbmm_(narrow * strengths[:, None, None].to(narrow.dtype),
                                       self.b.index_select(0, slots))

@@ -1,6 +1,7 @@
 """Attention over packed rows: the call for a card's variable-length kernel says what every other way computes."""
 
 from inspect import Parameter, Signature
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -75,3 +76,14 @@ def test_a_card_has_the_kernel_where_it_takes_a_window(monkeypatch, named, is_kn
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel())
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (9, 0))
     assert packed.has_varlen(torch.device("cuda")) is is_known and not packed.has_varlen(torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("lengths", "window", "is_even"), [
+    ((1500, 1500), 2047, True), ((2047,) * 4, 2047, True), ((1500, 1499), 2047, False), ((2047,), 2047, False),
+    ((60, 60), 2047, False), ((1500, 1500), 1024, False)])
+def test_long_rows_cut_at_the_same_limit_are_left_to_cudnn(monkeypatch, lengths, window, is_even):
+    """But where they are longer than the window, which it would need a mask for."""
+    monkeypatch.setattr(packed, "is_one_call", lambda dtype, device, way: True)
+    like = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16)
+    assert Attention(lengths, window, like, ends=torch.zeros(1)).is_even is is_even
+    assert not Attention(lengths, window, like, "flash_attention_2", torch.zeros(1)).is_even
