@@ -1,8 +1,8 @@
 """Which way of phi3/skinny.py is the fastest for each product of Phi-3-mini? `python -m benchmarks.skinny`.
 
 Each way is checked against float64 before it is timed and after, and timed in a CUDA graph over many weights in turn,
-so that no cache holds them. gate_up's time has silu and the product with up in it, and those of o and down the
-residual, which cuBLAS's have not. `--compile` stops when all are compiled, and needs no card.
+so that no cache holds them. gate_up's time has silu and the product with up in it, which cuBLAS's has not. `--compile`
+stops when all are compiled, and needs no card.
 """
 
 from __future__ import annotations
@@ -26,36 +26,27 @@ from phi3.machine import this_machine
 from phi3.skinny import Way, few_rows, gated_rows
 
 START = time.time()
-# Name: outputs, inputs, weights in turn, whether it is gated, whether a residual is added.
-SHAPES = {"qkv": (9216, 3072, 32, False, False), "o": (3072, 3072, 32, False, True),
-          "gate_up": (16384, 3072, 16, True, False), "down": (3072, 8192, 32, False, True),
-          "head": (32064, 3072, 8, False, False)}
+# Name: outputs, inputs, weights in turn, whether it is gated.
+SHAPES = {"qkv": (9216, 3072, 32, False), "o": (3072, 3072, 32, False), "gate_up": (16384, 3072, 16, True),
+          "down": (3072, 8192, 32, False), "head": (32064, 3072, 8, False)}
 ROWS = (1, 2, 4, 8)
 
 
 def ways(name: str, rows: int) -> list[Way]:
-    """What is tried, each also as an early one."""
-    _, inputs, _, gated, _ = SHAPES[name]
+    """What is tried; where threads multiply, also as an early one."""
+    _, inputs, _, gated = SHAPES[name]
     half = 2 if gated else 1
-    threads = [(8, 1024, 4, 3, 1), (4, 1024, 4, 3, 1), (4, 512, 2, 6, 1), (2, 1024, 4, 3, 1)] if inputs == 3072 else \
-        [(4, 1024, 4, 8, 1), (4, 2048, 8, 4, 1), (2, 2048, 8, 4, 1), (8, 1024, 4, 4, 2), (4, 1024, 4, 4, 2)]
-    # Block, chunk, stages, slices, split.
-    dots = [(16, 128, 5, 4, 1), (16, 128, 3, 4, 1), (8, 128, 3, 8, 1), (32, 128, 4, 2, 2), (64, 128, 3, 1, 4),
-            (16, 64, 6, 4, 1), (64, 128, 4, 1, 1), (32, 128, 4, 2, 1)]
-    if name == "o":
-        dots[-2:] = [(64, 128, 3, 1, 8), (16, 128, 3, 4, 2)]
-    if name == "down":
-        dots[-2:] = [(64, 128, 4, 1, 8), (16, 128, 4, 4, 2)]
-    if name == "head":
-        dots = [dots[i] for i in (0, 1, 6, 7)]
+    threads = [(8, 1024, 4, 3), (4, 1024, 4, 3), (4, 512, 2, 6), (2, 1024, 4, 3)] if inputs == 3072 else \
+        [(4, 1024, 4, 8), (4, 2048, 8, 4), (2, 2048, 8, 4)]
+    # Block, chunk, stages, slices.
+    dots = [(16, 128, 5, 4), (16, 128, 3, 4), (8, 128, 3, 8), (16, 64, 6, 4), (64, 128, 4, 1), (32, 128, 4, 2)]
     tried = []
     if rows <= 4 or name in ("o", "qkv"):
-        tried += [Way(False, max(block // half, 1), chunk, warps, held, split=split)
-                  for block, chunk, warps, held, split in threads if rows < 4 or block < 8]
+        tried += [Way(False, max(block // half, 1), chunk, warps, held, early=early) for early in (False, True)
+                  for block, chunk, warps, held in threads if rows < 4 or block < 8]
     if rows >= 2 or name in ("o", "down"):
-        tried += [Way(True, block // half, chunk, 4, stages, slices, split)
-                  for block, chunk, stages, slices, split in dots]
-    return [way._replace(early=early) for way in tried for early in (False, True)]
+        tried += [Way(True, block // half, chunk, 4, stages, slices) for block, chunk, stages, slices in dots]
+    return tried
 
 
 def compiled(case: tuple[str, int, Way]) -> str | None:
@@ -75,12 +66,11 @@ def compiled(case: tuple[str, int, Way]) -> str | None:
 
     driver.set_active(Hopper())
     name, rows, way = case
-    outputs, inputs, _, gated, plus = SHAPES[name]
-    grid, constants = skinny.launch_of(way, rows, outputs, inputs, gated, plus)
+    outputs, inputs, _, gated = SHAPES[name]
+    grid, constants = skinny.launch_of(way, rows, outputs, inputs, gated)
     kernel, own = skinny._by_dots if way.has_dots else skinny._by_threads, torch.bfloat16
-    parts, counts = (torch.float32, torch.int32) if way.split > 1 else (own, own)
     try:
-        kernel.warmup(own, own, own, own, parts, counts, rows, grid=grid, **constants)
+        kernel.warmup(own, own, own, rows, grid=grid, **constants)
     except Exception as problem:  # noqa: BLE001 - all are told
         return f"{case}: {str(problem)[-300:]}"
     return None
@@ -107,31 +97,30 @@ def graph_time(call, times: int = 20) -> float:
     return begin.elapsed_time(end) / times
 
 
-def wanted(x: torch.Tensor, weight: torch.Tensor, plus: torch.Tensor | None, gated: bool) -> torch.Tensor:
+def wanted(x: torch.Tensor, weight: torch.Tensor, gated: bool) -> torch.Tensor:
     made = torch.cat([x.double() @ part.double().t() for part in weight.split(4096)], 1)
     if gated:
         gate, up = made.chunk(2, -1)
         return functional.silu(gate) * up
-    return made if plus is None else made + plus.double()
+    return made
 
 
 def measured(name: str, figures: list[dict[str, Any]]) -> None:
     """Every way for this product, with each number of rows; the best ones are told."""
-    outputs, inputs, count, gated, has_plus = SHAPES[name]
+    outputs, inputs, count, gated = SHAPES[name]
     torch.manual_seed(0)
     weights = [torch.randn(outputs, inputs, device="cuda", dtype=torch.bfloat16) * inputs ** -0.5 for _ in range(count)]
     size = weights[0].nbytes
     x_all = torch.randn(8, inputs, device="cuda", dtype=torch.bfloat16)
-    plus_all = torch.randn(8, outputs, device="cuda", dtype=torch.bfloat16) if has_plus else None
-    right = wanted(x_all, weights[0], plus_all, gated)
+    right = wanted(x_all, weights[0], gated)
     for rows in ROWS:
-        x, plus = x_all[:rows].contiguous(), plus_all[:rows].contiguous() if has_plus else None
+        x = x_all[:rows].contiguous()
         with torch.inference_mode():
             cublas = graph_time(lambda x=x: [functional.linear(x, weight) for weight in weights]) / count * 1e3
         found = []
         for way in ways(name, rows):
-            def call(weight, x=x, plus=plus, way=way):
-                return gated_rows(x, weight, way) if gated else few_rows(x, weight, plus, way)
+            def call(weight, x=x, way=way):
+                return gated_rows(x, weight, way) if gated else few_rows(x, weight, way)
             try:
                 with torch.inference_mode():
                     for _ in range(3):
@@ -162,7 +151,7 @@ def measured(name: str, figures: list[dict[str, Any]]) -> None:
 
 
 def short(way: Way) -> str:
-    return f"{'dots' if way.has_dots else 'threads'}{tuple(way)[1:7]}{' early' if way.early else ''}"
+    return f"{'dots' if way.has_dots else 'threads'}{tuple(way)[1:6]}{' early' if way.early else ''}"
 
 
 def main() -> int:
@@ -178,7 +167,7 @@ def main() -> int:
     cases, seen = [], set()
     for name, rows in itertools.product(SHAPES, ROWS):
         for way in ways(name, rows):
-            _, constants = skinny.launch_of(way, rows, *SHAPES[name][:2], *SHAPES[name][3:])
+            _, constants = skinny.launch_of(way, rows, *SHAPES[name][:2], SHAPES[name][3])
             key = (name, way.has_dots, tuple(constants.items()))
             if key not in seen:
                 seen.add(key)

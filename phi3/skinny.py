@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -21,8 +20,8 @@ class Way(NamedTuple):
 
     Where it `has_dots`, it lays `slices` parts of its weights' inputs under each other, so that few outputs fill a
     tensor core, and `stages` tiles of `chunk` inputs are on their way at a time. Else its threads multiply, each 8
-    inputs at a time, and `stages` tiles are asked for before the first is used. `split` programs share a block's
-    inputs; the last of them to be done adds up. One that is `early` reads weights while the kernel before it ends.
+    inputs at a time, and `stages` tiles are asked for before the first is used; one that is `early` asks for them while
+    the kernel before it ends. Inputs shared out among several programs were never the fastest.
     """
 
     has_dots: bool
@@ -31,7 +30,6 @@ class Way(NamedTuple):
     warps: int
     stages: int
     slices: int = 1
-    split: int = 1
     early: bool = False
 
 
@@ -61,19 +59,16 @@ def most_rows(weight: torch.Tensor, is_gated: bool = False) -> int:
     return max((GATED_WAYS if is_gated else WAYS).get(tuple(weight.shape), {0: None}))
 
 
-def few_rows(x: torch.Tensor, weight: torch.Tensor, plus: torch.Tensor | None = None,
-             way: Way | None = None) -> torch.Tensor:
-    """x (rows, inputs) times weight (outputs, inputs), as `functional.linear`, and `plus` (rows, outputs) added before
-    the one rounding; at most 8 rows, all contiguous.
-    """
-    return _launched(x, weight, plus, False, way)
+def few_rows(x: torch.Tensor, weight: torch.Tensor, way: Way | None = None) -> torch.Tensor:
+    """x (rows, inputs) times weight (outputs, inputs), as `functional.linear`; at most 8 rows, both contiguous."""
+    return _launched(x, weight, False, way)
 
 
 def gated_rows(x: torch.Tensor, weight: torch.Tensor, way: Way | None = None) -> torch.Tensor:
     """silu(gate) * up (rows, width), of x (rows, inputs) and weight (2 * width, inputs), first all gates and then all
     ups; rounded once.
     """
-    return _launched(x, weight, None, True, way)
+    return _launched(x, weight, True, way)
 
 
 def is_right(device: torch.device | str) -> bool:
@@ -104,56 +99,41 @@ def way_of(outputs: int, inputs: int, rows: int, is_gated: bool) -> Way:
     return Way(False, 2 if is_gated else 4, 1024, 4, min(held, 8))
 
 
-def _launched(x: torch.Tensor, weight: torch.Tensor, plus: torch.Tensor | None, is_gated: bool,
-              way: Way | None) -> torch.Tensor:
+def _launched(x: torch.Tensor, weight: torch.Tensor, is_gated: bool, way: Way | None) -> torch.Tensor:
     (rows, inputs), made = x.shape, weight.shape[0] // (1 + is_gated)
     if not 0 < rows <= MOST_ROWS:
         raise ValueError(f"There are {rows} rows, and these products are made for 1 to {MOST_ROWS}. Use "
                          "functional.linear.")
     way = way or way_of(weight.shape[0], inputs, rows, is_gated)
     out = x.new_empty(rows, made)
-    grid, constants = launch_of(way, rows, weight.shape[0], inputs, is_gated, plus is not None, x.is_cuda)
-    parts = counts = out
-    if way.split > 1:
-        parts = x.new_empty(grid[0] * way.split * way.block * (1 + is_gated) * constants["LANES"], dtype=torch.float32)
-        counts = _counts(x.device, grid[0])
+    grid, constants = launch_of(way, rows, weight.shape[0], inputs, is_gated, x.is_cuda)
     kernel = _by_dots if way.has_dots else _by_threads
-    kernel[grid](x, weight, out if plus is None else plus, out, parts, counts, rows, **constants)
+    kernel[grid](x, weight, out, rows, **constants)
     return out
 
 
-def launch_of(way: Way, rows: int, outputs: int, inputs: int, is_gated: bool, has_plus: bool,
-              on_a_card: bool = True) -> tuple[tuple[int, int], dict[str, int | bool]]:
+def launch_of(way: Way, rows: int, outputs: int, inputs: int, is_gated: bool,
+              on_a_card: bool = True) -> tuple[tuple[int], dict[str, int | bool]]:
     """The grid, and what a kernel is compiled for: as many rows as a power of two, and these weights."""
     made = outputs // (1 + is_gated)
     lanes = triton.next_power_of_2(rows)
     if way.has_dots:
         lanes = max(lanes, NARROWEST // way.slices)
-    # Each of the programs and slices that share the inputs has as many whole chunks; the last may have too many.
-    steps = triton.cdiv(inputs, way.chunk * way.slices * way.split)
+    # Each of the slices that share the inputs has as many whole chunks; the last may have too many.
+    steps = triton.cdiv(inputs, way.chunk * way.slices)
     constants = {"OUTPUTS": made, "INPUTS": inputs, "BLOCK": way.block, "CHUNK": way.chunk, "STEPS": steps,
-                 "LANES": lanes, "SPLIT": way.split, "GATED": is_gated, "HAS_PLUS": has_plus, "EARLY": way.early,
-                 "num_warps": way.warps, "launch_pdl": way.early}
+                 "LANES": lanes, "GATED": is_gated, "num_warps": way.warps}
     if way.has_dots:
         constants |= {"SLICES": way.slices, "num_stages": way.stages}
     else:
-        constants |= {"HELD": min(way.stages, steps), "ON_A_CARD": on_a_card, "num_stages": 1}
-    return (triton.cdiv(made, way.block), way.split), constants
-
-
-@cache
-def _counts(device: torch.device, blocks: int) -> torch.Tensor:
-    """How many programs of each block are done: zeros, which the last of them leaves as zeros again.
-
-    Made at the first product of a kind, which so may not be in a capture; kernels that use them run one after another.
-    """
-    return torch.zeros(blocks, dtype=torch.int32, device=device)
+        constants |= {"HELD": min(way.stages, steps), "EARLY": way.early, "ON_A_CARD": on_a_card, "num_stages": 1,
+                      "launch_pdl": way.early}
+    return (triton.cdiv(made, way.block),), constants
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _by_threads(x_at, weight_at, plus_at, out_at, parts_at, counts_at, rows, OUTPUTS: tl.constexpr,
-                INPUTS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, STEPS: tl.constexpr,
-                LANES: tl.constexpr, SPLIT: tl.constexpr, GATED: tl.constexpr, HAS_PLUS: tl.constexpr,
+def _by_threads(x_at, weight_at, out_at, rows, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, BLOCK: tl.constexpr,
+                CHUNK: tl.constexpr, STEPS: tl.constexpr, LANES: tl.constexpr, GATED: tl.constexpr,
                 EARLY: tl.constexpr, HELD: tl.constexpr, ON_A_CARD: tl.constexpr):
     """Each thread multiplies 8 inputs of all the program's outputs at a time, straight out of its registers."""
     if EARLY:
@@ -161,7 +141,7 @@ def _by_threads(x_at, weight_at, plus_at, out_at, parts_at, counts_at, rows, OUT
     WIDTH: tl.constexpr = 2 * BLOCK if GATED else BLOCK
     PART: tl.constexpr = STEPS * CHUNK
     # One row of numbers: so those of x lie in the same threads as the weights that they are multiplied by.
-    columns = tl.arange(0, CHUNK)[None, :] + tl.program_id(1) * PART
+    columns = tl.arange(0, CHUNK)[None, :]
     outputs, weight_rows = _rows_of(tl.arange(0, WIDTH), OUTPUTS, BLOCK, GATED)
     lines = (weight_at + weight_rows.to(tl.int64) * INPUTS)[:, None] + columns
     is_out = (outputs < OUTPUTS)[:, None]
@@ -172,7 +152,7 @@ def _by_threads(x_at, weight_at, plus_at, out_at, parts_at, counts_at, rows, OUT
         tiles = ()
         for step in tl.static_range(first, min(first + HELD, STEPS)):
             at = lines + step * CHUNK
-            if PART * SPLIT == INPUTS and OUTPUTS % BLOCK == 0:
+            if PART == INPUTS and OUTPUTS % BLOCK == 0:
                 tile = tl.load(at, eviction_policy="evict_first")
             else:
                 is_in = is_out & (columns + step * CHUNK < INPUTS)
@@ -187,9 +167,9 @@ def _by_threads(x_at, weight_at, plus_at, out_at, parts_at, counts_at, rows, OUT
             fresh = ()
             for lane in tl.static_range(LANES):
                 at = x_at + lane * INPUTS + columns + step * CHUNK
-                if LANES == 1 and PART * SPLIT == INPUTS:
+                if LANES == 1 and PART == INPUTS:
                     x = tl.load(at)
-                elif PART * SPLIT == INPUTS:
+                elif PART == INPUTS:
                     x = tl.load(at, lane < rows, 0.0)
                 else:
                     x = tl.load(at, (columns + step * CHUNK < INPUTS) & (lane < rows), 0.0)
@@ -200,42 +180,29 @@ def _by_threads(x_at, weight_at, plus_at, out_at, parts_at, counts_at, rows, OUT
     made = tl.zeros((WIDTH, LANES), tl.float32)
     for lane in tl.static_range(LANES):
         made = tl.where(lanes[None, :] == lane, tl.sum(sums[lane], 1)[:, None], made)
-    _finish(made, plus_at, out_at, parts_at, counts_at, rows, OUTPUTS, BLOCK, LANES, SPLIT, GATED, HAS_PLUS)
+    _write(made, out_at, rows, OUTPUTS, BLOCK, LANES, GATED)
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _by_dots(x_at, weight_at, plus_at, out_at, parts_at, counts_at, rows, OUTPUTS: tl.constexpr,
-             INPUTS: tl.constexpr, BLOCK: tl.constexpr, CHUNK: tl.constexpr, STEPS: tl.constexpr,
-             LANES: tl.constexpr, SPLIT: tl.constexpr, GATED: tl.constexpr, HAS_PLUS: tl.constexpr,
-             EARLY: tl.constexpr, SLICES: tl.constexpr):
+def _by_dots(x_at, weight_at, out_at, rows, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, BLOCK: tl.constexpr,
+             CHUNK: tl.constexpr, STEPS: tl.constexpr, LANES: tl.constexpr, GATED: tl.constexpr,
+             SLICES: tl.constexpr):
     """A slice of the inputs of each weight lies under the next slice, and beside each other lie those of x; of what a
     slice makes with each, only what it makes with its own is wanted: tensor cores have the time.
     """
     WIDTH: tl.constexpr = 2 * BLOCK if GATED else BLOCK
     PART: tl.constexpr = STEPS * CHUNK
-    EVEN: tl.constexpr = PART * SLICES * SPLIT == INPUTS
-    start = tl.program_id(1) * (SLICES * PART)
+    EVEN: tl.constexpr = PART * SLICES == INPUTS
     high, wide = tl.arange(0, SLICES * WIDTH), tl.arange(0, SLICES * LANES)
     outputs, weight_rows = _rows_of(high % WIDTH, OUTPUTS, BLOCK, GATED)
     lane = wide % LANES
     chunk = tl.arange(0, CHUNK)
-    down = (start + (high // WIDTH) * PART)[:, None] + chunk[None, :]
-    across = (start + (wide // LANES) * PART)[None, :] + chunk[:, None]
+    down = ((high // WIDTH) * PART)[:, None] + chunk[None, :]
+    across = ((wide // LANES) * PART)[None, :] + chunk[:, None]
     weights = weight_at + (weight_rows.to(tl.int64) * INPUTS)[:, None] + down
     # A row that isn't there is the last one again, which is cheaper than a mask; it is never written.
     xs = x_at + (tl.minimum(lane, rows - 1) * INPUTS)[None, :] + across
     is_out = (outputs < OUTPUTS)[:, None]
-    if EARLY:
-        tl.extra.cuda.gdc_launch_dependents()
-        LINE: tl.constexpr = min(64, CHUNK)  # 128 bytes
-        line = (weight_at + weight_rows.to(tl.int64) * INPUTS + start + (high // WIDTH) * PART)[:, None] + \
-            tl.arange(0, CHUNK // LINE)[None, :] * LINE
-        if EVEN and OUTPUTS % BLOCK == 0:
-            # Its weights come into L2 meanwhile.
-            for step in tl.static_range(STEPS):
-                tl.inline_asm_elementwise("prefetch.global.L2 [$1]; // $0", "=r,l", [line + step * CHUNK], tl.int32,
-                                          is_pure=False, pack=1)
-        tl.extra.cuda.gdc_wait()
     sums = tl.zeros((SLICES * WIDTH, SLICES * LANES), tl.float32)
     for step in range(STEPS):
         on = step * CHUNK
@@ -254,7 +221,7 @@ def _by_dots(x_at, weight_at, plus_at, out_at, parts_at, counts_at, rows, OUTPUT
         made = tl.sum(tl.sum(parted, 2), 0)
     else:
         made = sums
-    _finish(made, plus_at, out_at, parts_at, counts_at, rows, OUTPUTS, BLOCK, LANES, SPLIT, GATED, HAS_PLUS)
+    _write(made, out_at, rows, OUTPUTS, BLOCK, LANES, GATED)
 
 
 @triton.jit
@@ -270,35 +237,12 @@ def _rows_of(place, OUTPUTS: tl.constexpr, BLOCK: tl.constexpr, GATED: tl.conste
 
 
 @triton.jit
-def _finish(made, plus_at, out_at, parts_at, counts_at, rows, OUTPUTS: tl.constexpr, BLOCK: tl.constexpr,
-            LANES: tl.constexpr, SPLIT: tl.constexpr, GATED: tl.constexpr, HAS_PLUS: tl.constexpr):
-    """What a program made (its outputs, rows) is written, once the programs with its other inputs have made theirs."""
-    if SPLIT == 1:
-        _write(made, plus_at, out_at, rows, OUTPUTS, BLOCK, LANES, GATED, HAS_PLUS)
-    else:
-        WIDTH: tl.constexpr = 2 * BLOCK if GATED else BLOCK
-        part = parts_at + tl.program_id(0) * (SPLIT * WIDTH * LANES) + \
-            tl.arange(0, WIDTH)[:, None] * LANES + tl.arange(0, LANES)[None, :]
-        tl.store(part + tl.program_id(1) * (WIDTH * LANES), made)
-        tl.debug_barrier()  # all threads have written before one of them says so
-        count = counts_at + tl.program_id(0)
-        if tl.atomic_add(count, 1, sem="acq_rel") == SPLIT - 1:
-            whole = tl.zeros((WIDTH, LANES), tl.float32)
-            for other in tl.static_range(SPLIT):
-                whole += tl.load(part + other * (WIDTH * LANES), cache_modifier=".cg")
-            _write(whole, plus_at, out_at, rows, OUTPUTS, BLOCK, LANES, GATED, HAS_PLUS)
-            tl.store(count, 0)
-
-
-@triton.jit
-def _write(made, plus_at, out_at, rows, OUTPUTS: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr,
-           GATED: tl.constexpr, HAS_PLUS: tl.constexpr):
+def _write(made, out_at, rows, OUTPUTS: tl.constexpr, BLOCK: tl.constexpr, LANES: tl.constexpr, GATED: tl.constexpr):
+    """What a program made (its outputs, rows)."""
     if GATED:
         gate, up = tl.split(tl.permute(tl.reshape(made, (BLOCK, 2, LANES)), (0, 2, 1)))
         made = gate * tl.sigmoid(gate) * up
     output = (tl.program_id(0) * BLOCK + tl.arange(0, BLOCK))[:, None]
     lane = tl.arange(0, LANES)[None, :]
     at, is_wanted = lane * OUTPUTS + output, (output < OUTPUTS) & (lane < rows)
-    if HAS_PLUS:
-        made += tl.load(plus_at + at, is_wanted, 0.0).to(tl.float32)
     tl.store(out_at + at, made.to(out_at.dtype.element_ty), is_wanted)

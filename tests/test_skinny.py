@@ -15,9 +15,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LONG = pytest.mark.slow
 WAYS = [None, Way(True, 16, 16, 4, 2, slices=4),
         *(pytest.param(way, marks=LONG) for way in (
-            Way(False, 4, 256, 4, 1), Way(False, 8, 128, 4, 3), Way(False, 4, 128, 4, 2, split=3),
-            Way(True, 16, 32, 4, 3), Way(True, 8, 32, 4, 2, slices=8, split=2),
-            Way(True, 64, 64, 4, 3, split=2)))]
+            Way(False, 4, 256, 4, 1), Way(False, 8, 128, 4, 3), Way(False, 4, 128, 4, 2), Way(True, 16, 32, 4, 3),
+            Way(True, 8, 32, 4, 2, slices=8), Way(True, 64, 64, 4, 3)))]
 # Multiples of 16 that no block or chunk divides, and one that each does.
 SHAPES = [(48, 80), pytest.param(32, 512, marks=LONG), pytest.param(16, 16, marks=LONG)]
 
@@ -47,11 +46,8 @@ def test_a_product_of_few_rows_is_what_linear_makes(outputs, inputs, way, dtype)
         if dots_in_bf16(way, rows, dtype):
             continue
         x, weight = drawn(rows, outputs, inputs, dtype)
-        plus = torch.randn(rows, outputs).to(DEVICE, dtype)
         wanted = functional.linear(x.double(), weight.double())
-        # Twice, as the count of the programs that are done has to be right again.
-        assert all(close(few_rows(x, weight, way=way), wanted) for _ in range(2))
-        assert close(few_rows(x, weight, plus, way), wanted + plus.double())
+        assert close(few_rows(x, weight, way), wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
