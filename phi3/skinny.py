@@ -166,13 +166,12 @@ def _by_threads(x_at, weight_at, out_at, rows, OUTPUTS: tl.constexpr, INPUTS: tl
             tile = tiles[step - first].to(tl.float32)
             fresh = ()
             for lane in tl.static_range(LANES):
-                at = x_at + lane * INPUTS + columns + step * CHUNK
-                if LANES == 1 and PART == INPUTS:
+                # A row that isn't there is the last one again; it is never written.
+                at = x_at + tl.minimum(lane, rows - 1) * INPUTS + columns + step * CHUNK
+                if PART == INPUTS:
                     x = tl.load(at)
-                elif PART == INPUTS:
-                    x = tl.load(at, lane < rows, 0.0)
                 else:
-                    x = tl.load(at, (columns + step * CHUNK < INPUTS) & (lane < rows), 0.0)
+                    x = tl.load(at, columns + step * CHUNK < INPUTS, 0.0)
                 products = tl.reshape(tile * x.to(tl.float32), (WIDTH, CHUNK // WIDE, WIDE))
                 fresh = fresh + (sums[lane] + tl.sum(products, 2),)  # noqa: RUF005 - Triton knows no stars
             sums = fresh
