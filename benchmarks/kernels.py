@@ -7,21 +7,18 @@ difference from the plain way, as a share of the largest number.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-from benchmarks.report import table, write
-from phi3 import kernels
+from benchmarks.report import asked_of_a_card, table, write
+from phi3 import kernels, kernels_check
 from phi3.fused import Gated, Normed, _turned
-from phi3.machine import this_machine
 
 CALLS, REPLAYS = 20, 5
 EPSILON, DROPOUT = 1e-5, 0.05
@@ -230,16 +227,12 @@ def begun(body: Body) -> float:
 
 def main() -> int:
     """Measure, print, write the JSON; 2 where there is no card."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for the JSON")
-    asked = parser.parse_args()
-    if this_machine().kind != "cuda":
-        print("There is no CUDA card here.", file=sys.stderr)
+    asked = asked_of_a_card("kernels", __doc__)
+    if asked is None:
         return 2
     torch.manual_seed(0)
     began = time.perf_counter()
-    is_right = kernels.is_right("cuda")
+    is_right = kernels_check.is_right("cuda")
     figures: dict[str, Any] = {"is_right": is_right, "is_right_seconds": round(time.perf_counter() - began, 1),
                                "kernels": []}
     sizes = Sizes()

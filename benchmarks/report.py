@@ -1,9 +1,11 @@
 """What every benchmark writes down beside its figures, and the table that it prints."""
 
+import argparse
 import json
 import logging
 import platform
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -36,6 +38,18 @@ def versions(packages: Sequence[str]) -> dict[str, str | None]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def asked_of_a_card(name: str, about: str, arguments: Sequence[str] | None = None) -> argparse.Namespace | None:
+    """The command line of a script that only measures a card: `--out`. None, and a sentence, where there is no card."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder for the JSON")
+    asked = parser.parse_args(arguments)
+    if this_machine().kind == "cuda":
+        return asked
+    print("There is no CUDA card here.", file=sys.stderr)
+    return None
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

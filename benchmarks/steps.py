@@ -4,7 +4,6 @@ Random Phi-3-mini, bf16. Of training: real lengths, four rows of 2,047 tokens an
 base and adapters in slots, one lane and four, and whether their steps were captured. Each with its largest kernels.
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import quietly, table, write
+from benchmarks.report import asked_of_a_card, quietly, table, write
 from phi3.machine import this_machine
 
 GIGABYTE = 1e9
@@ -28,12 +27,8 @@ MOST_KERNELS = 12
 
 def main() -> int:
     """Measure, print, write the JSON; 2 where there is no card."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.steps", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="folder for the JSON")
-    asked = parser.parse_args()
-    if this_machine().kind != "cuda":
-        print("There is no CUDA card here.", file=sys.stderr)
+    asked = asked_of_a_card("steps", __doc__)
+    if asked is None:
         return 2
     quietly()
     with tempfile.TemporaryDirectory() as folder:

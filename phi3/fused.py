@@ -38,9 +38,7 @@ class LoraLinear(Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         seen, kept, down, a, b = ctx.saved_tensors
-        upper = (grad @ b.to(grad.dtype)).mul_(ctx.scaling)
-        grad_b = (grad.t() @ down).mul_(ctx.scaling)
-        grad_a = upper.t() @ seen
+        upper, grad_a, grad_b = lora_gradients(grad, seen, down, b, ctx.scaling)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = product(grad, ctx.weight())
@@ -49,6 +47,15 @@ class LoraLinear(Function):
             else:
                 grad_x += _left(upper @ a.to(grad.dtype), kept)
         return grad_x, grad_a.to(a.dtype), grad_b.to(b.dtype), None, None, None
+
+
+def lora_gradients(grad: torch.Tensor, seen: torch.Tensor, down: torch.Tensor, b: torch.Tensor,
+                   scaling: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of a layer's output's gradient (tokens, out): what goes back through B (tokens, rank), and A's and B's gradients,
+    in the type of `grad`. `seen` (tokens, in) is what A saw, and `down` (tokens, rank) what it made of it.
+    """
+    upper = (grad @ b.to(grad.dtype)).mul_(scaling)
+    return upper, upper.t() @ seen, (grad.t() @ down).mul_(scaling)
 
 
 class Normed(Function):

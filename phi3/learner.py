@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from phi3 import on_card
+from phi3 import on_card, trusted
 from phi3.decoder import Turns
 from phi3.fused import Gated, HeadLoss, LoraLinear, Normed, Turned, head_judged
 from phi3.packed import Attention, Packed, is_one_call, without_cudnn
@@ -107,7 +107,7 @@ class Learner:
             each = torch.tensor(offsets).repeat_interleave(torch.tensor(packed.lengths))
             places = places + each.to(places.device, non_blocking=True)
         cos, sin = self._turns.at(places, packed.lengths[0], hidden)
-        kernels = on_card.kernels_on(hidden.device)
+        kernels = trusted.kernels_on(hidden.device)
         shared = _Places(cos, sin, self._turns.rotated // 2, attention, kernels)
         if kernels is not None:
             self._chance.draw(hidden.device)
@@ -193,7 +193,7 @@ def linear(module: torch.nn.Module, chance: on_card.Chance) -> Layer:
 
     def computed(x: torch.Tensor) -> torch.Tensor:
         dropout = drop.p if isinstance(drop, torch.nn.Dropout) and drop.training else 0.0
-        kernels = on_card.kernels_on(x.device)
+        kernels = trusted.kernels_on(x.device)
         if kernels is not None:
             return on_card.LoraLinear.apply(x, a, b, weight, module.scaling[name], dropout, (chance.seeds, place),
                                             kernels)

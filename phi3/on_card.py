@@ -1,4 +1,4 @@
-"""A block's parts for training as autograd functions over a card's own kernels, where these can be trusted.
+"""A block's parts for training as autograd functions over a card's own kernels.
 
 They compute what those of `phi3/fused.py` do, in half of the passes over memory, and keep less of them: a card's memory
 is slow beside its products, and each kernel costs a call.
@@ -6,73 +6,13 @@ is slow beside its products, and each kernel costs a call.
 
 from __future__ import annotations
 
-import importlib
-import logging
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.autograd import Function
 
-# NVIDIA's generation of the H100 and H200, by its compute capability.
-HOPPER = 9
-
-_log = logging.getLogger("studio")
-
-
-@cache
-def kernels_on(device: torch.device) -> Any:
-    """The module `phi3.kernels`, where Triton runs on this device and each kernel computes what plain torch does; None
-    elsewhere. The first call takes as long as the compiler does, if it wasn't here before.
-    """
-    return _trusted("phi3.kernels", device)
-
-
-@cache
-def skinny_on(device: torch.device) -> Any:
-    """The same of `phi3.skinny`, the products of few rows, on cards of the generation that they were measured on."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != HOPPER:
-        return None
-    return _trusted("phi3.skinny", device)
-
-
-def _trusted(name: str, device: torch.device) -> Any:
-    if device.type != "cuda":
-        return None
-    try:
-        module = importlib.import_module(name)
-        with torch.cuda.device(device):
-            problem = "" if module.is_right(device) else "they compute something else"
-    except Exception as caught:  # noqa: BLE001 - whatever it was, there is a slower way that works
-        problem = f"{type(caught).__name__}: {caught}"
-    if problem:
-        _log.warning("The card's own kernels (%s) can't be used, so it is slower than it could be. Why: %s", name,
-                     problem)
-        return None
-    return module
-
-
-_now = threading.local()
-
-
-@contextmanager
-def own_kernels() -> Iterator[None]:
-    """In here a step of an answer is computed by the card's own kernels. They are for steps that are captured: begun
-    one by one, each costs the processor three times what one of torch's does.
-    """
-    _now.are_own = True
-    try:
-        yield
-    finally:
-        _now.are_own = False
-
-
-def are_own() -> bool:
-    """Whether the calling thread is in there."""
-    return getattr(_now, "are_own", False)
+from phi3.fused import lora_gradients
 
 
 class Chance:
@@ -166,9 +106,7 @@ class LoraLinear(Function):
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         seen, down, a, b, seeds = ctx.saved_tensors
-        upper = (grad @ b.to(grad.dtype)).mul_(ctx.scaling)
-        grad_b = (grad.t() @ down).mul_(ctx.scaling)
-        grad_a = upper.t() @ seen
+        upper, grad_a, grad_b = lora_gradients(grad, seen, down, b, ctx.scaling)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = grad @ ctx.weight()

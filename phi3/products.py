@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from phi3.machine import multiplies_bf16
-from phi3.on_card import are_own, skinny_on
 from phi3.shape import SMALL_BASE
+from phi3.trusted import are_own, skinny_on
 
 Call = Callable[[torch.Tensor], torch.Tensor]
 FEW_ROWS = 16

@@ -15,8 +15,8 @@ from phi3.captured import MOST_CAPTURED_ROWS
 from phi3.lora_files import opened, pairs_of
 from phi3.machine import this_machine
 from phi3.models import Base, shell_of
-from phi3.on_card import are_own, kernels_on
 from phi3.products import Call, gate_of, is_small, product_of
+from phi3.trusted import are_own, kernels_on
 
 RESIDENT_ADAPTERS = 8
 # The app trains rank 16, so most slots are never enlarged.

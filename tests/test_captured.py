@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from phi3 import captured, decoder
 from phi3 import slots as slots_module
 from phi3.batch import Batch, row_of
+from phi3.cache import TOKENS_AT_A_TIME
 from phi3.captured import MOST_CAPTURED_ROWS, STEPS_BEFORE, capture_on
-from phi3.decoder import TOKENS_AT_A_TIME, Decoder
+from phi3.decoder import Decoder
 from phi3.generate import Answerer, Lane, Sampling
 from phi3.lending import answered_within
 from phi3.models import load_base

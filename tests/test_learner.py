@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
 
-from phi3 import on_card
+from phi3 import on_card, trusted
 from phi3.fused import LoraLinear
 from phi3.learner import Learner, linear
 from phi3.models import expanded, load_base, quantised, shell_of
@@ -98,7 +98,7 @@ def assert_same(one, other, tolerance=2e-5):
 def way(request, monkeypatch):
     """With what a block's parts are computed; a card's own kernels are plain here."""
     if request.param == "by a card's kernels":
-        monkeypatch.setattr(on_card, "kernels_on", lambda device: plain_kernels)
+        monkeypatch.setattr(trusted, "kernels_on", lambda device: plain_kernels)
     return request.param
 
 
@@ -183,7 +183,7 @@ def test_a_card_drops_the_same_numbers_forward_and_backward(monkeypatch):
 
 
 def test_each_forward_pass_has_seeds_of_its_own(usual, monkeypatch):
-    monkeypatch.setattr(on_card, "kernels_on", lambda device: plain_kernels)
+    monkeypatch.setattr(trusted, "kernels_on", lambda device: plain_kernels)
     model, some = trained(usual, lora_dropout=0.3), rows([50, 20])
     learner, pack = Learner(model), Packed.of(some)
     losses = [learner.loss(pack).item() for _ in range(4)]
@@ -194,16 +194,16 @@ def test_each_forward_pass_has_seeds_of_its_own(usual, monkeypatch):
 def test_kernels_that_can_not_be_trusted_are_not_used_and_the_reason_is_said(monkeypatch, caplog, said):
     """Here there is no card, so there is none to be believed."""
     broken = SimpleNamespace(is_right=lambda device: False if said == "wrong" else 1 / 0)
-    monkeypatch.setitem(sys.modules, "phi3.kernels", broken)
-    monkeypatch.setattr("phi3.kernels", broken, raising=False)
+    for name in ("phi3.kernels", "phi3.kernels_check"):
+        monkeypatch.setitem(sys.modules, name, broken)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    on_card.kernels_on.cache_clear()
+    trusted.kernels_on.cache_clear()
     with caplog.at_level(logging.WARNING, "studio"):
-        assert [on_card.kernels_on(torch.device("cuda")) for _ in range(2)] == [None, None]
-    on_card.kernels_on.cache_clear()
+        assert [trusted.kernels_on(torch.device("cuda")) for _ in range(2)] == [None, None]
+    trusted.kernels_on.cache_clear()
     assert [("something else" if said == "wrong" else "division by zero") in one.message for one in caplog.records] == \
         [True]
-    assert on_card.kernels_on(torch.device("cpu")) is None
+    assert trusted.kernels_on(torch.device("cpu")) is None
 
 
 @settings(max_examples=200)

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from phi3 import products
 from phi3.machine import multiplies_bf16, this_machine
-from phi3.on_card import own_kernels
 from phi3.products import FEW_ROWS, MANY_ROWS, Packed, is_small, product_of
 from phi3.shape import SMALL_BASE, Shape
 from phi3.slots import Beside
+from phi3.trusted import own_kernels
 
 ROWS = (1, 2, 3, 5, FEW_ROWS, FEW_ROWS + 1, 40)
 

@@ -109,7 +109,8 @@ def largest_kernels(trainer: Any, count: int = 10) -> list[dict[str, Any]]:
 
 
 def kernels_of(profiler: Any, steps: int, count: int) -> dict[str, Any]:
-    """All that so many steps were spent on, and the largest of it, a step: `milliseconds`, `launched` and `kernels`."""
+    """All that so many steps were spent on, and the largest of it, a step: `milliseconds_of_kernels`,
+    `launched` and `kernels`."""
     events = [event for event in profiler.key_averages() if not on_card() or _is_kernel(event)]
 
     def own(event: Any) -> float:
