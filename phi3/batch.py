@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from phi3.bounds import Bounds
 from phi3.captured import Capture
 from phi3.decoder import Decoder
 from phi3.lane import Answer, Lane
@@ -38,6 +40,11 @@ class Row:
     end: str = ""
     cut: str | None = None  # what is left of the text where a stop text ended it
     place: Any = None
+
+    @property
+    def most(self) -> int:
+        """Tokens that it has at most when it is over, question and answer."""
+        return len(self.prompt) + self.room
 
     def add(self, token: int, base: Base, asked: bool) -> None:
         """The next token, and whether it is the last."""
@@ -135,34 +142,45 @@ def _mixed_type(model: Any) -> torch.dtype | None:
     return model.dtype if finer and model.dtype is not torch.float32 else None
 
 
-def row_of(base: Base, lane: Lane) -> Row | Answer:
-    """The lane as a row; an Answer where the conversation can't fit the base's context."""
+def row_of(base: Base, lane: Lane, bounds: Bounds) -> Row | Answer:
+    """The lane as a row; an Answer where the conversation can't fit the base's context, or the machine's memory."""
+    context = min(base.facts.context, bounds.alone)
     messages, dropped = list(lane.messages), 0
     prompt = encode_prompt(base.tokenizer, messages)
-    wanted = min(lane.sampling.max_new_tokens, base.facts.context // 2)
-    while len(prompt) + wanted > base.facts.context and _drop_oldest_turns(messages):
+    wanted = min(lane.sampling.max_new_tokens, context // 2)
+    while len(prompt) + wanted > context and _drop_oldest_turns(messages):
         prompt, dropped = encode_prompt(base.tokenizer, messages), dropped + 1
-    room = min(lane.sampling.max_new_tokens, base.facts.context - len(prompt))
+    room = min(lane.sampling.max_new_tokens, context - len(prompt))
     if room < 1:
-        return Answer(end="error", note=f"This message is {len(prompt):,} tokens long; the base reads at most "
-                                        f"{base.facts.context:,}. Shorten it.")
+        limit = "the base reads at most" if context == base.facts.context else "this machine's memory holds at most"
+        told = f"This message is {len(prompt):,} tokens long; {limit} {context:,}. Shorten it."
+        return Answer(end="error", note=told)
     turns = "turn" if dropped == 1 else "turns"
     note = f"The oldest {dropped} {turns} no longer fit and were left out." if dropped else ""
     return Row(lane, prompt, room, note, torch.Generator().manual_seed(lane.sampling.seed))
 
 
-def all_answered(batch: Batch, base: Base, lanes: Sequence[Lane]) -> list[Answer]:
-    """Whole answers to several conversations, in the order of the lanes."""
-    made = [row_of(base, lane) for lane in lanes]
-    rows = [row for row in made if isinstance(row, Row)]
-    new = rows
-    while new or batch.rows:
+def all_answered(batch: Batch, base: Base, lanes: Sequence[Lane], bounds: Bounds) -> list[Answer]:
+    """Whole answers to several conversations, in the order of the lanes; as many at once as the bounds hold."""
+    made = [row_of(base, lane, bounds) for lane in lanes]
+    # The longest first: so rows that are answered together are about as long as each other.
+    waiting = deque(sorted((row for row in made if isinstance(row, Row)), key=lambda row: -row.most))
+    while waiting or batch.rows:
+        new = _taken_in(waiting, batch.rows, bounds)
         tokens = batch.join(new) if new else batch.step()
-        for row, token in zip(batch.rows, tokens, strict=True):
+        for row, token in zip(new or batch.rows, tokens, strict=True):  # a step may have put them in another order
             row.add(token, base, asked=False)
         batch.keep([place for place, row in enumerate(batch.rows) if not row.end])
-        new = []
     return [one.answer(base) if isinstance(one, Row) else one for one in made]
+
+
+def _taken_in(waiting: deque[Row], rows: Sequence[Row], bounds: Bounds) -> list[Row]:
+    """Those that come in now, beside rows that are there; they wait no more."""
+    new: list[Row] = []
+    while waiting and bounds.hold([one.most for one in (*rows, *new, waiting[0])]) \
+            and bounds.read_at_once([len(one.prompt) for one in (*new, waiting[0])]):
+        new.append(waiting.popleft())
+    return new
 
 
 def _drop_oldest_turns(messages: list[Message]) -> bool:

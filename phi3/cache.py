@@ -102,14 +102,36 @@ class Cache:
             self._shape[0] * self._shape[1] <= ROOMY * rows * tokens
 
     def _grow(self, rows: int, tokens: int, like: torch.Tensor) -> None:
+        """Other places, one layer after another, so that no more than one of them lies there twice."""
         self.moves += 1
-        longest, (kept, size) = max(self.lengths, default=0), self._width
-        grown = []
+        is_done = False
+        try:
+            for held in (self._keys, self._values):
+                for layer in range(self._layers):
+                    held[layer:layer + 1] = [self._moved(held[layer:layer + 1], rows, tokens, like)]
+            is_done = True
+        finally:
+            if is_done:
+                self._shape = (rows, tokens)
+            else:
+                self._shrink(like)
+
+    def _shrink(self, like: torch.Tensor) -> None:
+        """As it was before it grew, where memory was too short for the last layers."""
         for held in (self._keys, self._values):
-            # Zeros, and not whatever memory held: what a mask hides is still multiplied, and may not be infinite.
-            roomier = [like.new_zeros(rows, kept, tokens, size) for _ in range(self._layers)]
-            for new, old in zip(roomier, held, strict=False):
-                new[:len(self.lengths), :, :longest] = old[:len(self.lengths), :, :longest]
-            grown.append(roomier)
-        self._keys, self._values = grown
-        self._shape = (rows, tokens)
+            if not self._shape[0]:
+                held.clear()
+            for layer in range(len(held)):
+                if (held[layer].shape[0], held[layer].shape[2]) != self._shape:
+                    # What is kept waits in the processor's memory: beside the larger place there may be no room.
+                    held[layer] = held[layer][:len(self.lengths), :, :max(self.lengths, default=0)].cpu()
+                    held[layer] = self._moved(held[layer:layer + 1], *self._shape, like)
+
+    def _moved(self, old: Sequence[torch.Tensor], rows: int, tokens: int, like: torch.Tensor) -> torch.Tensor:
+        """A layer's keys or values with other room; `old` is none where there were none."""
+        longest, (kept, size) = max(self.lengths, default=0), self._width
+        # Zeros, and not whatever memory held: what a mask hides is still multiplied, and may not be infinite.
+        new = like.new_zeros(rows, kept, tokens, size)
+        for held in old:
+            new[:len(self.lengths), :, :longest] = held[:len(self.lengths), :, :longest]
+        return new

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phi3.bounds import USUAL, Bounds
 from phi3.lane import Answer, Lane, Sampling
 
 if TYPE_CHECKING:
@@ -127,8 +128,9 @@ class Answerer:
                 self._rounds.drop(request)
 
 
-def answer_all(model: Any, base: Base, lanes: Sequence[Lane]) -> list[Answer]:
-    """Whole answers of one model to several conversations in one batch; training asks the model it trains.
+def answer_all(model: Any, base: Base, lanes: Sequence[Lane], bounds: Bounds = USUAL) -> list[Answer]:
+    """Whole answers of one model to several conversations, as many at once as the bounds hold; training asks the model
+    it trains.
 
     The model is put into eval mode for it and back.
     """
@@ -137,6 +139,6 @@ def answer_all(model: Any, base: Base, lanes: Sequence[Lane]) -> list[Answer]:
     was_training = model.training
     model.eval()
     try:
-        return all_answered(Batch(model), base, lanes)
+        return all_answered(Batch(model), base, lanes, bounds)
     finally:
         model.train(was_training)

@@ -12,22 +12,18 @@ from typing import TYPE_CHECKING
 import torch
 
 from phi3.batch import Batch, Row, row_of
+from phi3.bounds import bounds_on
 from phi3.by_peft import served_by_peft
 from phi3.captured import capture_on
 from phi3.lane import Answer, Lane
 from phi3.lora_files import WEIGHTS, Unsuited
+from phi3.machine import this_machine
 from phi3.slots import Slots
 
 if TYPE_CHECKING:
     from phi3.models import Base
 
 SECONDS_BETWEEN_SNAPSHOTS = 0.04
-# A step reads all weights once for however many rows, so more of them cost little until arithmetic does.
-MOST_ROWS = 64
-# Of all rows together, in the cache: 6.4 GB for Phi-3-mini in bf16.
-MOST_TOKENS = 16_384
-# Of new rows together, read at once while the others wait.
-MOST_READ = 8_192
 # Where rows have more than one adapter, each holds a copy of its own beside each layer.
 MOST_MIXED_ROWS = 8
 MOST_BY_PEFT = 2
@@ -74,6 +70,7 @@ class Rounds:
 
     def __init__(self, base: Base, ready: Callable[[Path], Path], captures: bool = True) -> None:
         self._base, self._ready = base, ready
+        self._bounds = bounds_on(this_machine(), base.facts.shape, base.model.dtype.itemsize)
         self.slots = Slots(base, captures=captures)
         self._shared = Batch(self.slots.model, self.slots, capture_on(base.model.device) if captures else None)
         self._by_peft: dict[Adapter, tuple[Batch, str]] = {}  # and why; oldest use first
@@ -139,7 +136,8 @@ class Rounds:
         while waiting := [request for request in requests if request.waiting]:
             request = min(waiting, key=lambda one: len(one.rows))
             index = request.waiting[0]
-            row = request.next = request.next or row_of(self._base, request.lanes[index])
+            row = request.next = request.next or row_of(self._base, request.lanes[index],
+                                                                                    self._bounds)
             batch = self._batch_for(row, joining) if isinstance(row, Row) else row
             if batch is None:
                 break
@@ -157,13 +155,12 @@ class Rounds:
     def _batch_for(self, row: Row, joining: dict[int, list[Row]]) -> Batch | Answer | None:
         """Where a row belongs; None where there is no room for it now, an Answer where there never is."""
         new = [one for rows in joining.values() for one in rows]
-        rows = [*new, *(one for batch in self._batches() for one in batch.rows)]
-        longest = max(len(one.prompt) + one.room for one in [row, *rows])
-        if rows and (len(rows) >= MOST_ROWS or (len(rows) + 1) * longest > MOST_TOKENS):
+        rows = [row, *new, *(one for batch in self._batches() for one in batch.rows)]
+        if not self._bounds.hold([one.most for one in rows]):
             return None
-        if len(rows) >= MOST_MIXED_ROWS and len({one.lane.adapter for one in [row, *rows]} - {None}) > 1:
+        if len(rows) > MOST_MIXED_ROWS and len({one.lane.adapter for one in rows} - {None}) > 1:
             return None
-        if new and (len(new) + 1) * max(len(one.prompt) for one in [row, *new]) > MOST_READ:
+        if not self._bounds.read_at_once([len(one.prompt) for one in [row, *new]]):
             return None
         try:
             return self._with_adapter(row) if row.lane.adapter else self._shared

@@ -66,6 +66,10 @@ class Shape:
         names = self.widths() if names is None else names
         return self.layers * sum(rank * sum(self.widths()[name]) for name in names)
 
+    def cache_bytes(self, width: int) -> int:
+        """Of a token's keys and values in all layers, in numbers of so many bytes."""
+        return 2 * self.layers * self.keys * width
+
     def weights(self) -> int:
         """All of them."""
         return self.linear_weights() + self.table_weights()

@@ -2,9 +2,9 @@
 
 import pytest
 
+from phi3.bounds import MOST_ROWS
 from phi3.generate import Answerer, Lane, Sampling
 from phi3.models import load_base
-from phi3.rounds import MOST_ROWS
 from tests.replayed import Replays
 
 

@@ -64,6 +64,26 @@ def test_a_machine_learns_from_its_own_runs_and_loading_from_those_of_the_same_m
     assert measured(tmp_path, CPU, lora, TINY).prices == measured(tmp_path, CPU, qlora, TINY).prices
 
 
+def test_what_reading_took_is_no_part_of_a_spoken_words_price(tmp_path):
+    """The same words after longer prompts take longer, and are as long."""
+    reading = (0.0, 100.0, 0.0)
+    keep(tmp_path, CPU, 4, outcome(WORKS[0]))
+    short = measured(tmp_path, CPU, RunConfig(), TINY)
+    (tmp_path / "long").mkdir()
+    keep(tmp_path / "long", CPU, 4, outcome(WORKS[0], speaking=2.0 + 100 * short.prices[1], reading=reading))
+    long = measured(tmp_path / "long", CPU, RunConfig(), TINY)
+    assert long.prices == short.prices and long.word == pytest.approx(short.word)
+
+
+def test_a_run_of_an_earlier_version_that_does_not_say_what_it_read_still_counts(tmp_path):
+    keep(tmp_path, CPU, 4, outcome(WORKS[0]))
+    path = tmp_path / FILE
+    noted = json.loads(path.read_text())
+    del noted["CPU, 2 threads"][0]["reading"]
+    path.write_text(json.dumps(noted))
+    assert measured(tmp_path, CPU, RunConfig(), TINY).word == 2.0 / 1000
+
+
 def test_only_the_newest_runs_are_kept(tmp_path):
     for load in range(KEPT + 5):
         keep(tmp_path, CPU, 4, outcome(WORKS[0], load=float(load)))

@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phi3.bounds import USUAL, Bounds
 from phi3.lane import Lane, Sampling
 from phi3.models import EMBEDDED
 from phi3.template import Message, encode_conversation
+from training.answers import GENERAL_ROWS, PROMPTS_AT_THE_END, TOKENS_AT_THE_END
 from training.conversations import Conversation
 from training.measures import Comparison, Pair, compare, compared
 from training.verdict import Losses, verdict
@@ -24,11 +26,9 @@ if TYPE_CHECKING:
 
 FILE = "evaluation.json"
 GENERAL_FILE = Path(__file__).parent / "general.jsonl"
-# At the end of a run: prompts asked of each side, fewer where time is lent, and tokens of an answer.
-PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, TOKENS_AT_THE_END = 24, 8, 64
 PROMPTS_AT_ONCE = 16
 LONGEST_ANSWER = 256
-GENERAL_ROWS, GENERAL_SEED = 24, 11
+GENERAL_SEED = 11
 GENERAL_LOSS = "Loss on general questions"
 # What an adapter is compared with, as the head of a column: the base, or the adapter that it was made from.
 AGAINST = ("base", "before")
@@ -163,7 +163,7 @@ def answered(answerer: Answerer, asked: Sequence[Question], adapter: Path,
 
 def evaluate_trained(model: Any, base: Base, rows: Sequence[Conversation], losses: Losses,
                      most: int = PROMPTS_AT_THE_END, began: AbstractContextManager[Any] | None = None,
-                     ) -> Evaluation | None:
+                     bounds: Bounds = USUAL) -> Evaluation | None:
     """The model as it was trained against what it began from, on at most so many held-out rows; None where there are
     none.
 
@@ -178,9 +178,9 @@ def evaluate_trained(model: Any, base: Base, rows: Sequence[Conversation], losse
         return None
     lanes = [Lane(one.messages, sampling=Sampling(max_new_tokens=TOKENS_AT_THE_END)) for one in asked]
     general = general_rows(base.facts.id)
-    adapter = answer_all(model, base, lanes), row_losses(model, base, general)
+    adapter = answer_all(model, base, lanes, bounds), row_losses(model, base, general)
     with began or nullcontext(base.model) as first:
-        before = answer_all(first, base, lanes), row_losses(first, base, general)
+        before = answer_all(first, base, lanes, bounds), row_losses(first, base, general)
     both, forgotten = zip(before, adapter, strict=True)
     kept = [place for place, pair in enumerate(zip(*both, strict=True)) if all(one.end != "error" for one in pair)]
     if not kept:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from phi3.bounds import Bounds
 from phi3.machine import GIBIBYTE, Machine
 from phi3.models import Precision, usual_precision
 from phi3.shape import Shape
 from training import dora
+from training.answers import GENERAL_ROWS, GENERAL_TOKENS, SPOKEN_TOKENS, answers_of, bounds_between_steps
 from training.config import RunConfig
 from training.memory import (
     adapter_bytes,
@@ -23,7 +25,6 @@ from training.memory import (
 )
 from training.quota import Turns, Visit, turns_of
 from training.work import (
-    SPOKEN_TOKENS,
     Batches,
     Speed,
     Work,
@@ -50,8 +51,9 @@ RECOMPUTED_SHARE, RECOMPUTED_LESS = 0.5, 0.75
 class Plan:
     """What will be done. `memory` is in bytes by term, `seconds` by part, `turns` only where a GPU is lent.
 
-    `work` is that of all steps and `spoken` the tokens, times layers, that the model says in between: what a machine's
-    speed is learned from. `expanded`: the 4-bit base is made whole once, and trained on as LoRA's is. `recomputed` of
+    `work` is that of all steps, `reading` that of all prompts that are answered, and `spoken` the tokens, times layers,
+    that the model says: what a machine's speed is learned from. No more is answered at once than `bounds` hold.
+    `expanded`: the 4-bit base is made whole once, and trained on as LoRA's is. `recomputed` of
     the blocks forget what they computed, and compute it again in the backward pass (gradient checkpointing).
     """
 
@@ -66,6 +68,8 @@ class Plan:
     is_measured: bool
     work: Work
     spoken: int
+    reading: Work
+    bounds: Bounds
     turns: Turns | None = None
     expanded: bool = False
 
@@ -119,8 +123,10 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     recomputed = _recomputed(config, shape, precision, batches, machine, RECOMPUTED_SHARE * available)
     kept = block_bytes_per_token(config, shape, width, machine, 0)
     work = training_work(config, shape, batches, kept, recomputed)
+    memory = memory_of(config, shape, precision, batches, machine, recomputed)
     looks, speed = looks_of(config, batches), measured or guessed_speed(machine, shape, width, asked.method == "qlora")
-    look = looking_work(config, shape, held, kept, batches.budget) if held else Work(0, 0, 0)
+    general = [GENERAL_TOKENS] * GENERAL_ROWS
+    look = looking_work(config, shape, [*held, *general], kept, batches.budget) if held else Work(0, 0, 0)
     besides = Work(0, 0, 0)
     if config.use_dora:
         slowdown = dora.slowdown(width, adapter_bytes(config.method), machine)
@@ -131,16 +137,17 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     if precision == "nf4" and machine.kind == "cpu":
         spoken *= SPOKEN_IN_4_BITS
     # At its end base and adapter answer held-out rows once each; where time is lent, only if some is left over.
-    answers = looks + (2 if held and machine.kind != "zerogpu" else 0)
+    answers = answers_of(config, shape, held or train, looks, bounds_between_steps(memory, available, shape, width),
+                         kept, bool(held) and machine.kind != "zerogpu")
+    spoken *= answers.times
     seconds = {"loading": speed.load, "training": speed.seconds(work), "evaluation": looks * speed.seconds(look),
-               "speaking": answers * spoken * speed.word}
+               "speaking": speed.seconds(answers.reading) + spoken * speed.word}
     longest = (seconds["training"] / batches.steps) + (seconds["evaluation"] + seconds["speaking"]) / looks
     turns = turns_of(sum(seconds.values()), speed.load, longest, visit or Visit()) \
         if machine.kind == "zerogpu" else None
     return Plan(precision_of(asked), config.attn_implementation, recomputed, batches,
-                trained_weights(config, shape),
-                memory_of(config, shape, precision, batches, machine, recomputed), available, seconds,
-                measured is not None, work, answers * spoken, turns, expanded)
+                trained_weights(config, shape), memory, available, seconds, measured is not None, work, spoken,
+                answers.reading, answers.bounds, turns, expanded)
 
 
 def looks_of(config: RunConfig, batches: Batches) -> int:

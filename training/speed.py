@@ -15,7 +15,7 @@ from phi3.machine import Machine
 from phi3.shape import WIDTHS, Shape
 from training.config import RunConfig
 from training.memory import width_of
-from training.work import Speed, Work, guessed_speed
+from training.work import Speed, guessed_speed
 
 FILE = "speeds.json"
 # So many runs of a machine are kept, and each newer one counts more: a machine's load and its libraries change.
@@ -30,7 +30,9 @@ LEAST = 0.05
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run did and took; seconds. `load` is all that was neither a step nor a look at the model."""
+    """What one run did and took; seconds. `load` is all that was neither a step nor a look at the model, and `speaking`
+    the `reading` of prompts as well (a `Work`).
+    """
 
     base: str
     method: str
@@ -39,6 +41,7 @@ class Outcome:
     spoken: int
     speaking: float
     load: float
+    reading: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def measured(home: Path, machine: Machine, config: RunConfig, base: Mapping[str, Any]) -> Speed | None:
@@ -52,10 +55,11 @@ def measured(home: Path, machine: Machine, config: RunConfig, base: Mapping[str,
     if not outcomes:
         return None
     alike = [one for one in outcomes if (one.base, one.method) == (config.base, config.method)] or outcomes
-    words = [one.speaking / one.spoken for one in alike if one.spoken]
     guess = guessed_speed(machine, Shape.of(base), width)
-    return Speed(prices(outcomes, guess.prices), statistics.median(one.load for one in alike),
-                 statistics.median(words) if words else guess.word)
+    found = prices(outcomes, guess.prices)
+    words = [max(one.speaking - _dot(found, one.reading), LEAST * one.speaking) / one.spoken
+             for one in alike if one.spoken]
+    return Speed(found, statistics.median(one.load for one in alike), statistics.median(words) if words else guess.word)
 
 
 def keep(home: Path, machine: Machine, width: int, outcome: Outcome) -> None:
@@ -87,11 +91,6 @@ def prices(outcomes: Sequence[Outcome], guess: Sequence[float]) -> tuple[float, 
     return start, operation, byte
 
 
-def outcome_of(config: RunConfig, work: Work, training: float, spoken: int, speaking: float, load: float) -> Outcome:
-    """The same in plain values."""
-    return Outcome(config.base, config.method, work.parts(), training, spoken, speaking, load)
-
-
 def _solved(matrix: list[list[float]], right: list[float]) -> list[float]:
     """Gauss's elimination; the matrix is symmetric and, by its stiffness, never singular."""
     rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
@@ -120,15 +119,17 @@ def _outcomes(home: Path, name: str) -> list[Outcome]:
 def _outcome(plain: Any) -> Outcome | None:
     """An outcome from plain values, None where they are none of ours."""
     try:
-        work = tuple(float(part) for part in plain["work"])
+        # A run of an earlier version doesn't say what it read.
+        work, reading = (tuple(float(part) for part in some) for some in (plain["work"], plain.get("reading", [0] * 3)))
         seconds = {name: float(plain[name]) for name in ("training", "speaking", "load")}
-        one = Outcome(str(plain["base"]), str(plain["method"]), work, spoken=int(plain["spoken"]), **seconds)
+        one = Outcome(str(plain["base"]), str(plain["method"]), work, spoken=int(plain["spoken"]), reading=reading,
+                      **seconds)
     except (KeyError, TypeError, ValueError):
         return None
-    numbers = (*work, *seconds.values(), one.spoken)
+    numbers = (*work, *reading, *seconds.values(), one.spoken)
     is_sound = all(math.isfinite(number) and number >= 0 for number in numbers) and min(work, default=0) > 0
     # A run of an earlier version had four parts, and another step.
-    return one if len(work) == 3 and is_sound and one.training > 0 else None
+    return one if len(work) == len(reading) == 3 and is_sound and one.training > 0 else None
 
 
 def _name(machine: Machine, width: int) -> str:

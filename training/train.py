@@ -13,6 +13,7 @@ from phi3.machine import this_machine
 from phi3.models import Base, expanded, load_base, quantised, with_attention
 from phi3.template import Message, encode_conversation
 from training import checkpoint, speed
+from training.answers import SHOWN_PROMPTS
 from training.checkpoint import CHECKPOINTS
 from training.config import RunConfig
 from training.data import Conversation
@@ -27,8 +28,6 @@ from training.tokens import tokens_of
 from training.trainer import Lesson, Trainer, trainer_of
 from training.verdict import lowest_of
 from training.writer import Lease, Writer
-
-SHOWN_PROMPTS = 3
 
 
 def run_lease(run: Run, lease: Lease | None = None, resident: Base | None = None) -> Event:
@@ -68,7 +67,7 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     found, skipped = checkpoint.newest(run.folder / CHECKPOINTS)
     _announce(run, base, trainer, plan, found, skipped)
     prompts = _corrected(train) if run.is_lesson else _first_asked(held or train)
-    writer = Writer(run, base, prompts, trainer, lease)
+    writer = Writer(run, base, prompts, trainer, lease, plan.bounds)
     trainer.add_callback(writer)
     with against_plan(run.config, plan_of, peak_bytes):
         if found is None:

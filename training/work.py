@@ -10,9 +10,6 @@ from phi3.machine import Machine
 from phi3.shape import WIDTHS, Shape
 from training.config import LINEAR_LAYERS, RunConfig
 
-# At each look at the model its answers are so long at most; all are spoken at once.
-SPOKEN_TOKENS = 64
-
 
 @dataclass(frozen=True)
 class Batches:
@@ -44,6 +41,10 @@ class Work:
     def parts(self) -> tuple[float, float, float]:
         """The three, in the order of `Speed.prices`."""
         return self.passes, self.operations, self.written
+
+    def times(self, count: int) -> Work:
+        """So many times as much."""
+        return Work(*(count * one for one in self.parts()))
 
     def plus(self, other: Work) -> Work:
         """Both together."""

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
+from phi3.bounds import Bounds
 from phi3.generate import Lane, Sampling, answer_all
 from phi3.models import Base
 from phi3.template import Message
 from training import checkpoint, speed
+from training.answers import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, SPOKEN_TOKENS
 from training.checkpoint import CHECKPOINTS
-from training.evaluate import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, Evaluation, evaluate_trained, losses_of
+from training.evaluate import Evaluation, evaluate_trained, losses_of
 from training.failure import is_out_of_memory
 from training.plan import Plan
 from training.quota import TRAINER_MARGIN_SECONDS
 from training.run import ADAPTER, START, Run
 from training.verdict import Losses, lowest_of, since_lowest
-from training.work import SPOKEN_TOKENS
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
@@ -49,8 +50,10 @@ class Lease:
 class Writer(TrainerCallback):
     """Turns what the trainer does into events and sealed checkpoints, and a request to stop into a stop."""
 
-    def __init__(self, run: Run, base: Base, prompts: list[list[Message]], trainer: Trainer, lease: Lease) -> None:
+    def __init__(self, run: Run, base: Base, prompts: list[list[Message]], trainer: Trainer, lease: Lease,
+                 bounds: Bounds) -> None:
         self.run, self.base, self.prompts, self.trainer, self.lease = run, base, prompts, trainer, lease
+        self.bounds = bounds
         course = run.course()
         self.held_out_losses = [(one.step, one.values["loss"]) for one in course if one.type == "evaluated"]
         self.seconds_before = max((one.values["seconds"] for one in course if one.type == "step"), default=0.0)
@@ -142,8 +145,9 @@ class Writer(TrainerCallback):
         """
         steps = plan.batches.steps
         training = (self.trained - self.began) * steps / (steps - 1) if steps > 1 else self.trained
-        return speed.outcome_of(self.run.config, plan.work, training, plan.spoken, self.spoke,
-                                max(0.0, seconds - training - self._paused))
+        config = self.run.config
+        return speed.Outcome(config.base, config.method, plan.work.parts(), training, plan.spoken, self.spoke,
+                             max(0.0, seconds - training - self._paused), plan.reading.parts())
 
     def sample(self, step: int, model: Any) -> None:
         """What the model says to the fixed prompts, once per step."""
@@ -152,7 +156,8 @@ class Writer(TrainerCallback):
         self._sampled_at = step
         began = time.monotonic()
         greedy = Sampling(max_new_tokens=SPOKEN_TOKENS)
-        answers = answer_all(model, self.base, [Lane(tuple(prompt), sampling=greedy) for prompt in self.prompts])
+        lanes = [Lane(tuple(prompt), sampling=greedy) for prompt in self.prompts]
+        answers = answer_all(model, self.base, lanes, self.bounds)
         self.run.append("sampled", step, prompts=[prompt[-1]["content"] for prompt in self.prompts],
                         answers=[answer.text for answer in answers])
         took = time.monotonic() - began
@@ -180,7 +185,8 @@ class Writer(TrainerCallback):
             first = self._as_it_began() if self.run.config.continues else None
             # A lesson's loss on what it held out tells of forgetting, not of overfitting.
             losses = Losses() if self.run.is_lesson else losses_of(course)
-            found = evaluate_trained(self.trainer.model, self.base, held, losses, most, first)
+            found = evaluate_trained(self.trainer.model, self.base, held, losses, most, first,
+                                     self.bounds)
         except (MemoryError, RuntimeError) as problem:
             if not is_out_of_memory(problem):
                 raise
