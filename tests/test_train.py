@@ -251,6 +251,31 @@ def test_a_trained_run_is_finished_although_its_evaluation_finds_no_memory(make_
     assert end.type == run.state() == "finished" and "verdict" not in end.values
 
 
+def test_an_evaluation_that_takes_its_trainer_down_twice_is_left_out_the_third_time(make_run, monkeypatch, home):
+    from training.train import run_lease
+    from training.writer import EVALUATING
+
+    class Killed(KeyboardInterrupt):
+        """As when the system ends a process that took too much memory: nobody writes an event any more."""
+
+    def takes_down(*_, **__):
+        begun.append(1)
+        raise Killed
+
+    begun = []
+    monkeypatch.setattr("training.writer.evaluate_trained", takes_down)
+    run = make_run(max_steps=1)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            run_lease(run)
+    end = run_lease(run)
+    assert len(begun) == 2 and end.type == "finished" and "verdict" not in end.values
+    assert (home / "adapters" / run.config.name).is_dir()
+    monkeypatch.undo()
+    sound = make_run(name="sound", max_steps=1)
+    assert "verdict" in run_lease(sound).values and not (sound.folder / EVALUATING).exists()
+
+
 def test_prediction_and_outcome_stand_in_the_last_event_and_are_kept_for_the_next_plan(make_run, home):
     from phi3.machine import this_machine
     from phi3.models import base_facts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from phi3.template import Message
 from training import checkpoint, speed
 from training.answers import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, SPOKEN_TOKENS
 from training.checkpoint import CHECKPOINTS
+from training.conversations import Conversation
 from training.evaluate import Evaluation, evaluate_trained, losses_of
 from training.failure import is_out_of_memory
 from training.plan import Plan
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 # A checkpoint by the clock as well, however long a step takes; fewer are written where writing one takes long.
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 CHECKPOINT_SHARE = 0.05
+# While the adapter is evaluated this file is in the run's folder, a byte long for each time that it was begun.
+EVALUATING, MOST_TRIES = ".evaluating", 2
 
 
 @dataclass(frozen=True)
@@ -169,24 +172,40 @@ class Writer(TrainerCallback):
         """The adapter, which was written, against what it began from on held-out rows, kept in the run's folder; None
         where there are none, or no time or memory.
 
-        A run that is trained is worth more than its figures: what an evaluation lacks doesn't fail it.
+        A run that is trained is worth more than its figures: what an evaluation lacks doesn't fail it, and one that
+        took its trainer down again and again is left out.
         """
         _, held = self.run.conversations()
-        is_lent = self.lease.seconds is not None
-        if not held or (is_lent and self.lease.left() < 4 * self._longest_look + TRAINER_MARGIN_SECONDS):
+        if not held or (self._is_lent and self.lease.left() < 4 * self._longest_look + TRAINER_MARGIN_SECONDS):
             return None
+        tries = self.run.folder / EVALUATING
+        tried = tries.stat().st_size if tries.exists() else 0
+        if tried >= MOST_TRIES:
+            return None
+        tries.write_text("." * (tried + 1), encoding="utf-8")
+        found = self._evaluated(held)
+        tries.unlink()
+        if found:
+            found.write(self.run.folder)
+        return found
+
+    @property
+    def _is_lent(self) -> bool:
+        return self.lease.seconds is not None
+
+    def _evaluated(self, held: Sequence[Conversation]) -> Evaluation | None:
         began = time.monotonic()
         try:
             course = self.run.course()
             if self.stopped_early:  # the adapter is that of the lowest loss, and knows nothing of what came after
                 last, _ = lowest_of(self.held_out_losses)
                 course = [event for event in course if (event.step or 0) <= last]
-            most = PROMPTS_WHERE_LENT if is_lent else PROMPTS_AT_THE_END
+            most = PROMPTS_WHERE_LENT if self._is_lent else PROMPTS_AT_THE_END
             first = self._as_it_began() if self.run.config.continues else None
             # A lesson's loss on what it held out tells of forgetting, not of overfitting.
             losses = Losses() if self.run.is_lesson else losses_of(course)
-            found = evaluate_trained(self.trainer.model, self.base, held, losses, most, first,
-                                     self.bounds)
+            return evaluate_trained(self.trainer.model, self.base, held, losses, most, first,
+                                    self.bounds)
         except (MemoryError, RuntimeError) as problem:
             if not is_out_of_memory(problem):
                 raise
@@ -194,9 +213,6 @@ class Writer(TrainerCallback):
         finally:
             self.spoke += time.monotonic() - began
             self._paused += time.monotonic() - began
-        if found:
-            found.write(self.run.folder)
-        return found
 
     @contextmanager
     def _as_it_began(self) -> Iterator[Any]:
