@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +22,9 @@ from phi3.template import Message, encode_prompt
 
 if TYPE_CHECKING:
     from phi3.models import Base
+
+# Questions, and their answers, that are read at once to see whether a whole conversation fits.
+TURNS_AT_FIRST = 16
 
 
 @dataclass
@@ -145,11 +150,8 @@ def _mixed_type(model: Any) -> torch.dtype | None:
 def row_of(base: Base, lane: Lane, bounds: Bounds) -> Row | Answer:
     """The lane as a row; an Answer where the conversation can't fit the base's context, or the machine's memory."""
     context = min(base.facts.context, bounds.alone)
-    messages, dropped = list(lane.messages), 0
-    prompt = encode_prompt(base.tokenizer, messages)
     wanted = min(lane.sampling.max_new_tokens, context // 2)
-    while len(prompt) + wanted > context and _drop_oldest_turns(messages):
-        prompt, dropped = encode_prompt(base.tokenizer, messages), dropped + 1
+    prompt, dropped = _newest_that_fit(base, lane.messages, context - wanted)
     room = min(lane.sampling.max_new_tokens, context - len(prompt))
     if room < 1:
         limit = "the base reads at most" if context == base.facts.context else "this machine's memory holds at most"
@@ -183,11 +185,27 @@ def _taken_in(waiting: deque[Row], rows: Sequence[Row], bounds: Bounds) -> list[
     return new
 
 
-def _drop_oldest_turns(messages: list[Message]) -> bool:
-    """Drop the oldest question with its answer, keeping system messages and the last question."""
-    places = [place for place, turn in enumerate(messages) if turn["role"] == "user"]
-    if len(places) < 2:
-        return False
-    kept = [turn for turn in messages[:places[1]] if turn["role"] == "system"]
-    messages[:places[1]] = kept
-    return True
+def _newest_that_fit(base: Base, messages: Sequence[Message], most: int) -> tuple[list[int], int]:
+    """The prompt of the newest questions and their answers that together have at most so many tokens, and how many
+    older ones were dropped for it. The last question always stays.
+
+    It is looked for from the newest back: the rest of a long conversation isn't read, since all others wait meanwhile.
+    """
+    questions = [place for place, turn in enumerate(messages) if turn["role"] == "user"]
+    whole = max(1, len(questions))
+
+    @cache
+    def prompt(kept: int) -> list[int]:
+        return encode_prompt(base.tokenizer, messages if kept == whole else _since(messages, questions[-kept]))
+
+    tried = min(TURNS_AT_FIRST, whole)
+    while tried < whole and len(prompt(tried)) <= most:
+        tried = min(2 * tried, whole)
+    fits = len(prompt(tried)) <= most
+    kept = tried if fits else max(1, bisect(range(1, tried), most, key=lambda count: len(prompt(count))))
+    return prompt(kept), whole - kept
+
+
+def _since(messages: Sequence[Message], place: int) -> list[Message]:
+    """The messages from a place on, after the system's before it."""
+    return [*(turn for turn in messages[:place] if turn["role"] == "system"), *messages[place:]]

@@ -155,6 +155,57 @@ def test_what_no_longer_fits_is_cut_from_the_oldest_turns_and_said(base):
     assert "left out" in answer.note and answer.end != "error"
 
 
+def talked(turns: int) -> tuple:
+    """A system message, so many questions with their answers, of several lengths, and one question more."""
+    said = [{"role": "system", "content": "Be brief."}]
+    for number in range(turns):
+        said += [{"role": "user", "content": "u" * (number % 7)}, {"role": "assistant", "content": "a" * (number % 5)}]
+    return (*said, {"role": "user", "content": "now"})
+
+
+@pytest.mark.parametrize("turns", [0, 1, 15, 16, 17, 31, 32, 33, 100])
+def test_as_many_of_the_newest_turns_are_read_as_fit(base, turns):
+    from phi3.batch import row_of
+    from phi3.bounds import USUAL
+    from phi3.template import encode_prompt
+
+    system, *said = talked(turns)
+    for wanted in (1, 100, 256):
+        cut = [[system, *said[2 * dropped:]] for dropped in range(turns + 1)]
+        prompts = [encode_prompt(base.tokenizer, one) for one in cut]
+        dropped = next(place for place, prompt in enumerate(prompts) if len(prompt) + wanted <= base.facts.context)
+        row = row_of(base, Lane((system, *said), None, Sampling(max_new_tokens=wanted)), USUAL)
+        assert row.prompt == prompts[dropped] and row.note.startswith(f"The oldest {dropped} turn") == (dropped > 0)
+
+
+class CountingTokenizer:
+    """A tokenizer that counts the messages that it was given to render."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer, self.rendered = tokenizer, 0
+
+    def __call__(self, *texts, **options):
+        return self._tokenizer(*texts, **options)
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def apply_chat_template(self, messages, **options):
+        self.rendered += len(messages)
+        return self._tokenizer.apply_chat_template(messages, **options)
+
+
+def test_most_of_a_very_long_conversation_is_not_even_read_while_others_wait(base):
+    from dataclasses import replace
+
+    from phi3.batch import row_of
+    from phi3.bounds import USUAL
+
+    counting = CountingTokenizer(base.tokenizer)
+    row = row_of(replace(base, tokenizer=counting), Lane(talked(3000), None, Sampling(max_new_tokens=20)), USUAL)
+    assert "left out" in row.note and counting.rendered < 1000
+
+
 def test_a_message_longer_than_the_context_is_refused_in_its_lane(base):
     answer = last(Answerer(base), ask("u" * 600))[0]
     assert answer.end == "error" and "Shorten it" in answer.note
