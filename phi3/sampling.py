@@ -32,7 +32,9 @@ def drawn(draws: Sequence[Draw], logits: torch.Tensor) -> list[int]:
 
 def _by_chance(draw: Draw, logits: torch.Tensor) -> int:
     how = draw.how
-    logits = _penalised(logits, draw.seen, how.repetition_penalty) / how.temperature
+    logits = _penalised(logits, draw.seen, how.repetition_penalty)
+    # From the likeliest down: divided by next to nothing, others become endlessly less likely, and it stays what it is.
+    logits = (logits - logits.max()) / max(how.temperature, torch.finfo(logits.dtype).tiny)
     order = None
     if 0 < how.top_k < len(logits):
         logits, order = logits.topk(how.top_k)

@@ -99,6 +99,14 @@ def test_a_tiny_top_p_still_leaves_the_likeliest_token(base):
     assert last(answerer, ask("hm", temperature=1.0, top_p=0.0))[0].text == plain
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-38, 1e-40, 1e-300])
+def test_a_temperature_next_to_nothing_takes_the_likeliest_token(base, temperature):
+    answerer = Answerer(base)
+    plain = last(answerer, ask("hm"))[0].text
+    for how in ({}, {"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.1}):
+        assert last(answerer, ask("hm", temperature=temperature, **how))[0].text == plain
+
+
 def test_stop_ends_every_lane_within_a_token(base):
     asked = iter([False, False, True])
     answers = last(Answerer(base), ask("hm", max_new_tokens=100), stop=lambda: next(asked))
