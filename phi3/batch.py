@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Questions, and their answers, that are read at once to see whether a whole conversation fits.
 TURNS_AT_FIRST = 16
+NO_NUMBERS = ("What it computes are no numbers any more (NaN or infinite). Where an adapter speaks, let it speak less "
+              "strongly, or train it again with a lower learning rate.")
 
 
 @dataclass
@@ -51,8 +53,11 @@ class Row:
         """Tokens that it has at most when it is over, question and answer."""
         return len(self.prompt) + self.room
 
-    def add(self, token: int, base: Base, asked: bool) -> None:
-        """The next token, and whether it is the last."""
+    def add(self, token: int | None, base: Base, asked: bool) -> None:
+        """The next token, and whether it is the last; None where none could be found."""
+        if token is None:
+            self.end, self.note = "error", " ".join(filter(None, (self.note, NO_NUMBERS)))
+            return
         if token in base.stop_tokens:
             self.end = "stop"
             return
@@ -94,14 +99,14 @@ class Batch:
         self._slots, self._decoder = slots, Decoder(model, capture)
         self._kind, self._mixed_type = self._decoder.device.type, _mixed_type(model)
 
-    def join(self, rows: Sequence[Row]) -> list[int]:
-        """Read new rows, and what each had said before; the next token of each of them."""
+    def join(self, rows: Sequence[Row]) -> list[int | None]:
+        """Read new rows, and what each had said before; the next token of each of them, None where there is none."""
         with self._computing(rows):
             logits = self._decoder.read([row.prompt + row.tokens for row in rows])
             self.rows += rows
             return self._drawn(rows, logits)
 
-    def step(self) -> list[int]:
+    def step(self) -> list[int | None]:
         """The next token of every row."""
         again = [place for place, row in enumerate(self.rows) if self._is_turned_anew(row)]
         if again:
@@ -125,7 +130,7 @@ class Batch:
         return bool(self._decoder.longest_short) and \
             len(row.prompt) + len(row.tokens) == self._decoder.longest_short + 1
 
-    def _drawn(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int]:
+    def _drawn(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int | None]:
         return drawn([Draw(row.lane.sampling, row.prompt + row.tokens if row.lane.sampling.temperature else (),
                            row.chance) for row in rows], logits)
 

@@ -102,7 +102,7 @@ class Rounds:
     def _batches(self) -> list[Batch]:
         return [self._shared, *(batch for batch, _ in self._by_peft.values())]
 
-    def _spoken(self, batch: Batch, new: list[Row]) -> list[tuple[Row, int]]:
+    def _spoken(self, batch: Batch, new: list[Row]) -> list[tuple[Row, int | None]]:
         """A token each of new rows, or else of all. Where memory is short new rows end, and the others go on."""
         if not new:
             tokens = batch.step() if batch.rows else []
@@ -115,7 +115,7 @@ class Rounds:
                 self._close(row)
             return []
 
-    def _add(self, row: Row, token: int, asked: bool) -> None:
+    def _add(self, row: Row, token: int | None, asked: bool) -> None:
         row.add(token, self._base, asked)
         row.seconds = time.monotonic() - row.place[0].began
         if row.end:

@@ -19,10 +19,15 @@ class Draw:
     chance: torch.Generator
 
 
-def drawn(draws: Sequence[Draw], logits: torch.Tensor) -> list[int]:
-    """A token for each row of logits (rows, vocabulary). What other rows there are changes nothing."""
-    tokens = logits.argmax(-1).tolist()
-    chosen = [place for place, draw in enumerate(draws) if draw.how.temperature > 0]
+def drawn(draws: Sequence[Draw], logits: torch.Tensor) -> list[int | None]:
+    """A token for each row of logits (rows, vocabulary); None where these are no numbers. What other rows there are
+    changes nothing.
+    """
+    likeliest = logits.argmax(-1, keepdim=True)
+    # What isn't a number counts as the highest.
+    is_sound = logits.gather(-1, likeliest).isfinite()
+    tokens = [token if token >= 0 else None for (token,) in likeliest.where(is_sound, -1).tolist()]
+    chosen = [place for place, draw in enumerate(draws) if draw.how.temperature > 0 and tokens[place] is not None]
     if chosen:
         wanted = logits if len(chosen) == len(draws) else logits[chosen]
         for place, own in zip(chosen, wanted.to("cpu", torch.float32), strict=True):
@@ -30,9 +35,11 @@ def drawn(draws: Sequence[Draw], logits: torch.Tensor) -> list[int]:
     return tokens
 
 
-def _by_chance(draw: Draw, logits: torch.Tensor) -> int:
+def _by_chance(draw: Draw, logits: torch.Tensor) -> int | None:
     how = draw.how
     logits = _penalised(logits, draw.seen, how.repetition_penalty)
+    if not logits.max().isfinite():
+        return None
     # From the likeliest down: divided by next to nothing, others become endlessly less likely, and it stays what it is.
     logits = (logits - logits.max()) / max(how.temperature, torch.finfo(logits.dtype).tiny)
     order = None

@@ -131,6 +131,31 @@ def test_a_broken_adapter_is_a_state_of_its_lane(base, adapters, tmp_path):
     assert "could not be loaded" in answers[1].note and str(tmp_path) not in answers[2].note
 
 
+@pytest.fixture(scope="module")
+def overflowing(adapters, tmp_path_factory):
+    """An adapter whose numbers are all finite, and so large that what it makes of a text isn't."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("overflowing") / "adapter"
+    shutil.copytree(adapters[0], folder)
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file({name: value * 1e20 for name, value in weights.items()}, folder / "adapter_model.safetensors")
+    return str(folder)
+
+
+@pytest.mark.parametrize("how", [{}, {"temperature": 1.0}, {"temperature": 1.0, "repetition_penalty": 0.1}])
+def test_an_adapter_that_leads_beyond_numbers_ends_its_own_lane_and_no_other(base, adapters, overflowing, how):
+    answerer = Answerer(base)
+    beside = answerer.answer([ask("hm", adapters[0], **how)])
+    next(beside)
+    good, bad, plain = last(answerer, ask("hm", adapters[0], **how), ask("hm", overflowing, **how), ask("hm", **how))
+    assert bad.end == "error" and "no numbers" in bad.note and not bad.text
+    *_, answers = beside
+    assert answers[0].text == good.text and good.end != "error" != plain.end
+
+
 def test_an_adapter_that_was_trained_again_is_read_again(base, adapters, tmp_path):
     import shutil
 
