@@ -89,11 +89,13 @@ class Cache:
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with these rows only, given in rising order."""
-        longest = max((self.lengths[place] for place in places), default=0)
+        longest, before = max((self.lengths[place] for place in places), default=0), max(self.lengths, default=0)
         for held in (*self._keys, *self._values) if longest else ():
             for row, place in enumerate(places):
                 if row != place:
                     held[row, :, :longest] = held[place, :, :longest]
+                    # As in `put`: a longer row may have been here.
+                    held[row, :, longest:before] = 0
         self.lengths = [self.lengths[place] for place in places]
 
     def _suits(self, rows: int, tokens: int, like: torch.Tensor) -> bool:

@@ -156,6 +156,16 @@ def test_an_adapter_that_leads_beyond_numbers_ends_its_own_lane_and_no_other(bas
     assert answers[0].text == good.text and good.end != "error" != plain.end
 
 
+def test_what_was_no_number_is_gone_from_the_cache_with_its_row(base, overflowing):
+    long, short, middle = ask("b" * 300, overflowing), ask("hm", max_new_tokens=60), ask("m" * 150, max_new_tokens=60)
+    answerer = Answerer(base)
+    alone = [last(answerer, lane)[0].text for lane in (short, middle)]
+    first = answerer.answer([long, short, middle])
+    assert next(first)[0].end == "error"
+    *_, (_, *answers) = first
+    assert [answer.text for answer in answers] == alone
+
+
 def test_an_adapter_that_was_trained_again_is_read_again(base, adapters, tmp_path):
     import shutil
 
