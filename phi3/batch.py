@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from phi3.bounds import Bounds
+from phi3.bounds import USUAL, Bounds
 from phi3.captured import Capture
 from phi3.decoder import Decoder
 from phi3.lane import Answer, Lane
@@ -152,7 +152,7 @@ def _mixed_type(model: Any) -> torch.dtype | None:
     return model.dtype if finer and model.dtype is not torch.float32 else None
 
 
-def row_of(base: Base, lane: Lane, bounds: Bounds) -> Row | Answer:
+def row_of(base: Base, lane: Lane, bounds: Bounds = USUAL) -> Row | Answer:
     """The lane as a row; an Answer where the conversation can't fit the base's context, or the machine's memory."""
     context = min(base.facts.context, bounds.alone)
     wanted = min(lane.sampling.max_new_tokens, context // 2)

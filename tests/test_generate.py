@@ -209,7 +209,6 @@ def talked(turns: int) -> tuple:
 @pytest.mark.parametrize("turns", [0, 1, 15, 16, 17, 31, 32, 33, 100])
 def test_as_many_of_the_newest_turns_are_read_as_fit(base, turns):
     from phi3.batch import row_of
-    from phi3.bounds import USUAL
     from phi3.template import encode_prompt
 
     system, *said = talked(turns)
@@ -217,7 +216,7 @@ def test_as_many_of_the_newest_turns_are_read_as_fit(base, turns):
         cut = [[system, *said[2 * dropped:]] for dropped in range(turns + 1)]
         prompts = [encode_prompt(base.tokenizer, one) for one in cut]
         dropped = next(place for place, prompt in enumerate(prompts) if len(prompt) + wanted <= base.facts.context)
-        row = row_of(base, Lane((system, *said), None, Sampling(max_new_tokens=wanted)), USUAL)
+        row = row_of(base, Lane((system, *said), None, Sampling(max_new_tokens=wanted)))
         assert row.prompt == prompts[dropped] and row.note.startswith(f"The oldest {dropped} turn") == (dropped > 0)
 
 
@@ -242,10 +241,9 @@ def test_most_of_a_very_long_conversation_is_not_even_read_while_others_wait(bas
     from dataclasses import replace
 
     from phi3.batch import row_of
-    from phi3.bounds import USUAL
 
     counting = CountingTokenizer(base.tokenizer)
-    row = row_of(replace(base, tokenizer=counting), Lane(talked(3000), None, Sampling(max_new_tokens=20)), USUAL)
+    row = row_of(replace(base, tokenizer=counting), Lane(talked(3000), None, Sampling(max_new_tokens=20)))
     assert "left out" in row.note and counting.rendered < 1000
 
 
