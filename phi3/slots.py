@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.linalg import vector_norm
 
 from phi3.captured import MOST_CAPTURED_ROWS
 from phi3.lora_files import opened, pairs_of
@@ -116,7 +117,9 @@ class Beside(nn.Module):
                            for side, held in zip((self.a, self.b), self._places, strict=True)), strengths)
 
     def put(self, slot: int, pair: tuple[torch.Tensor, torch.Tensor], scaling: float) -> torch.Tensor:
-        """Copy A (rank, inputs) and B (outputs, rank) into a slot; their sum, which is finite if all of them are."""
+        """Copy A (rank, inputs) and B (outputs, rank) into a slot; their size, which is finite if all of them are, and
+        so far from infinite that no input makes them so: what rows of the base get beside them is multiplied by 0.
+        """
         a, b = pair
         rank, before = a.shape[0], self.ranks[slot]
         if self.a is None or self.a.shape[1] < rank:
@@ -131,7 +134,7 @@ class Beside(nn.Module):
         for side in (self.a, self.b):
             side[slot, rank:before] = 0
         self.ranks[slot] = rank
-        return own_a.sum(dtype=torch.float32) + own_b.sum(dtype=torch.float32)
+        return vector_norm(own_a, dtype=torch.float32) + vector_norm(own_b, dtype=torch.float32)
 
     def clear(self, slot: int) -> None:
         """Nothing is in the slot any more."""
@@ -262,20 +265,20 @@ class Slots:
         """
         with opened(folder) as weights:
             pairs = pairs_of(folder, weights, {path: layer.layer for path, layer in self._layers.items()})
-            slot, sums = self._emptied(), []
+            slot, sizes = self._emptied(), []
             self._used = None
             for path, layer in self._layers.items():
                 if path in pairs:
                     names, scaling = pairs[path]
                     pair = weights.get_tensor(names["A"]), weights.get_tensor(names["B"])
-                    sums.append(layer.put(slot, pair, scaling))
+                    sizes.append(layer.put(slot, pair, scaling))
                 else:
                     layer.clear(slot)
-            if not bool(torch.stack(sums).isfinite().all()):
+            if not bool(torch.stack(sizes).isfinite().all()):
                 for layer in self._layers.values():
                     layer.clear(slot)
-                raise ValueError("It holds numbers that are not finite (NaN or infinite). Train it again with a lower "
-                                 "learning rate.")
+                raise ValueError("It holds numbers that are not finite (NaN or infinite), or nearly so. Train it again "
+                                 "with a lower learning rate.")
         self._free.remove(slot)
         self._resident[key] = slot
         self._users[slot] += 1

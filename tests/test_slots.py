@@ -285,12 +285,14 @@ def test_an_adapter_that_nobody_can_serve_as_it_stands_is_refused(plain, folders
         Slots(plain).load("changed", changed(folders["rank 4"], tmp_path / "changed", **config))
 
 
-def test_weights_that_are_no_numbers_are_refused_and_leave_nothing_behind(plain, folders, tmp_path):
+@pytest.mark.parametrize("spoiled", [torch.nan, torch.inf, 3e38])
+def test_weights_that_are_no_numbers_or_nearly_none_are_refused_and_leave_nothing_behind(plain, folders, tmp_path,
+                                                                                         spoiled):
     from safetensors.torch import load_file, save_file
 
     folder = changed(folders["rank 4"], tmp_path / "broken")
     weights = load_file(folder / "adapter_model.safetensors")
-    next(iter(weights.values()))[0, 0] = torch.nan
+    next(iter(weights.values()))[0, 0] = spoiled
     save_file(weights, folder / "adapter_model.safetensors")
     slots = Slots(plain, 1)
     with pytest.raises(ValueError, match="not finite"):
