@@ -11,7 +11,7 @@ from adapters.library import Library
 from chat.drawing import checked_strength
 from chat.vote import Said, Verdict, Vote, shuffled
 from phi3.generate import Answer, Answerer, Lane, Sampling
-from phi3.template import Message
+from phi3.template import Message, with_whole_characters
 
 BASE = "base"
 LETTERS = "ABCD"
@@ -48,7 +48,8 @@ class Talk:
 
     def asking(self, sent: int, question: str) -> Talk:
         """With one more question, which waits for an answer of whom the lane answers with now."""
-        return replace(self, turns=(*self.turns, Turn(sent, question, self.adapter, strength=self.strength)))
+        asked = Turn(sent, with_whole_characters(question), self.adapter, strength=self.strength)
+        return replace(self, turns=(*self.turns, asked))
 
     def messages(self, system: str, sent: int | None = None) -> tuple[Message, ...]:
         """What the model reads: everything that was said, and the question that waits, or that of message `sent`.

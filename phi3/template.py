@@ -145,7 +145,8 @@ class Encoder:
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Tokens up to where the assistant's answer begins."""
-        segments = list(self._segments(messages, for_answer=True))
+        whole = [Message(role=turn["role"], content=with_whole_characters(turn["content"])) for turn in messages]
+        segments = list(self._segments(whole, for_answer=True))
         return [token for ids in self._all_ids(segments) for token in ids]
 
     def _joined(self, messages: Sequence[Message], segments: Sequence[tuple[str, str]],
@@ -256,6 +257,11 @@ def encode_conversation(tokenizer: PreTrainedTokenizerFast, messages: Sequence[M
 def encode_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> list[int]:
     """Tokens up to where the assistant's answer begins; a prefix of what training sees, by construction."""
     return Encoder(tokenizer).prompt(messages)
+
+
+def with_whole_characters(text: str) -> str:
+    """Half a character (a lone surrogate), as broken programs leave them, has no bytes: it is replaced by �."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def has_system_role(tokenizer: PreTrainedTokenizerFast) -> bool:

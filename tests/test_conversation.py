@@ -210,3 +210,9 @@ def test_gradio_can_read_what_is_wanted_of_lanes():
     namespace = {"Talks": conversation.Talks}
     asked.__annotations__ = {"talks": "Talks"}
     assert get_type_hints(asked, namespace) == {"talks": tuple[Talk, ...]}
+
+
+def test_half_a_character_in_a_question_is_replaced_so_that_it_can_be_shown_and_kept():
+    (talk,) = conversation.with_question((Talk(),), "half \ud83d of one")
+    assert talk.turns[0].question == "half � of one"
+    assert conversation.edited((talk,), 1, "\ude00?")[0].turns[0].question == "�?"

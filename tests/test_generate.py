@@ -252,6 +252,15 @@ def test_a_message_longer_than_the_context_is_refused_in_its_lane(base):
     assert answer.end == "error" and "Shorten it" in answer.note
 
 
+def test_a_message_that_is_cut_within_a_character_is_answered_and_breaks_nobody_off(base):
+    answerer = Answerer(base)
+    beside = answerer.answer([ask("hm")])
+    next(beside)
+    half, whole = (last(answerer, ask(f"Smile {end}"))[0] for end in ("\ud83d", "�"))
+    *_, answers = beside
+    assert half.text == whole.text and answers[0].end != "error"
+
+
 def test_the_base_is_the_same_after_adapters_came_and_went(base, adapters):
     before = {name: value.clone() for name, value in base.model.state_dict().items()}
     last(Answerer(base), ask("hm"), ask("hm", adapters[0]))

@@ -118,3 +118,9 @@ def test_a_control_token_that_is_not_called_special_is_not_forged_either():
     ids = encode_conversation(tokenizer, turns)
     assert tokenizer.convert_tokens_to_ids("</s>") not in ids.input_ids
     assert tokenizer.decode(ids.input_ids).count("</s>") == 2
+
+
+def test_half_a_character_is_read_as_one_that_is_missing():
+    for encoder in ENCODERS.values():
+        halves = encoder.prompt([{"role": "user", "content": "half \ud83d of \ude00 one"}])
+        assert halves == encoder.prompt([{"role": "user", "content": "half � of � one"}])

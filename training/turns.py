@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from phi3.template import Message
+from phi3.template import Message, with_whole_characters
 from training.reading.rows import shown
 
 # Spellings of roles as they are met in datasets; what isn't here drops its row, which is named.
@@ -178,13 +178,12 @@ def refuse_pictures(row: Mapping[str, Any], turns: Sequence[Message]) -> None:
 
 
 def whole_characters(turn: Message, changes: list[str]) -> Message:
-    """Half a character, as broken programs leave them, has no bytes: it is replaced."""
+    """Halves of characters are replaced, and that is told."""
     try:
         turn["content"].encode("utf-8")
     except UnicodeEncodeError:
         changes.append(SURROGATES)
-        text = turn["content"].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-        return message(turn["role"], text)
+        return message(turn["role"], with_whole_characters(turn["content"]))
     return turn
 
 
