@@ -119,8 +119,9 @@ class Votes:
         """Oldest first, the newest of them where there are very many; a damaged line is passed over."""
         if not self.path.is_file():
             return []
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()[-_MOST_KEPT:]
-        return [vote for vote in map(_vote_in, lines) if vote is not None]
+        # Not `splitlines`: JSON leaves line breaks of other kinds, such as U+2028, as they are.
+        lines = [line for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n") if line]
+        return [vote for vote in map(_vote_in, lines[-_MOST_KEPT:]) if vote is not None]
 
     def add(self, vote: Vote) -> None:
         """Keep one more."""

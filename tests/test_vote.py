@@ -79,3 +79,11 @@ def test_votes_are_kept_for_each_owner_and_a_damaged_line_costs_one_vote(tmp_pat
     assert mine.all() == [vote(1), vote(verdict="tie")] and theirs.all() == []
     mine.forget()
     assert mine.all() == []
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\u2028", "\u2029", "\x85", "\x0c", "\x1e"])
+def test_a_vote_on_text_with_any_kind_of_line_break_is_counted(tmp_path, ending):
+    votes, asked = Votes(tmp_path, "local"), ({"role": "user", "content": f"one{ending}two"},)
+    for _ in range(2):
+        votes.add(vote(1, asked=asked))
+    assert votes.all() == [vote(1, asked=asked)] * 2
