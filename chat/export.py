@@ -49,7 +49,7 @@ def as_query(talks: Talks, asking: Asking) -> str:
     usual = Sampling()
     for name, value in dataclasses.asdict(asking.sampling).items():
         if value != vars(usual)[name]:
-            query.append((name, "\n".join(value) if isinstance(value, (tuple, list)) else f"{value:g}"))
+            query.append((name, "\n".join(value) if isinstance(value, (tuple, list)) else str(value)))
     return urlencode(query)
 
 

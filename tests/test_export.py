@@ -3,6 +3,8 @@
 import json
 from urllib.parse import parse_qs
 
+import pytest
+
 from chat.conversation import Asking, Talk, Turn
 from chat.export import as_json, as_markdown, as_query, asking_of, strengths_of
 from phi3.generate import Answer, Sampling
@@ -30,6 +32,13 @@ def test_an_address_brings_lanes_and_settings_back_and_nothing_that_was_said():
     assert query["adapter"] == ["base", "pirate"] and strengths_of(query["strength"], 2) == [1.0, 0.5]
     assert asking_of({name: values[0] for name, values in query.items()}) == asking
     assert "Ahoy" not in as_query(SAID, asking) and "Hi" not in as_query(SAID, asking)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(seed=123_456_789), Sampling(seed=2**32 - 1), Sampling(temperature=1e-7),
+                                      Sampling(top_p=0.123456789, top_k=1_000_000, min_p=1.0, max_new_tokens=100_000)])
+def test_an_address_says_every_digit_of_a_setting(sampling):
+    query = parse_qs(as_query(SAID, Asking(sampling=sampling)))
+    assert asking_of({name: values[0] for name, values in query.items()}).sampling == sampling
 
 
 def test_what_an_address_says_wrongly_is_as_usual():
