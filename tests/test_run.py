@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from training.config import RunConfig
 from training.data import read_data
 from training.run import SECONDS_TO_BEGIN, Event, Run
-from training.runs import Runs
+from training.runs import Beginning, Runs
 
 HOLDER = """
 import sys, pathlib
@@ -41,6 +41,16 @@ def trainer(run):
     process.wait()
     process.stdin.close()
     process.stdout.close()
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A folder that looks like an adapter's."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).write_text("{}")
+    return folder
 
 
 def test_a_new_run_holds_its_config_its_rows_and_its_split(run):
@@ -126,6 +136,27 @@ def test_a_run_without_a_name_gets_one_that_is_free(home, chats):
     assert names == ["chats-1", "chats-2"]
 
 
+def test_a_name_that_a_waiting_run_will_take_is_refused_before_anything_is_trained(home, chats):
+    waits = Runs(home).create(RunConfig(name="mine"), read_data(chats), beginning=Beginning("in turn"))
+    with pytest.raises(ValueError, match=f"{waits.id} is about to make an adapter named mine. Choose another name"):
+        Runs(home).create(RunConfig(name="mine"), read_data(chats), beginning=Beginning("in turn"))
+    Runs(home).stop(waits)
+    Runs(home).create(RunConfig(name="mine"), read_data(chats), beginning=Beginning("in turn"))
+    with pytest.raises(ValueError, match="is about to make an adapter named mine"):
+        Runs(home).resume(waits, "in turn")
+
+
+def test_a_run_whose_name_is_anothers_by_now_is_not_resumed(home, run, made):
+    run.append("failed", message="x", advice="y")
+    Library(home).put("mine", made, {"run": "another"})
+    with pytest.raises(ValueError, match="There is an adapter named mine by now that this run didn't make"):
+        Runs(home).resume(run)
+    assert run.state() == "failed"
+    Library(home).remove("mine")
+    Library(home).put("mine", made, {"run": run.id})
+    assert Runs(home).resume(run)
+
+
 def test_an_unknown_run_is_refused_and_no_path_leaves_the_folder(home, run):
     for name in ("nothing", "../runs/" + run.id, "", "."):
         with pytest.raises(ValueError, match="There is no run"):
@@ -193,11 +224,7 @@ def test_a_resume_is_announced_before_its_trainer_begins(run, home):
         Runs(home).resume(run)
 
 
-def test_a_deleted_run_takes_its_rows_and_its_adapter_with_it(run, home, tmp_path):
-    made = tmp_path / "made"
-    made.mkdir()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (made / name).write_text("{}")
+def test_a_deleted_run_takes_its_rows_and_its_adapter_with_it(run, home, made):
     library = Library(home)
     library.put("mine", made, {"run": run.id})
     library.put("other", made, {"run": "another"})

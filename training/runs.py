@@ -101,7 +101,8 @@ class Runs:
         """Make a run ready to go on, with more epochs or steps where these are given; whether there is more to do.
 
         False for a finished run that nothing was added to. ValueError where it is being trained, where another one is
-        and this one goes alone, or where `more` asks for what would make it another run.
+        and this one goes alone, where its adapter's name is another's by now, or where `more` asks for what would make
+        it another run.
         """
         if run.state() in BUSY or run.is_held():
             raise ValueError(f"{run.id} is being trained already.")
@@ -110,6 +111,7 @@ class Runs:
         given = {name: value for name, value in more.items() if value is not None}
         if run.state() == "finished" and not given:
             return False
+        self._refuse_a_taken_name(run)
         if given:
             _extend(run, given)
         run.ask_to_go_on()
@@ -195,9 +197,24 @@ class Runs:
         if going is not None:
             raise ValueError(f"{going.id} is still training. Wait for it, or stop it first.")
 
+    def _refuse_a_taken_name(self, run: Run) -> None:
+        """ValueError where this run could not keep its adapter in the end: another has its name, or will have it."""
+        library, name = Library(self.home, {run.owner}), run.config.name
+        if library.has(name) and library.get(name).provenance.get("run") != run.id:
+            raise ValueError(f"There is an adapter named {name} by now that this run didn't make, so it could not keep "
+                             "its own. Delete that one first, or start a new run under another name.")
+        self._refuse_a_coming_name([name], [run.owner])
+
+    def _refuse_a_coming_name(self, names: Sequence[str], owners: Owners) -> None:
+        """ValueError where a run that waits or is trained will make an adapter of such a name."""
+        coming = next((one for one in self.of(owners) if one.config.name in names and one.state() in BUSY), None)
+        if coming:
+            raise ValueError(f"The run {coming.id} is about to make an adapter named {coming.config.name}. Choose "
+                             "another name, or stop that run first.")
+
     def free_names(self, name: str, data: ChatData, owners: Owners, tails: Sequence[str] = ("",)) -> list[str]:
         """The names of new adapters of these owners: this one, or one made from the data, with each of the tails behind
-        it. ValueError where one that was asked for can't be a name, or is taken.
+        it. ValueError where one that was asked for can't be a name, or is taken, by a run that goes on already as well.
         """
         library = Library(self.home, set(owners))
         room = LONGEST_NAME - max(map(len, tails))
@@ -206,6 +223,7 @@ class Runs:
             taken = next((one for one in names if library.has(checked_name(one))), None)
             if taken:
                 raise ValueError(f"There is already an adapter named {taken}. Choose another name.")
+            self._refuse_a_coming_name(names, library.owners)
             return names
         stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(data.name).stem).strip("-").lower()[:min(40, room - 6)] or "adapter"
         taken = {*library.names(), *(run.config.name for run in self.of(library.owners))}
