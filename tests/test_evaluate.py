@@ -9,6 +9,7 @@ from hypothesis import strategies as some
 
 from adapters.disclosure import disclosed
 from tabs.evaluation_view import evaluation as as_html
+from tests.staged import overfitted
 from training.conversations import Conversation
 from training.evaluate import (
     FILE,
@@ -208,6 +209,30 @@ def test_general_rows_are_questions_with_answers_for_every_base():
         rows = general_rows(base)
         assert len(rows) == 24 and rows == general_rows(base)
         assert all([turn["role"] for turn in row] == ["user", "assistant"] for row in rows)
+
+
+def test_an_adapter_that_is_of_an_earlier_step_is_not_said_to_overfit_since_then(home, small_base, chats, capsys):
+    from training.__main__ import main
+    from training.config import RunConfig
+    from training.data import read_data
+    from training.runs import Runs
+    from training.train import run_lease
+
+    run = Runs(home).create(RunConfig.from_settings({"max_steps": 2, "r": 2, "held_out": 0.25, "base": str(small_base),
+                                                     "name": "mine"}), read_data(chats))
+    run_lease(run)
+    overfitted(run)
+
+    def verdict_on(what: str) -> str:
+        capsys.readouterr()
+        assert main(["evaluate", what, "--limit", "1", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)["verdict"]
+
+    run.append("finished", 35, steps=35)
+    assert "it overfits since step 10" in verdict_on(run.id)
+    assert "overfits" not in verdict_on("mine")  # its provenance says that it is of step 2
+    run.append("finished", 35, steps=35, went_back_to=10)
+    assert "overfits" not in verdict_on(run.id)
 
 
 @pytest.mark.slow

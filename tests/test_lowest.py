@@ -7,13 +7,14 @@ import pytest
 from adapters.check import check
 from adapters.library import Library
 from phi3.models import EMBEDDED, load_base
-from training.checkpoint import CHECKPOINTS
+from tests.staged import overfitted
+from training.checkpoint import CHECKPOINTS, seal
 from training.config import RunConfig
 from training.data import read_data
 from training.lowest import adapter_of, better_checkpoint
 from training.runs import Runs
 from training.train import run_lease
-from training.verdict import lowest_of, since_lowest
+from training.verdict import Overfit, lowest_of, since_lowest
 
 # Few rows, learned by heart at a high rate: held-out loss falls, then rises.
 BY_HEART = {"learning_rate": 5e-3, "r": 16, "lora_dropout": 0.0, "per_device_train_batch_size": 8, "eval_steps": 3,
@@ -70,6 +71,18 @@ def test_it_stops_early_and_goes_back(home, few):
 
     kept, made = load_file(checkpoint), load_file(Library(home).get("few").folder / "adapter_model.safetensors")
     assert kept.keys() == made.keys() and all(kept[name].equal(made[name]) for name in kept)
+
+
+@pytest.mark.parametrize(("went_back", "better"), [({}, 10), ({"went_back_to": 10}, None)])
+def test_a_run_that_went_back_by_itself_is_offered_nothing_better(home, chats, went_back, better):
+    run = run_of(home, chats)
+    overfitted(run)
+    kept = run.folder / CHECKPOINTS / "checkpoint-10"
+    kept.mkdir(parents=True)
+    seal(kept, 10)
+    run.append("finished", 35, adapter="few", steps=35, **went_back)
+    found = better_checkpoint(run)
+    assert found == (better and Overfit(10, 1.0, 2.0))
 
 
 def test_a_run_that_did_not_overfit_has_nothing_to_go_back_to(home, chats):

@@ -22,7 +22,7 @@ from training.verdict import Losses, verdict
 if TYPE_CHECKING:
     from phi3.generate import Answerer
     from phi3.models import Base
-    from training.run import Event
+    from training.run import Event, Run
 
 FILE = "evaluation.json"
 GENERAL_FILE = Path(__file__).parent / "general.jsonl"
@@ -140,6 +140,16 @@ def losses_of(course: Sequence[Event]) -> Losses:
     points = {kind: [(event.step, event.values["loss"]) for event in course if event.type == kind]
               for kind in ("step", "evaluated")}
     return Losses(points["step"], points["evaluated"])
+
+
+def losses_up_to(run: Run, last: int | None) -> Losses:
+    """What an adapter has behind it that is of this step of the run, or of its newest: an adapter that is of an earlier
+    one knows nothing of what came after. None of a lesson, whose loss on what it held out tells of forgetting, not of
+    overfitting.
+    """
+    if run.is_lesson:
+        return Losses()
+    return losses_of([event for event in run.course() if last is None or (event.step or 0) <= last])
 
 
 def answered(answerer: Answerer, asked: Sequence[Question], adapter: Path,

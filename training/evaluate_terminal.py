@@ -15,7 +15,7 @@ from phi3.machine import studio_home
 from phi3.terminal import be_quiet
 from training.conversations import Conversation, digest
 from training.data_terminal import add_data_options, conversations_of
-from training.evaluate import AGAINST, answered, evaluation_of, in_words, losses_of, questions
+from training.evaluate import AGAINST, answered, evaluation_of, in_words, losses_up_to, questions
 from training.run import ADAPTER, START, Run
 from training.runs import Runs
 from training.verdict import Losses
@@ -63,8 +63,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
     kept = studio_home() / CONVERTED
     answerer = Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
     before, adapter = zip(*answered(answerer, found, judged.adapter.folder, began), strict=True)
-    losses = losses_of(judged.run.course()) if judged.run else Losses()
-    evaluation = evaluation_of(found, before, adapter, losses, continued=began is not None)
+    evaluation = evaluation_of(found, before, adapter, _losses_behind(judged), continued=began is not None)
     if asked.json:
         print(json.dumps({"adapter": judged.adapter.name, "base": facts.id, "asked": len(found), "left_out": left_out,
                           **evaluation.as_json()}, ensure_ascii=False))
@@ -95,6 +94,15 @@ def _began(judged: Judged, asked: argparse.Namespace) -> Path | None:
     if asked.against == "before" and not started:
         raise ValueError(f"{asked.what} began from the base, as far as is known here. Leave --against out.")
     return judged.run.folder / START if started and asked.against != "base" else None
+
+
+def _losses_behind(judged: Judged) -> Losses:
+    """Those of its run up to the step that the adapter is of, as its provenance says, or the run's last word on it."""
+    if judged.run is None:
+        return Losses()
+    ended = (one.values for one in reversed(judged.run.course()) if one.type in ("finished", "stopped"))
+    outcome = judged.adapter.provenance.get("outcome") or next(ended, {})
+    return losses_up_to(judged.run, outcome.get("went_back_to", outcome.get("steps")))
 
 
 def _held_out(judged: Judged) -> Sequence[Conversation]:

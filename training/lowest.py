@@ -10,16 +10,17 @@ from adapters.layers import shape_of
 from adapters.library import Adapter, Library, with_tail
 from phi3.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_facts
 from training.checkpoint import CHECKPOINTS, Checkpoint, of_step
-from training.evaluate import losses_of
+from training.evaluate import losses_up_to
 from training.run import ADAPTER, Run
 from training.verdict import Overfit, overfit
 
 
 def better_checkpoint(run: Run) -> Overfit | None:
-    """Since when the run overfits, where the checkpoint of that step is still whole; None elsewhere, and for a lesson,
-    whose earlier checkpoints know less of the corrections.
+    """Since when the run overfits, where the checkpoint of that step is still whole; None elsewhere, where the run went
+    back to it by itself, and for a lesson, whose earlier checkpoints know less of the corrections.
     """
-    found = None if run.is_lesson else overfit(losses_of(run.course()))
+    ending = run.last_event()
+    found = overfit(losses_up_to(run, ending.values.get("went_back_to") if ending else None))
     return found if found and not _checkpoint(run, found.step).damage() else None
 
 

@@ -18,12 +18,12 @@ from training import checkpoint, speed
 from training.answers import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, SPOKEN_TOKENS
 from training.checkpoint import CHECKPOINTS
 from training.conversations import Conversation
-from training.evaluate import Evaluation, evaluate_trained, losses_of
+from training.evaluate import Evaluation, evaluate_trained, losses_up_to
 from training.failure import is_out_of_memory
 from training.plan import Plan
 from training.quota import TRAINER_MARGIN_SECONDS
 from training.run import ADAPTER, START, Run
-from training.verdict import Losses, lowest_of, since_lowest
+from training.verdict import lowest_of, since_lowest
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
@@ -196,15 +196,11 @@ class Writer(TrainerCallback):
     def _evaluated(self, held: Sequence[Conversation]) -> Evaluation | None:
         began = time.monotonic()
         try:
-            course = self.run.course()
-            if self.stopped_early:  # the adapter is that of the lowest loss, and knows nothing of what came after
-                last, _ = lowest_of(self.held_out_losses)
-                course = [event for event in course if (event.step or 0) <= last]
+            # Stopped early, the adapter is that of the lowest loss.
+            last = lowest_of(self.held_out_losses)[0] if self.stopped_early else None
             most = PROMPTS_WHERE_LENT if self._is_lent else PROMPTS_AT_THE_END
             first = self._as_it_began() if self.run.config.continues else None
-            # A lesson's loss on what it held out tells of forgetting, not of overfitting.
-            losses = Losses() if self.run.is_lesson else losses_of(course)
-            return evaluate_trained(self.trainer.model, self.base, held, losses, most, first,
+            return evaluate_trained(self.trainer.model, self.base, held, losses_up_to(self.run, last), most, first,
                                     self.bounds)
         except (MemoryError, RuntimeError) as problem:
             if not is_out_of_memory(problem):
