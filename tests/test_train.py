@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from adapters.library import Library
+from adapters.library import WEIGHTS, Library
 from phi3.machine import this_machine
 from tests.conftest import ROOT
 from training import lease
@@ -134,6 +134,22 @@ def test_an_adapter_is_trained_further_and_its_provenance_says_so(make_run, home
     assert losses[0] == pytest.approx(first.provenance["outcome"]["loss"], abs=1e-4)
     assert end.values["loss"] < losses[0]
     assert Library(home).get("second").provenance["started_from"]["name"] == "first"
+
+
+def test_an_adapter_whose_tensors_are_named_otherwise_is_trained_further_and_not_begun_anew(make_run, home):
+    from safetensors.torch import load_file, save_file
+
+    from training.train import run_lease
+
+    run_lease(make_run(name="first"))
+    first = Library(home).get("first")
+    weights = {name.removeprefix("base_model.model."): value
+               for name, value in load_file(first.folder / WEIGHTS).items()}
+    save_file(weights, first.folder / WEIGHTS)
+    run = make_run(name="second", start_from="first", max_steps=1)
+    run_lease(run)
+    begun = next(event.values["loss"] for event in run.events() if event.type == "evaluated")
+    assert begun == pytest.approx(first.provenance["outcome"]["loss"], abs=1e-4)
 
 
 def test_what_can_not_be_trained_further_is_refused(make_run, home):

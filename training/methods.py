@@ -71,7 +71,16 @@ class Peft:
         set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
 
     def begin_from(self, model: Any, adapter: Path) -> None:
-        self.load(model, adapter)
+        """By the layers that its tensors name, as the check and the chat read them: PEFT says nothing of a tensor that
+        is spelled otherwise, and would leave the fresh one in its place.
+        """
+        from peft import set_peft_model_state_dict
+
+        from adapters.formats import read_peft
+
+        pairs = read_peft(adapter, shape_of(self.base.facts.config)).pairs
+        weights = {name: value for path, pair in pairs.items() for name, value in pair.weights(path).items()}
+        set_peft_model_state_dict(model, weights)
 
     def write_adapter(self, model: Any, folder: Path) -> None:
         from peft import get_peft_model_state_dict
