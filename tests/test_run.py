@@ -1,5 +1,6 @@
 """The run folder: what its events say is its state, whoever asks and whatever happened."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -155,6 +156,15 @@ def test_a_run_whose_name_is_anothers_by_now_is_not_resumed(home, run, made):
     Library(home).remove("mine")
     Library(home).put("mine", made, {"run": run.id})
     assert Runs(home).resume(run)
+
+
+def test_a_run_starts_from_an_adapter_whose_config_leaves_out_what_is_usual(home, chats, run, made):
+    run.append("failed", message="x", advice="y")
+    (made / "adapter_config.json").write_text(json.dumps({
+        "peft_type": "LORA", "base_model_name_or_path": RunConfig().base, "r": 4, "target_modules": ["qkv_proj"]}))
+    Library(home).put("older", made, {"run": "another"})
+    config = Runs(home).create(RunConfig(name="next", start_from="older", use_rslora=True), read_data(chats)).config
+    assert (config.r, config.lora_alpha, config.use_rslora, config.use_dora) == (4, 8, False, False)
 
 
 def test_an_unknown_run_is_refused_and_no_path_leaves_the_folder(home, run):

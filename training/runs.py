@@ -259,8 +259,10 @@ def _like(config: RunConfig, start: Adapter) -> RunConfig:
     if strange or made.get("peft_type") != "LORA" or not isinstance(made.get("target_modules"), list):
         raise ValueError(f"{start.name} can't be trained further here: it uses {', '.join(strange) or 'another form'}, "
                          "and only plain LoRA and DoRA adapters can. Start from another one.")
-    kept = {name: made[name] for name in ("r", "lora_alpha", "use_rslora", "target_modules")}
-    return RunConfig.from_settings({**config.settings(), **kept, "use_dora": bool(made.get("use_dora"))})
+    # What PEFT takes for a rank and an alpha that the config leaves out is 8.
+    kept = {"r": made.get("r", 8), "lora_alpha": made.get("lora_alpha", 8), "target_modules": made["target_modules"],
+            **{name: bool(made.get(name)) for name in ("use_rslora", "use_dora")}}
+    return RunConfig.from_settings({**config.settings(), **kept})
 
 
 def _copy_start(start: Adapter, folder: Path) -> None:
