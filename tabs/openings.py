@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,7 +18,7 @@ from training.config import RunConfig
 from training.data import ChatData
 from training.group import Tried, members_of, named, on_one_side
 from training.run import Run
-from training.runs import Beginning
+from training.runs import Beginning, lengthened
 from training.start import start_of
 
 # The browser knows nothing of a state's value, so what belongs into the address stands in a hidden text.
@@ -124,7 +124,7 @@ def resume(visitor: Visitor, run: Run, **more: Any) -> None:
     studio = visitor.studio
     if more:
         longer = {name: value for name, value in more.items() if value is not None}
-        visitor.limits.check_steps(replace(run.config, **longer), run.about_data["train"])
+        visitor.limits.check_steps(lengthened(run.config, longer), run.about_data["train"])
     visitor.limits.check_disk(studio.home)
     studio.runs.resume(run, studio.how_it_goes(run.config.base), **more)
 

@@ -171,6 +171,8 @@ def test_a_run_is_begun_followed_and_resumed_by_its_key_alone(client, many):
     assert ended(client, begun)["events"][-1]["step"] == 3
     assert "5,000 steps, and 3,000 are allowed" in refused(client, "resume", run=begun["run"], key=begun["key"],
                                                            max_steps=5000)
+    assert "and 3,000 are allowed" in refused(client, "resume", run=begun["run"], key=begun["key"],
+                                              num_train_epochs=1000)
 
 
 @pytest.mark.slow

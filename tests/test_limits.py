@@ -10,7 +10,7 @@ from training.config import RunConfig
 from training.data import read_data
 from training.limits import ONES_OWN, SECONDS_A_DAY, Limits, sweep
 from training.owners import LOCAL, owner_by_key, owner_by_name
-from training.runs import Beginning, Runs
+from training.runs import Beginning, Runs, lengthened
 
 OWNER = owner_by_key("secret")
 Usage = namedtuple("Usage", "total used free")
@@ -27,6 +27,12 @@ def run_of(home, data, owner=OWNER, name=""):
 
 def check(limits, home, data, own=(), **settings):
     limits.check_run(RunConfig.from_settings(settings), data, own, Runs(home))
+
+
+def test_a_run_of_few_steps_is_not_given_more_epochs_than_are_allowed():
+    longer = lengthened(RunConfig(max_steps=2), {"num_train_epochs": 9})
+    with pytest.raises(ValueError, match="45 steps, and 9 are allowed"):
+        Limits(steps=9).check_steps(longer, 40)
 
 
 @pytest.mark.parametrize(("limits", "settings", "words"), [

@@ -234,6 +234,15 @@ def test_a_resume_is_announced_before_its_trainer_begins(run, home):
         Runs(home).resume(run)
 
 
+@pytest.mark.parametrize(("more", "steps"), [({"num_train_epochs": 5}, -1), ({"max_steps": 90}, 90),
+                                             ({"num_train_epochs": 5, "max_steps": 90}, 90)])
+def test_a_run_of_so_many_steps_goes_on_for_the_epochs_that_are_asked_for(home, chats, more, steps):
+    run = Runs(home).create(RunConfig(name="mine", max_steps=60), read_data(chats))
+    run.append("finished", 60, adapter="mine")
+    assert Runs(home).resume(run, **more) and Run(run.folder).config.max_steps == steps
+    assert Run(run.folder).config.num_train_epochs == more.get("num_train_epochs", 3)
+
+
 def test_a_deleted_run_takes_its_rows_and_its_adapter_with_it(run, home, made):
     library = Library(home)
     library.put("mine", made, {"run": run.id})

@@ -236,15 +236,21 @@ def _leave_queue(run: Run) -> None:
                advice="Resume it to wait for its turn again.")
 
 
+def lengthened(config: RunConfig, more: Mapping[str, Any]) -> RunConfig:
+    """The settings with more epochs or steps; a number of steps that was told before overrides no epochs that are asked
+    for now. ValueError where one is no value.
+    """
+    return RunConfig.from_settings({**config.settings(), **({"max_steps": -1} if more else {}), **more})
+
+
 def _extend(run: Run, more: dict[str, Any]) -> None:
     """Write longer training into the run's config; nothing else may change, or it would be another run."""
     other = set(more) - {"num_train_epochs", "max_steps"}
     if other:
         raise ValueError(f"{', '.join(sorted(other))} can't change when a run goes on, only num_train_epochs and "
                          "max_steps. Start a new run for that.")
-    config = RunConfig.from_settings({**run.config.settings(), **more})
     arriving = run.folder / ".config.yaml"
-    arriving.write_text(config.to_yaml(), encoding="utf-8")
+    arriving.write_text(lengthened(run.config, more).to_yaml(), encoding="utf-8")
     arriving.replace(run.folder / "config.yaml")
     run.__dict__.pop("config", None)
 
