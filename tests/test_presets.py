@@ -10,6 +10,7 @@ from phi3.models import EMBEDDED, base_facts
 from phi3.shape import Shape
 from training.advice import warnings_for
 from training.config import SETTINGS, RunConfig
+from training.data import read_text, split
 from training.plan import make_plan
 from training.presets import (
     MOST_RANK,
@@ -194,6 +195,14 @@ def test_the_sides_are_as_long_together_as_the_whole():
     train, held = sides_of(EXAMPLE, config)
     assert sorted([*train, *held]) == sorted(min(length, 100) for length in EXAMPLE) and len(held) == 30
     assert abs(sum(held) / 30 - sum(train) / 270) < 5
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 12, 17])
+def test_as_many_are_held_out_as_a_run_holds_out(count):
+    text = "\n".join(f'{{"prompt": "{number}", "completion": "Yes."}}' for number in range(count))
+    for share in (0, 0.1, 0.5):
+        sides = split(read_text(text), share, 42)
+        assert list(map(len, sides_of([50] * count, RunConfig(held_out=share)))) == list(map(len, sides))
 
 
 def test_recommended_settings_follow_the_base_and_the_machine():

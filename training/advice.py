@@ -154,8 +154,8 @@ def _about_held_out(case: _Case) -> _Warnings:
         yield "held_out", ("is 0: unless the data has a part of its own for that, nothing tells whether the model "
                            "learned or only memorised. 0.1 keeps a tenth.")
     elif case.batches and not case.held:
-        yield "held_out", (f"is {case.config.held_out:g}, which of {case.train:,} conversations is none: nothing tells "
-                           "whether the model learned or only memorised. Raise it, or give it more conversations.")
+        yield "held_out", (f"is {case.config.held_out:g}, and of a single conversation none can be spared: nothing "
+                           "tells whether the model learned or only memorised. Give it more conversations.")
 
 
 _RULES: tuple[Callable[[_Case], _Warnings], ...] = (

@@ -158,7 +158,8 @@ def rank_for(tokens: int, config: RunConfig, shape: Shape, usual: int) -> int:
 def sides_of(lengths: Sequence[int], config: RunConfig) -> tuple[list[int], list[int]]:
     """(trained on, held out): the lengths, cut at the limit, as a run divides them; both sides are alike."""
     lengths = [min(length, config.max_length) for length in lengths]
-    held_out = round(len(lengths) * config.held_out)
+    # As `split` does it: one at least, and never the last.
+    held_out = min(max(round(len(lengths) * config.held_out), 1), max(len(lengths) - 1, 0)) if config.held_out else 0
     every = len(lengths) // held_out if held_out else len(lengths) + 1
     held = sorted(lengths)[every // 2::every][:held_out] if held_out else []
     left = Counter(lengths)
