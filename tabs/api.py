@@ -9,6 +9,7 @@ import gradio as gr
 
 from tabs import form, openings
 from tabs.api_data import Asked
+from tabs.lengths import lengths_in
 from tabs.parameters import spelled_out
 from tabs.plainly import plainly
 from tabs.studio import Studio
@@ -17,7 +18,6 @@ from training.advice import warnings_for
 from training.data import lengths_of, make_report, split
 from training.group import group_of, values_of
 from training.plan import make_plan
-from training.report import whole_lengths
 from training.run import Run
 from training.speed import measured
 
@@ -57,7 +57,7 @@ class _Calls:
                 balanced, thorough, recipe), which they may name.
         """
         chosen = data.data(self.studio)
-        lengths = whole_lengths(chosen.conversations, self.studio.tokenizer.result())
+        lengths = lengths_in(chosen, self.studio.tokenizer.result())
         config = form.suited_settings(self.studio, settings or {}, lengths)
         train, held = (lengths_of(part, self.studio.tokenizer.result(), config.max_length)
                        for part in split(chosen, config.held_out, config.seed))
@@ -78,7 +78,7 @@ class _Calls:
         """
         visitor, chosen = visitor_of(self.studio, request), data.data(self.studio)
         token = token_of(self.studio, request)
-        lengths = whole_lengths(chosen.conversations, self.studio.tokenizer.result())
+        lengths = lengths_in(chosen, self.studio.tokenizer.result())
         config = form.suited_settings(self.studio, settings or {}, lengths)
         tried = {name: values_of(name, _written(values)) for name, values in (tries or {}).items()}
         visitor, begun = openings.begin_runs(visitor, config, tried, chosen, token)

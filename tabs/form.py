@@ -1,12 +1,13 @@
 """The settings of a run as components, made from training/config.py; no setting is named a second time."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import gradio as gr
 from gradio.components import Component
 
 from tabs import theme
+from tabs.lengths import Lengths
 from tabs.studio import Studio
 from training.config import SETTINGS, RunConfig, Setting, converted
 from training.presets import USUAL_PRESET, Preset, Task, preset_of
@@ -30,9 +31,9 @@ def asked(settings: Mapping[str, Any], suited: Mapping[str, Any]) -> RunConfig:
     return RunConfig.from_settings({**suited, **filled})
 
 
-def task_of(studio: Studio, lengths: Sequence[int] | None) -> Task:
+def task_of(studio: Studio, lengths: Lengths | None) -> Task:
     """What settings follow from here: the app's base, its machine, and the tokens of each conversation, uncut."""
-    return Task(studio.facts.config, studio.machine, lengths or ())
+    return Task(studio.facts.config, studio.machine, lengths or (), lengths.own_held if lengths else 0)
 
 
 def changed_by_hand(settings: Mapping[str, Any], filled: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def changed_by_hand(settings: Mapping[str, Any], filled: Mapping[str, Any]) -> d
                       if name in settings and settings[name] is not None and settings[name] != value})
 
 
-def suited_settings(studio: Studio, settings: Mapping[str, Any], lengths: Sequence[int]) -> RunConfig:
+def suited_settings(studio: Studio, settings: Mapping[str, Any], lengths: Lengths) -> RunConfig:
     """A program's settings, with those of the `preset` that it names among them, or of the usual one, for the rest."""
     given = dict(settings)
     preset = str(given.pop("preset", None) or USUAL_PRESET)

@@ -15,13 +15,13 @@ from tabs.chat_panel import ChatPanel
 from tabs.editor import Edited, Editor
 from tabs.events import AT_ONCE, QUIETLY, Changes, hidden_text, saves
 from tabs.hub import Reach, reach_of
+from tabs.lengths import lengths_in
 from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
 from tabs.text import count, escaped
 from training.config import RunConfig
 from training.corrections import Correction, Corrections, as_jsonl, lesson, lesson_settings, old_rows
 from training.data import ChatData
-from training.report import whole_lengths
 
 REMOVES = """element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-place]');
@@ -122,7 +122,7 @@ def taught(reach: Reach, adapter: str) -> tuple[RunConfig, ChatData]:
     found = None if adapter == BASE else reach.visitor.library.get(adapter)
     name = reach.visitor.library.free(f"{adapter[:50]}-taught")
     data = lesson(corrections_of(reach, adapter).all(), old_rows(found, studio.runs), name)
-    lengths = whole_lengths(data.conversations, studio.tokenizer.result())
+    lengths = lengths_in(data, studio.tokenizer.result())
     asked = {**lesson_settings(data), "name": name, "start_from": adapter if found else ""}
     return form.suited_settings(studio, asked, lengths), data
 

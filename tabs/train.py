@@ -222,7 +222,7 @@ def _in_grey(words: str) -> str:
 def _plan_of(studio: Studio, config: RunConfig, lengths: Lengths, source: str = "") -> Plan:
     """The plan over rows as long as these, so many of them held out as the run will hold out."""
     questions = max(studio.questions_at_once, len(lengths)) if source == theme.DESCRIBED else 0
-    return make_plan(config, studio.facts.config, *sides_of(lengths, config), studio.machine,
+    return make_plan(config, studio.facts.config, *sides_of(form.task_of(studio, lengths), config), studio.machine,
                      measured(studio.home, studio.machine, config, studio.facts.config),
                      Visit(studio.turn_seconds, questions))
 

@@ -10,7 +10,7 @@ from phi3.models import EMBEDDED, base_facts
 from phi3.shape import Shape
 from training.advice import warnings_for
 from training.config import SETTINGS, RunConfig
-from training.data import read_text, split
+from training.data import read_data, read_text, split
 from training.plan import make_plan
 from training.presets import (
     MOST_RANK,
@@ -49,7 +49,7 @@ def made(name, task, **fixed):
 
 
 def plan(config, task):
-    return make_plan(config, task.base, *sides_of(task.lengths, config), task.machine, visit=Visit())
+    return make_plan(config, task.base, *sides_of(task, config), task.machine, visit=Visit())
 
 
 def test_balanced_is_for_the_examples_what_it_always_was():
@@ -74,7 +74,7 @@ def test_every_preset_is_a_valid_run_that_is_warned_of_nothing(machine, count):
         task = Task(TINY if machine is LAPTOP else MINI, machine, lengths(count, 3000))
         config = made(name, task)
         assert warnings_for(config, task) == []
-        train, held = sides_of(task.lengths, config)
+        train, held = sides_of(task, config)
         assert train and held
         assert config.max_length <= task.base["max_position_embeddings"]
         assert config.per_device_train_batch_size * config.max_length <= TOKENS_AT_ONCE
@@ -192,7 +192,7 @@ def test_presets_set_settings_alone():
 
 def test_the_sides_are_as_long_together_as_the_whole():
     config = RunConfig(max_length=100)
-    train, held = sides_of(EXAMPLE, config)
+    train, held = sides_of(Task(TINY, LAPTOP, EXAMPLE), config)
     assert sorted([*train, *held]) == sorted(min(length, 100) for length in EXAMPLE) and len(held) == 30
     assert abs(sum(held) / 30 - sum(train) / 270) < 5
 
@@ -200,9 +200,24 @@ def test_the_sides_are_as_long_together_as_the_whole():
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 12, 17])
 def test_as_many_are_held_out_as_a_run_holds_out(count):
     text = "\n".join(f'{{"prompt": "{number}", "completion": "Yes."}}' for number in range(count))
+    task = Task(TINY, LAPTOP, (50,) * count)
     for share in (0, 0.1, 0.5):
         sides = split(read_text(text), share, 42)
-        assert list(map(len, sides_of([50] * count, RunConfig(held_out=share)))) == list(map(len, sides))
+        assert list(map(len, sides_of(task, RunConfig(held_out=share)))) == list(map(len, sides))
+
+
+def test_what_the_data_holds_out_by_itself_is_no_part_of_what_is_planned(tmp_path):
+    for name, count in (("train", 30), ("validation", 50)):
+        rows = (f'{{"prompt": "{name} {number}", "completion": "Yes."}}' for number in range(count))
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    data = read_data(tmp_path)
+    task = Task(TINY, LAPTOP, lengths(len(data.conversations)), len(data.own_held))
+    for share in (0, 0.1):
+        train, held = sides_of(task, RunConfig(held_out=share))
+        assert [len(train), len(held)] == list(map(len, split(data, share, 42)))
+    assert abs(sum(train) / 30 - sum(held) / 50) < 10
+    found = preset_of("balanced", task)
+    assert found.why.startswith("30 conversations, seen 6 times, 2 in a step: 90 steps")
 
 
 def test_recommended_settings_follow_the_base_and_the_machine():

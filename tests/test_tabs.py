@@ -219,6 +219,7 @@ def test_lengths_are_hashed_once_however_often_the_page_asks(monkeypatch):
     assert list(lengths) == [3, 1, 2] and len(lengths) == 3 and lengths[-1] == 2 and max(lengths) == 3
     assert lengths == Lengths((3, 1, 2)) != others and not Lengths(())
     assert deep_hash(lengths) == deep_hash(Lengths([3, 1, 2])) != deep_hash(others)
+    assert lengths != Lengths([3, 1, 2], own_held=1) and deep_hash(lengths) != deep_hash(Lengths([3, 1, 2], 1))
 
     def read(self):
         raise AssertionError("the numbers were read to be hashed")

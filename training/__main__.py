@@ -164,7 +164,8 @@ def _settled(given: dict[str, Any], rows: ChatData, preset: str) -> _Given:
     machine = this_machine()
     facts = base_facts(given.get("base") or chosen_base(machine.kind != "cpu"))
     fixed = {**converted(given), "base": facts.id}
-    task = Task(facts.config, machine, whole_lengths(rows.conversations, load_tokenizer(facts)))
+    lengths = whole_lengths(rows.conversations, load_tokenizer(facts))
+    task = Task(facts.config, machine, lengths, len(rows.own_held))
     RunConfig.from_settings(fixed)
     rest = preset_of(preset, task, fixed)
     return _Given(RunConfig.from_settings({**rest.values, **fixed}), rows, task, rest.why)

@@ -44,7 +44,7 @@ def warnings_for(config: RunConfig, task: Task) -> list[str]:
     """A sentence or two for each setting that is known to be bad here: the setting, its value, what happens, and what
     to do; empty where all is well. Without data in the task only what can be said without it.
     """
-    train, held = sides_of(task.lengths, config)
+    train, held = sides_of(task, config)
     case = _Case(config, task, len(train), len(held), batches_of(config, train) if train else None)
     return [f"{SETTINGS[name].called} {rest}" for rule in _RULES for name, rest in rule(case)]
 

@@ -65,12 +65,13 @@ LEAST_HELD_OUT, MOST_HELD_OUT_SHARE = 4, 0.2
 @dataclass(frozen=True)
 class Task:
     """What settings follow from: the base's config.json, the machine, and how many tokens each kept conversation has,
-    uncut; none while no data is chosen.
+    uncut; none while no data is chosen. So many of these conversations the data holds out by itself.
     """
 
     base: Mapping[str, Any]
     machine: Machine
     lengths: Sequence[int] = ()
+    own_held: int = 0
 
 
 @dataclass(frozen=True)
@@ -155,21 +156,26 @@ def rank_for(tokens: int, config: RunConfig, shape: Shape, usual: int) -> int:
     return rank
 
 
-def sides_of(lengths: Sequence[int], config: RunConfig) -> tuple[list[int], list[int]]:
+def sides_of(task: Task, config: RunConfig) -> tuple[list[int], list[int]]:
     """(trained on, held out): the lengths, cut at the limit, as a run divides them; both sides are alike."""
-    lengths = [min(length, config.max_length) for length in lengths]
-    # As `split` does it: one at least, and never the last.
-    held_out = min(max(round(len(lengths) * config.held_out), 1), max(len(lengths) - 1, 0)) if config.held_out else 0
-    every = len(lengths) // held_out if held_out else len(lengths) + 1
-    held = sorted(lengths)[every // 2::every][:held_out] if held_out else []
+    lengths = sorted(min(length, config.max_length) for length in task.lengths)
+    count, held_out = len(lengths), _count_held_out(task, config)
+    held = [lengths[(2 * place + 1) * count // (2 * held_out)] for place in range(held_out)]
     left = Counter(lengths)
     left.subtract(held)
     return list(left.elements()), held
 
 
+def _count_held_out(task: Task, config: RunConfig) -> int:
+    """As `split` does it: what the data holds out by itself, or else a share; one at least, and never the last."""
+    count = len(task.lengths)
+    wanted = task.own_held or round(count * config.held_out)
+    return min(max(wanted, 1), max(count - 1, 0)) if config.held_out else 0
+
+
 def steps_of(config: RunConfig, task: Task) -> int:
     """How many optimizer steps a run with these settings makes; 0 without data."""
-    train, _ = sides_of(task.lengths, config)
+    train, _ = sides_of(task, config)
     return batches_of(config, train).steps if train else 0
 
 
@@ -189,7 +195,7 @@ def _sized(size: _Size, task: Task, values: Mapping[str, Any], fixed: Mapping[st
     found["held_out"] = _held_out(len(task.lengths), size)
     found["max_length"] = _longest(task, size)
     config = _config(values, found, fixed)
-    train, _ = sides_of(task.lengths, config)
+    train, _ = sides_of(task, config)
     if not size.is_quick:
         found["r"] = rank_for(sum(train), config, Shape.of(task.base), size.rank)
     found |= _batch(len(train), config.max_length, size, fixed)
@@ -272,7 +278,7 @@ def _fitting(values: Mapping[str, Any], fixed: Mapping[str, Any], task: Task) ->
 
 
 def _plan(config: RunConfig, task: Task) -> Plan:
-    return make_plan(config, task.base, *sides_of(task.lengths, config), task.machine)
+    return make_plan(config, task.base, *sides_of(task, config), task.machine)
 
 
 def _config(*layers: Mapping[str, Any]) -> RunConfig:
@@ -289,7 +295,7 @@ def _why(name: str, values: Mapping[str, Any], task: Task) -> str:
     config = RunConfig(**values)
     by_width = f"the learning rate {rate} is the rule's for a base {task.base['hidden_size']:,} wide" \
         if config.learning_rate == rate_for(task.base["hidden_size"]) else f"the learning rate is {rate}"
-    train, _ = sides_of(task.lengths, config)
+    train, _ = sides_of(task, config)
     if not train:
         return f"{by_width[0].upper()}{by_width[1:]}; the rest follows from your data."
     batches = batches_of(config, train)
