@@ -39,7 +39,8 @@ def test_good_settings_are_not_warned_of():
     ({"base": MINI, "learning_rate": 3.6e-4}, ("bf16 is off", "twice the memory")),
     ({"max_length": 4096}, ("Longest conversation (max_length) is 4,096", "reads 2,048 tokens", "Lower it to 2048")),
     ({"eval_steps": 500}, ("Evaluate every (eval_steps) is 500", "ends after 102", "25 shows")),
-    ({"held_out": 0}, ("Held-out share (held_out) is 0", "memorised", "0.1 keeps a tenth")),
+    ({"held_out": 0}, ("Held-out share (held_out) is 0, so a validation part of the data's own is trained on as well",
+                       "memorised", "0.1 holds that out, or else a tenth")),
     ({"target_modules": "qkv_proj, o_proj"}, ("Layers (target_modules) is qkv_proj, o_proj", "attention alone",
                                               "all-linear")),
 ])

@@ -151,8 +151,8 @@ def _about_looks(case: _Case) -> _Warnings:
 
 def _about_held_out(case: _Case) -> _Warnings:
     if not case.config.held_out:
-        yield "held_out", ("is 0: unless the data has a part of its own for that, nothing tells whether the model "
-                           "learned or only memorised. 0.1 keeps a tenth.")
+        yield "held_out", ("is 0, so a validation part of the data's own is trained on as well, and nothing tells "
+                           "whether the model learned or only memorised. 0.1 holds that out, or else a tenth.")
     elif case.batches and not case.held:
         yield "held_out", (f"is {case.config.held_out:g}, and of a single conversation none can be spared: nothing "
                            "tells whether the model learned or only memorised. Give it more conversations.")
