@@ -11,7 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 from openpyxl import Workbook
 
-from training.data import UnknownColumns, read_data
+from training.data import UnknownColumns, read_data, read_text
 from training.reading.rows import Bounds
 from training.reading.tables import sniffed
 
@@ -170,6 +170,11 @@ def test_a_table_without_known_columns_is_asked_about_with_a_guess(saved):
     assert asked.value.guess.answer == "Unsere Antwort"
     from training.shapes import Columns
     assert texts(read_data(path, columns=Columns("Kundenfrage", "Unsere Antwort")))[0] == ("Hi?", "Hello there")
+
+
+@pytest.mark.parametrize("text", [as_jsonl().decode(), as_csv().decode()])
+def test_a_pasted_text_may_begin_with_a_byte_order_mark(text):
+    assert len(read_text(f"\ufeff{text}").conversations) == len(PAIRS)
 
 
 def test_a_table_without_a_header_loses_no_row(saved):

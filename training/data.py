@@ -299,10 +299,11 @@ def _without_repeats(conversations: Conversations, held: Sequence[int], dropped:
 
 def _written(source: Source, folder: Path) -> Path:
     """A pasted text as a file."""
-    if not source.text.strip():
+    text = source.text.removeprefix("\ufeff")  # as a program hands on a file that it read
+    if not text.strip():
         raise ValueError(f"{source.name} is empty.")
-    path = folder / f"{source.name}{_suffix_of(source.text)}"
-    path.write_bytes(source.text.encode("utf-8", "replace"))
+    path = folder / f"{source.name}{_suffix_of(text)}"
+    path.write_bytes(text.encode("utf-8", "replace"))
     return path
 
 
