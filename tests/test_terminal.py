@@ -113,6 +113,23 @@ def test_what_the_user_can_mend_is_one_sentence_and_exit_2(terminal, home, chats
     assert ended.stdout == ""
 
 
+@pytest.mark.parametrize(("written", "said"), [
+    ("data: pirate\n1: 2\n", "There is no setting named 1."),
+    ("data: pirate\non: yes\n", "There is no setting named True."),
+    ("data: 5\n", "There is no file 5."),
+    ("data:\n  path: here\n", "There is no file {'path': 'here'}."),
+    ("data: pirate\nr: [\n", "run.yaml can't be read as settings: while parsing"),
+    ("- data\n", "run.yaml holds no settings."),
+])
+def test_a_file_of_settings_that_holds_something_else_is_one_sentence(home, tmp_path, capsys, written, said):
+    from training.__main__ import main
+
+    (tmp_path / "run.yaml").write_text(written)
+    assert main(["plan", str(tmp_path / "run.yaml")]) == 2
+    told = capsys.readouterr().err
+    assert said in told and len(told.splitlines()) == 1
+
+
 @pytest.mark.parametrize("module", ["training", "chat"])
 def test_help_answers_in_under_a_second(module):
     fastest = 9.0

@@ -150,10 +150,15 @@ def _saved(path: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-        raise ValueError(f"{path} can't be read as settings: {problem}") from None
+        raise ValueError(f"{path} can't be read as settings: {' '.join(str(problem).split())}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds no settings. Write them as `name: value`, one per line.")
-    return values
+    # YAML makes a number, a truth value or a date of a word that looks like one.
+    named = {str(name): value for name, value in values.items()}
+    data = named.get("data")
+    if data is not None:
+        named["data"] = [str(one) for one in data] if isinstance(data, list) else str(data)
+    return named
 
 
 def _settled(given: dict[str, Any], rows: ChatData, preset: str) -> _Given:
