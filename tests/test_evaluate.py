@@ -78,6 +78,28 @@ def test_few_rows_are_not_judged():
     assert judged([Pair("arr", "no", "arr")] * 3) == "3 conversations are too few to judge its answers by."
 
 
+def test_only_what_is_known_to_be_new_to_an_adapter_is_called_so():
+    comparisons = compare(made_up(1))
+    assert "on 24 conversations it never saw: chrF" in verdict(comparisons)
+    assert "on 24 conversations, which it may have learned from: chrF" in verdict(comparisons, unseen=False)
+
+
+def test_what_an_example_taught_the_adapter_that_ships_is_left_out_and_of_others_nothing_is_claimed(home, capsys):
+    from adapters.library import SHIPPED_FOLDER, Library
+    from training.__main__ import main
+
+    def told(what: str) -> dict:
+        capsys.readouterr()
+        assert main(["evaluate", what, "--data", "pirate", "--limit", "24", "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    shipped = told("pirate")
+    assert shipped["left_out"] == 270 and "on 24 conversations it never saw" in shipped["verdict"]
+    Library(home).put("other", SHIPPED_FOLDER / "pirate", {})
+    other = told("other")
+    assert other["left_out"] == 0 and "on 24 conversations, which it may have learned from" in other["verdict"]
+
+
 def curve(seed: int, rises: bool) -> Losses:
     chance = random.Random(seed)
     held = [(step, 2 * 0.9 ** step + 1 + (0.004 * max(0, step - 40) if rises else 0) + chance.gauss(0, 0.01))

@@ -118,8 +118,10 @@ def questions(rows: Sequence[Conversation], most: int | None = None) -> list[Que
 
 def evaluation_of(asked: Sequence[Question], before: Sequence[str], adapter: Sequence[str],
                   losses: Losses | None = None, general: Comparison | None = None,
-                  continued: bool = False) -> Evaluation:
-    """What the answers (texts, in the order of the questions) come to; ValueError where there are none."""
+                  continued: bool = False, unseen: bool = True) -> Evaluation:
+    """What the answers (texts, in the order of the questions) come to; ValueError where there are none. `losses`,
+    `general`, `continued` and `unseen` are for the verdict.
+    """
     from training.measures import JUDGE, measures
 
     pairs = [Pair(one.reference, *texts) for one, *texts in zip(asked, before, adapter, strict=True)]
@@ -131,8 +133,8 @@ def evaluation_of(asked: Sequence[Question], before: Sequence[str], adapter: Seq
     ordered = sorted(rows, key=lambda row: -row.gain)
     shown = min(SHOWN_ROWS, len(rows) // 2) or 1
     worst = tuple(reversed(ordered[shown:][-shown:]))
-    return Evaluation(verdict(comparisons, losses, general, continued), comparisons, tuple(ordered[:shown]), worst,
-                      general, continued)
+    said = verdict(comparisons, losses, general, continued, unseen)
+    return Evaluation(said, comparisons, tuple(ordered[:shown]), worst, general, continued)
 
 
 def losses_of(course: Sequence[Event]) -> Losses:

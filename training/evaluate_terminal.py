@@ -14,6 +14,7 @@ from adapters.library import Adapter, Library, adapter_in
 from phi3.machine import studio_home
 from phi3.terminal import be_quiet
 from training.conversations import Conversation, digest
+from training.corrections import old_rows
 from training.data_terminal import add_data_options, conversations_of
 from training.evaluate import AGAINST, answered, evaluation_of, in_words, losses_up_to, questions
 from training.run import ADAPTER, START, Run
@@ -51,7 +52,8 @@ def _evaluate(asked: argparse.Namespace) -> int:
     if asked.limit < 1:
         raise ValueError(f"limit is {asked.limit}, and must be 1 or more.")
     judged = _judged(asked.what)
-    rows, left_out = _unseen(conversations_of(asked) if asked.data else _held_out(judged), judged.run)
+    learned = _learned(judged)
+    rows, left_out = _unseen(conversations_of(asked) if asked.data else _held_out(judged), learned)
     found = questions(rows, asked.limit)
     if not found:
         raise ValueError("No conversation is left to ask: the adapter was trained on all of them. Give others.")
@@ -63,7 +65,8 @@ def _evaluate(asked: argparse.Namespace) -> int:
     kept = studio_home() / CONVERTED
     answerer = Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
     before, adapter = zip(*answered(answerer, found, judged.adapter.folder, began), strict=True)
-    evaluation = evaluation_of(found, before, adapter, _losses_behind(judged), continued=began is not None)
+    evaluation = evaluation_of(found, before, adapter, _losses_behind(judged), continued=began is not None,
+                               unseen=bool(learned))
     if asked.json:
         print(json.dumps({"adapter": judged.adapter.name, "base": facts.id, "asked": len(found), "left_out": left_out,
                           **evaluation.as_json()}, ensure_ascii=False))
@@ -112,9 +115,14 @@ def _held_out(judged: Judged) -> Sequence[Conversation]:
     return held
 
 
-def _unseen(rows: Sequence[Conversation], run: Run | None) -> tuple[list[Conversation], int]:
-    """The rows without those that the run was trained on, and how many those are."""
-    trained = {digest(one.messages) for one in run.conversations()[0]} if run else set()
+def _learned(judged: Judged) -> Sequence[Conversation]:
+    """What the adapter was trained on; empty where that isn't here, as of one that was fetched."""
+    return judged.run.conversations()[0] if judged.run else old_rows(judged.adapter, Runs(studio_home())).learned
+
+
+def _unseen(rows: Sequence[Conversation], learned: Sequence[Conversation]) -> tuple[list[Conversation], int]:
+    """The rows without those that the adapter was trained on, and how many those are."""
+    trained = {digest(one.messages) for one in learned}
     kept = [one for one in rows if digest(one.messages) not in trained]
     return kept, len(rows) - len(kept)
 

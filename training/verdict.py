@@ -41,13 +41,15 @@ class Overfit:
 
 
 def verdict(comparisons: Sequence[Comparison], losses: Losses | None = None, general: Comparison | None = None,
-            continued: bool = False) -> str:
+            continued: bool = False, unseen: bool = True) -> str:
     """Better by how much, no difference that the data can show, or worse; then whether it overfits or forgot.
 
     `general` compares losses (nats for each token) on rows that have nothing to do with the data. What it is compared
-    with is the base, or where it was `continued`, the adapter that it was made from.
+    with is the base, or where it was `continued`, the adapter that it was made from. The answers are to prompts that it
+    never saw, or where they aren't known to be `unseen`, maybe to some that it was trained on.
     """
-    parts = [_judged(comparisons, made_from(continued))]
+    parts = [_judged(comparisons, made_from(continued), " it never saw" if unseen else
+                     ", which it may have learned from")]
     risen = overfit(losses) if losses else None
     if risen:
         parts.append(f"it overfits since step {risen.step:,}: its held-out loss rose from {risen.lowest:.2f} to "
@@ -102,7 +104,7 @@ def forgot(general: Comparison) -> bool:
     return general.low > 0 and general.difference > least
 
 
-def _judged(comparisons: Sequence[Comparison], other: str) -> str:
+def _judged(comparisons: Sequence[Comparison], other: str, which: str) -> str:
     one = next(one for one in comparisons if one.measure == JUDGE)
     if one.count < FEWEST_ROWS:
         rows = f"{one.count} conversations are" if one.count > 1 else "1 conversation is"
@@ -111,7 +113,7 @@ def _judged(comparisons: Sequence[Comparison], other: str) -> str:
     within = f"95 % interval {one.low:+.1f} to {one.high:+.1f}"
     if one.low > 0 or one.high < 0:
         word = "Better" if one.low > 0 else "Worse"
-        return (f"{word} than {other} on {one.count} conversations it never saw: {said}, a difference of "
+        return (f"{word} than {other} on {one.count} conversations{which}: {said}, a difference of "
                 f"{one.difference:+.1f} ({within})")
     return f"No difference to {other} that {one.count} conversations can show: {said}, {one.difference:+.1f} ({within})"
 
