@@ -128,9 +128,9 @@ def removed(talks: Talks, place: int) -> Talks:
 
 
 def with_question(talks: Talks, question: str) -> Talks:
-    """Every lane is asked; its answer is still empty."""
+    """Every lane is asked; its answer is still empty. One that was still answering stops with what it has said."""
     sent = last_sent(talks) + 1
-    return tuple(talk.asking(sent, question) for talk in talks)
+    return tuple(talk.asking(sent, question) for talk in _ended(talks, end="asked"))
 
 
 def told(talks: Talks, question: str, answers: Sequence[Answer]) -> Talks:
@@ -208,9 +208,14 @@ def answered(talks: Talks, answerer: Answerer, library: Library, asking: Asking,
 
 def given_up(talks: Talks) -> Talks:
     """Whatever still waits will get no more of an answer: asking the base broke off."""
+    return _ended(talks, end="error", note=NO_ANSWER)
+
+
+def _ended(talks: Talks, **how: str) -> Talks:
+    """Whoever was still answering says no more."""
     for place, talk in enumerate(talks):
         if talk.turns and not talk.turns[-1].answer.done:
-            talks = _with_answer(talks, place, replace(talk.turns[-1].answer, end="error", note=NO_ANSWER))
+            talks = _with_answer(talks, place, replace(talk.turns[-1].answer, **how))
     return talks
 
 

@@ -107,6 +107,14 @@ def test_what_still_waits_when_answering_broke_says_so():
     assert NO_ANSWER in lane_view.newest(given_up[0])
 
 
+def test_an_answer_that_the_next_question_overtakes_is_stopped_and_waits_no_more(library):
+    asked = conversation.with_question((Talk(), Talk("nobody")), "One by one")
+    begun = list(conversation.answered(asked, Echo(), library, Asking(), lambda: False))[1]
+    for talks in (asked, begun):
+        shown = lane_view.said_before(conversation.with_question(talks, "Two")[0])
+        assert "typing" not in shown and "stopped" in shown and 'data-does="edit"' in shown
+
+
 def test_an_answer_shows_who_gave_it_how_long_it_is_and_how_fast(library):
     talks = after(conversation.with_question((Talk(),), "One"), Echo(), library)
     shown = lane_view.newest(talks[0])
