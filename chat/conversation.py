@@ -159,16 +159,18 @@ def edited(talks: Talks, sent: int, question: str) -> Talks:
 
 
 def undone(talks: Talks) -> tuple[Talks, str]:
-    """Without the last message and its answers; the message itself, to be written anew."""
+    """Without the last message and its answers; the message itself, to be written anew. Where nothing is left to vote
+    on, nobody stays unnamed.
+    """
     last = last_sent(talks)
     question = next((talk.turns[-1].question for talk in talks if talk.turns and talk.turns[-1].sent == last), "")
     before = tuple(replace(talk, turns=tuple(turn for turn in talk.turns if turn.sent != last)) for talk in talks)
-    return before, question
+    return (before if has_answers(before) else named_again(before)), question
 
 
 def cleared(talks: Talks) -> Talks:
-    """The same lanes, nothing said."""
-    return tuple(replace(talk, turns=()) for talk in talks)
+    """The same lanes, nothing said, and so nothing to vote on."""
+    return tuple(replace(talk, turns=(), is_unnamed=False) for talk in talks)
 
 
 def picked(talks: Talks, given: Mapping[str, Any]) -> Talks:

@@ -11,8 +11,7 @@ def said_before(talk: Talk, arriving: str = "", problem: str = "") -> str:
     """
     is_base = talk.adapter == BASE
     said = "".join(turn_html(turn, is_unnamed=talk.is_unnamed) for turn in talk.turns[:-1])
-    words = theme.EMPTY_LANE_BASE if is_base else theme.EMPTY_LANE_ADAPTER
-    empty = f'<p class="empty">{theme.EMPTY_LANE_UNNAMED if talk.is_unnamed else words}</p>'
+    empty = f'<p class="empty">{theme.EMPTY_LANE_BASE if is_base else theme.EMPTY_LANE_ADAPTER}</p>'
     told = f'<p class="empty">{escaped(arriving)}</p>' if arriving else ""
     told += f'<p class="problem">{escaped(problem)}</p>' if problem else ""
     said += told or ("" if talk.turns else empty)

@@ -201,6 +201,13 @@ def test_a_blind_comparison_hides_who_answers_until_the_vote(library):
     assert any(shipped in lane_view.newest(talk) for talk in named) and not conversation.can_be_voted_on(named)
 
 
+def test_lanes_are_named_again_where_nothing_is_left_to_vote_on(library):
+    talks = conversation.unnamed((Talk(), Talk("pirate")), seed=3)
+    talks = after(conversation.with_question(talks, "Who are you?"), Echo(), library)
+    for left in (conversation.cleared(talks), conversation.undone(talks)[0]):
+        assert not any(talk.is_unnamed for talk in left)
+
+
 def test_what_a_correction_was_about_ends_with_its_question(library):
     talks = (Talk(),)
     for question in ("One", "Two"):
