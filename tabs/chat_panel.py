@@ -142,7 +142,8 @@ class ChatPanel:
             self.talks: talks, self.said: as_text(talks), self.announced: lane_view.announcement(talks),
             self.at_work: gr.Timer(active=answering), self.suggestions: gr.update(visible=not has_answers(talks)),
             self.send: gr.update(visible=not answering), self.stop: gr.update(visible=answering),
-            self.retry: resting, self.undo: resting, self.clear: resting, self.add: resting,
+            self.retry: resting, self.undo: resting, self.clear: resting,
+            self.add: gr.update(interactive=_may_grow(talks, answering)),
             self.votes: gr.update(visible=can_be_voted_on(talks) and not answering),
         }
         for lane, talk in zip(self.lanes, talks, strict=False):
@@ -154,7 +155,7 @@ class ChatPanel:
         """The lanes where their number or order changed: as `show`, and all that stands around them follows."""
         resting = {"interactive": not answering}
         placed: dict[Component, Any] = {
-            self.add: gr.update(visible=len(talks) < MOST_LANES, **resting),
+            self.add: gr.update(visible=len(talks) < MOST_LANES, interactive=_may_grow(talks, answering)),
             **{button: gr.update(visible=place < len(talks)) for place, button in enumerate(self.voting[:MOST_LANES])},
         }
         for place, lane in enumerate(self.lanes):
@@ -175,6 +176,11 @@ class ChatPanel:
         """Only what changes while answers come in, or what they wait for."""
         newest = {self.lanes[place].newest: lane_view.newest(talk, why_waiting) for place, talk in enumerate(talks)}
         return {self.talks: talks, self.announced: why_waiting or lane_view.announcement(talks), **newest}
+
+
+def _may_grow(talks: Talks, answering: bool) -> bool:
+    """Whether a lane may be added: one that nobody voted on would end the vote."""
+    return not answering and not any(talk.is_unnamed for talk in talks)
 
 
 def build(talks: Talks, choices: list[str]) -> ChatPanel:
@@ -213,6 +219,7 @@ def _lane(place: int, talks: Talks, choices: list[str]) -> LaneParts:
     talk = talks[place] if place < len(talks) else Talk()
     letter = LETTERS[place]
     with gr.Column(visible=place < len(talks), min_width=280, elem_classes=f"lane lane-{letter}") as column:
+        theme.markup(theme.LANE_PICKER.format(letter=letter), elem_classes="lane-name")
         with gr.Row(elem_classes="lane-top"):
             picker = gr.Dropdown(choices, value=talk.adapter, label=theme.LANE_PICKER.format(letter=letter),
                                  allow_custom_value=True, elem_id=f"picker-{letter}", elem_classes="grow")

@@ -68,7 +68,12 @@ def test_a_blind_vote_names_the_lanes_and_counts(chat):
     expect(chat.locator("#best-A")).to_be_visible()
     expect(chat.locator("#newest-A .by")).to_contain_text("somebody")
     expect(chat.locator("#picker-A")).to_be_hidden()
+    for letter in "AB":
+        expect(chat.locator(f".lane-{letter} .block.lane-name")).to_be_visible()
+    expect(chat.locator("#add-lane")).to_be_disabled()
     chat.locator("#best-A").click()
+    expect(chat.locator("#add-lane")).to_be_enabled()
+    expect(chat.locator(".lane-A .block.lane-name")).to_be_hidden()
     expect(chat.locator("#newest-A .by")).not_to_contain_text("somebody")
     expect(chat.locator("#picker-A")).to_be_visible()
     expect(chat.locator("#tally-table tbody tr")).to_have_count(2)
