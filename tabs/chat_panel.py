@@ -31,12 +31,13 @@ SECONDS_BETWEEN_LOOKS = 3
 # A pane that scrolls by itself must be reachable by keyboard.
 PANE = """const pane = element.closest('.pane'); pane.tabIndex = 0; pane.setAttribute('role', 'region');
 pane.setAttribute('aria-label', 'Conversation ' + pane.className.match(/pane-(.)/)[1]);"""
-# What can be done with a turn: its text is copied here, and everything else becomes an event of that name.
+# What can be done with a turn: its text is copied here, as the model wrote it (what is drawn has lost the numbers of
+# lists), and everything else becomes an event of that name.
 TURN_TOOLS = """element.addEventListener('click', async (event) => {
   const button = event.target.closest('button[data-does]');
   if (!button) return;
   if (button.dataset.does !== 'copy') return trigger(button.dataset.does, {sent: Number(button.dataset.sent)});
-  await navigator.clipboard.writeText(button.closest('.answer').querySelector('.text').innerText);
+  await navigator.clipboard.writeText(button.dataset.text);
   button.textContent = 'Copied';
 });"""
 ESCAPE_STOPS = """document.addEventListener('keydown', (event) => {

@@ -45,7 +45,8 @@ def _tools(turn: Turn, is_newest: bool) -> tuple[str, str]:
     """(beside the question, below the answer): buttons that the lane's script turns into events."""
     again = _button("retry", turn, theme.RETRY_ONE) if is_newest else ""
     teach = _button("like", turn, theme.TEACH) if turn.answer.text else ""
-    copy = f'<button type="button" data-does="copy">{theme.COPY}</button>' if turn.answer.text else ""
+    copy = (f'<button type="button" data-does="copy" data-text="{escaped(turn.answer.text)}">{theme.COPY}</button>'
+            if turn.answer.text else "")
     return _button("edit", turn, theme.EDIT), f'<div class="turn-tools">{again}{copy}{teach}</div>'
 
 

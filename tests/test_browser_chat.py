@@ -50,6 +50,16 @@ class Lingering:
         self.may_end.wait(60)
 
 
+class Said:
+    """An answerer that says just this."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
+        yield [Answer(self.text, 9, 0.1, "stop") for _ in lanes]
+
+
 @contextmanager
 def served(home: Path, answerer: Any, browser: Browser) -> Iterator[tuple[Page, Blocks]]:
     """A page of the app's own parts, with this answerer instead of a base, and who serves it."""
@@ -207,6 +217,18 @@ def test_stop_ends_the_answers_and_keeps_what_was_said(endless_page):
     expect(page.locator("#send")).to_be_visible()
     page.locator("#undo").click()
     expect(page.locator("#message textarea")).to_have_value("Tell me everything.")
+
+
+def test_an_answer_is_copied_as_the_model_wrote_it(home, browser):
+    written = 'Two steps:\n\n1. Say "hello".\n2. Go.\n\n> & that\'s <b>it</b>\n\n```\n  kept\n```'
+    with served(home, Said(written), browser) as (page, _):
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        to_chat(page)
+        ask(page, "How?")
+        answered(page, "A")
+        page.locator("#newest-A [data-does=copy]").click()
+        expect(page.locator("#newest-A [data-does=copy]")).to_have_text("Copied")
+        assert page.evaluate("navigator.clipboard.readText()") == written
 
 
 def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
