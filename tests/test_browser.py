@@ -11,6 +11,18 @@ from playwright.sync_api import Page, expect
 from tests.browser import answered, ask, to_chat
 from tests.staged import BASE_ANSWERS, PIRATE_ANSWERS, StagedRun
 
+# Words that stand on more than one line.
+BROKEN_WORDS = """(within) => [...document.querySelectorAll(within)].flatMap((one) => {
+  const walker = document.createTreeWalker(one, NodeFilter.SHOW_TEXT), broken = [];
+  while (walker.nextNode()) for (const {0: word, index} of walker.currentNode.data.matchAll(/[^ ]+/g)) {
+    const range = document.createRange();
+    range.setStart(walker.currentNode, index);
+    range.setEnd(walker.currentNode, index + word.length);
+    if (new Set([...range.getClientRects()].map((rect) => rect.top)).size > 1) broken.push(word);
+  }
+  return broken;
+})"""
+
 names = (f"staged-{number}" for number in itertools.count(1))
 # A radio or checkbox is pressed by its whole label, an input by itself.
 SMALL_TARGETS = """() => [...document.querySelectorAll('button, a, [role=tab], label:has(> input), textarea, input')]
@@ -55,6 +67,17 @@ def test_nothing_is_wider_than_the_screen(visit, staged, width):
     assert page.evaluate(wide)
     to_chat(page)
     assert page.evaluate(wide)
+
+
+def test_tables_of_numbers_break_no_word_on_a_telephone(visit, staged):
+    staged.begin()
+    staged.train(1, 60)
+    staged.end("finished")
+    page = visit(f"?run={staged.run.id}", width=390)
+    page.get_by_role("button", name="The losses as a table").click()
+    expect(page.locator(".scroll th", has_text="Step").first).to_be_visible()
+    assert page.evaluate(BROKEN_WORDS, ".scroll .numbers:has(thead)") == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
