@@ -231,6 +231,21 @@ def test_an_answer_is_copied_as_the_model_wrote_it(home, browser):
         assert page.evaluate("navigator.clipboard.readText()") == written
 
 
+def test_a_table_and_a_quote_in_an_answer_can_be_told_from_its_text(home, browser):
+    columns = "|".join(["adapter"] * 9)
+    written = f"Text.\n\n> A quote.\n\n|{columns}|\n|{'---|' * 9}\n|{columns}|"
+    with served(home, Said(written), browser) as (page, _):
+        to_chat(page)
+        ask(page, "How?")
+        answered(page, "A")
+        text = page.locator("#newest-A .text")
+        assert text.locator("td").first.evaluate("one => getComputedStyle(one).borderBottomWidth") == "1px"
+        assert text.locator("blockquote").evaluate("one => getComputedStyle(one).borderInlineStartWidth") == "3px"
+        # Many columns scroll in the answer; their words stay whole, and the lane is no wider.
+        assert text.locator("td").first.evaluate("one => one.clientHeight") < 50
+        assert page.locator(".pane-A").evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
 def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
     page = visit()
     to_chat(page)
