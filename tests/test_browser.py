@@ -105,6 +105,18 @@ def serious(page: Page) -> list[str]:
             for node in one["nodes"]]
 
 
+@pytest.mark.parametrize("part", ["#strength-B input[type=range]", "#strength-B input[type=number]", "#blind input",
+                                  "#message textarea"])
+def test_who_comes_by_keyboard_sees_where_they_are(visit, part):
+    page = visit()
+    to_chat(page)
+    page.locator(part).focus()
+    for key in ("Shift+Tab", "Tab"):
+        page.keyboard.press(key)
+    expect(page.locator(part)).to_be_focused()
+    assert page.locator(part).evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+
+
 def test_what_is_pressed_is_large_enough_for_a_finger(visit):
     page = visit(width=390)
     expect(page.locator("#seen figure").first).to_be_visible()
