@@ -11,6 +11,16 @@ from tabs.visitor import keys_state
 
 # Uploads and downloads lie in Gradio's cache for a day; what a run needs of them is in its folder.
 HOUR, DAY = 3600, 86_400
+# Gradio names each radio by itself, and anew when it is chosen: to a keyboard and a screen reader each would be a
+# choice of one.
+CHOICES = """const asOne = () => {
+  for (const choice of document.querySelectorAll('fieldset')) {
+    const [first, ...others] = choice.querySelectorAll('input[type=radio]');
+    others.forEach((radio) => { radio.name = first.name; });
+  }
+};
+document.addEventListener('focusin', asOne);
+document.addEventListener('keydown', asOne);"""
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -19,7 +29,7 @@ def build(studio: Studio) -> gr.Blocks:
         api.build(studio)  # first: names that are taken get a number
         chat_api.build(studio)
         with gr.Column(elem_classes="top"):
-            theme.markup(_masthead(studio), elem_classes="masthead")
+            theme.markup(_masthead(studio), js_on_load=CHOICES, elem_classes="masthead")
             signin.build(studio, page)
         keys, known = keys_state(studio), gr.State(None)
         presence = remembering.build()

@@ -117,6 +117,20 @@ def test_who_comes_by_keyboard_sees_where_they_are(visit, part):
     assert page.locator(part).evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
 
 
+def test_arrow_keys_go_from_one_choice_to_the_next(visit):
+    page = visit()
+    expect(page.locator("#seen figure").first).to_be_visible()
+    page.get_by_role("tab", name="Train").focus()
+    chosen = page.locator("#preset input:checked")
+    chosen.focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("radio", name="Thorough")).to_be_checked()
+    expect(chosen).to_have_count(1)
+    expect(page.locator("#preset-why")).to_contain_text("seen 5 times")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#preset-why")).to_contain_text("seen 3 times")
+
+
 def test_what_is_pressed_is_large_enough_for_a_finger(visit):
     page = visit(width=390)
     expect(page.locator("#seen figure").first).to_be_visible()
