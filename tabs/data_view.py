@@ -14,14 +14,15 @@ _CONTROL = re.compile(r"&lt;\|[a-z_0-9]+\|&gt;")
 
 def summary(data: ChatData, report: DataReport) -> str:
     """The numbers that a visitor wants before Start, and what they should know."""
-    figures = ((report.rows_kept, "conversations"), (report.tokens.total, "tokens"),
+    kept = "conversation" if report.rows_kept == 1 else "conversations"
+    figures = ((report.rows_kept, kept), (report.tokens.total, "tokens"),
                (report.tokens.trained, "of them learned"), (report.tokens.longest, "in the longest"),
                (report.spelling.tokens_per_word, "tokens a word"))
     shown = "".join(f'<div><dt>{words}</dt><dd>{number:,}</dd></div>' for number, words in figures)
     warned = "".join(f'<p class="warning">{escaped(warning)}</p>' for warning in report.warnings)
     repeats = f" · {count(report.duplicates, 'conversation')} more than once" if report.duplicates else ""
-    kept = f", {report.rows_kept:,} kept, {report.dropped_total:,} left out" if report.dropped_total else ""
-    read = f"{count(report.rows_read, 'row')} read in {escaped(data.format)} form{kept}{repeats}"
+    dropped = f", {report.rows_kept:,} kept, {report.dropped_total:,} left out" if report.dropped_total else ""
+    read = f"{count(report.rows_read, 'row')} read in {escaped(data.format)} form{dropped}{repeats}"
     return f'<dl class="figures">{shown}</dl><p class="muted">{read}</p>{warned}'
 
 

@@ -75,7 +75,10 @@ def test_the_json_has_the_promised_keys_and_the_first_thousand_dropped_rows():
 @pytest.mark.parametrize(("text", "asked", "words"), [
     (rows(3), {}, "Only 3 conversations"), (rows(30), {"num_train_epochs": 60.0}, "seen 60 times"),
     (rows(30), {"max_steps": 300}, "seen 80 times"), ("\n".join([rows(1)] * 30), {}, "none can be held out"),
-    (rows(30) + "\nx", {}, "1 of 31 rows can't be used"),
+    (rows(30) + "\nx", {}, "1 of 31 rows can't be used and is left out."),
+    (rows(30) + "\nx" * 2, {}, "2 of 32 rows can't be used and are left out."),
+    (rows(1), {}, "Only 1 conversation: an adapter of so few mostly repeats it."),
+    (rows(1, "word " * 30), {"max_length": 100}, "1 of 1 conversations is longer than the limit and is cut."),
     (rows(30, "Grüße aus Köln"), {}, "spells this language in bytes")])
 def test_what_to_know_is_said_in_words(text, asked, words):
     assert words in warned(read_text(text), **asked)

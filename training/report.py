@@ -216,17 +216,27 @@ def _spelling(rows: Conversations, tokenizer: PreTrainedTokenizerFast) -> Spelli
 def _about_tokens(report: DataReport, untaught: int) -> Iterator[str]:
     if report.tokens.trained == 0:
         yield NOTHING_TO_TRAIN
+    elif untaught == 1:
+        yield "1 conversation loses its whole answer to the length limit and teaches nothing."
     elif untaught:
         yield f"{untaught} conversations lose their whole answer to the length limit and teach nothing."
     if report.truncated * 2 > report.rows_kept:
-        yield f"{report.truncated} of {report.rows_kept} conversations are longer than the limit and are cut."
+        are = _are(report.truncated)
+        yield f"{report.truncated} of {report.rows_kept} conversations {are} longer than the limit and {are} cut."
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _about_rows(data: ChatData, report: DataReport, config: RunConfig, kinds: int) -> Iterator[str]:
-    if report.rows_kept < FEW:
+    if report.rows_kept == 1:
+        yield "Only 1 conversation: an adapter of so few mostly repeats it."
+    elif report.rows_kept < FEW:
         yield f"Only {report.rows_kept} conversations: an adapter of so few mostly repeats them."
     if report.dropped_total:
-        yield f"{report.dropped_total} of {report.rows_read} rows can't be used and are left out."
+        are = _are(report.dropped_total)
+        yield f"{report.dropped_total} of {report.rows_read} rows can't be used and {are} left out."
     seen = _times_seen(config, report.rows_kept)
     if seen > OFTEN:
         yield f"Every conversation is seen {seen:.0f} times: it is rather learned by heart than understood."
