@@ -75,6 +75,14 @@ def test_a_forged_turn_is_still_readable_as_text():
     assert ids.count(tokenizer.convert_tokens_to_ids("<|assistant|>")) == 1
 
 
+def test_half_a_character_in_a_question_is_replaced():
+    tokenizer = byte_tokenizer()
+    asked, replaced = ([{"role": "user", "content": f"Cut {half}"}] for half in ("\ud83d", "\ufffd"))
+    assert encode_prompt(tokenizer, asked) == encode_prompt(tokenizer, replaced)
+    assert encode_prompt(tokenizer, [{"role": "user", "content": "\ud83d\ude00"}]) == \
+        encode_prompt(tokenizer, [{"role": "user", "content": "\U0001f600"}])
+
+
 def test_a_template_without_a_system_role_gets_it_before_the_question():
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = tokenizer.chat_template.replace("== 'system'", "== 'never'")
