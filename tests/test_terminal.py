@@ -13,6 +13,11 @@ from adapters.library import SHIPPED_FOLDER, Library
 from chat.__main__ import _adapter as adapter_for_a_lane
 from phi3.models import EMBEDDED, base_facts
 from tests.conftest import ROOT
+from training.config import RunConfig
+from training.data import read_data
+from training.run import Run
+from training.runs import Runs
+from training.runs_terminal import train_here
 
 QUICK = ["--max_steps", "3", "--eval_steps", "500", "--save_steps", "500", "--r", "4"]
 
@@ -168,6 +173,22 @@ def test_ctrl_c_stops_after_the_step_and_the_run_can_go_on(terminal, home, chats
     assert shown["state"] == "finished" and shown["events"][-1] == events[-1]
     steps = [event["step"] for event in shown["events"] if event["type"] == "step"]
     assert steps == list(range(1, last["step"] + 3))
+
+
+class InterruptedAtOnce(Run):
+    """A run whose person presses Ctrl-C before its trainer has begun."""
+
+    def events(self):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_the_training_has_begun_keeps_no_other_run_waiting(home, chats, capsys):
+    runs = Runs(home)
+    run = runs.create(RunConfig(name="mine"), read_data(chats))
+    assert train_here(InterruptedAtOnce(run.folder), as_json=False) == 130
+    assert f"python -m training resume {run.id}" in capsys.readouterr().err
+    assert run.state() == "paused" and runs.going() is None
+    assert runs.create(RunConfig(name="other"), read_data(chats)).state() == "preparing"
 
 
 def test_a_name_on_the_hub_is_fetched_where_an_adapter_is_asked_for(home, test_hub):

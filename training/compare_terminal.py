@@ -18,7 +18,7 @@ from training.config import value_in_words
 from training.measured import Yardsticks
 from training.run import Run
 from training.runs import Beginning, Runs
-from training.runs_terminal import in_words
+from training.runs_terminal import in_words, tell_interrupted
 
 if TYPE_CHECKING:
     from adapters.library import Adapter
@@ -109,9 +109,9 @@ def _follow(run: Run, interrupts: _Interrupts, as_json: bool) -> None:
         for event in run.follow():
             _tell(in_words(event), as_json)
     except BaseException:
+        tell_interrupted(run)
         process.kill()
         process.wait()
-        print(f"Interrupted. To go on: python -m training resume {run.id}", file=sys.stderr)
         raise
     process.wait()
     if as_json:

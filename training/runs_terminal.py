@@ -11,6 +11,7 @@ from typing import Any
 
 from phi3.machine import studio_home
 from phi3.terminal import be_quiet
+from training.lease import saved_step
 from training.run import Event, Run
 from training.runs import Runs
 from training.standby import awaited
@@ -42,22 +43,35 @@ def add_commands(commands: Any) -> None:
 
 
 def train_here(run: Run, as_json: bool, told_before: bool = False) -> int:
-    """The terminal's lease runs in this process. Ctrl-C stops after the step, a second one at once."""
-    be_quiet()
-    told = _ToldRun(run.folder, as_json)
-    for event in [] if told_before else run.events():
-        told.tell(event)
-    from training.train import run_lease
-
-    usual = signal.signal(signal.SIGINT, lambda number, frame: _stop_after_this_step(run))
+    """The terminal's lease runs in this process. Ctrl-C stops after the step; a second one, or one that comes before
+    the training has begun, at once.
+    """
+    usual = signal.getsignal(signal.SIGINT)
     try:
+        be_quiet()
+        told = _ToldRun(run.folder, as_json)
+        for event in [] if told_before else run.events():
+            told.tell(event)
+        from training.train import run_lease
+
+        signal.signal(signal.SIGINT, lambda number, frame: _stop_after_this_step(run))
         run_lease(told)
     except KeyboardInterrupt:
-        print(f"Interrupted. To go on: python -m training resume {run.id}", file=sys.stderr)
+        tell_interrupted(run)
         return 130
     finally:
         signal.signal(signal.SIGINT, usual)
     return 0
+
+
+def tell_interrupted(run: Run) -> None:
+    """Say how an interrupted run goes on. One that nobody had begun to train is paused: it would pass for one that is
+    being prepared, and keep others waiting for minutes.
+    """
+    if run.state() == "preparing":
+        run.append("lease_ended", saved_step(run), reason="left", message="It was interrupted before it began.",
+                   advice="Resume it, and it begins.")
+    print(f"Interrupted. To go on: python -m training resume {run.id}", file=sys.stderr)
 
 
 def _stop_after_this_step(run: Run) -> None:
