@@ -8,14 +8,36 @@ from collections.abc import Callable
 
 
 def status_of(command: Callable[[], int]) -> int:
-    """What the command returns; 2 with its sentence on stderr for a ValueError, 130 where it was interrupted."""
+    """What the command returns; 2 with its sentence on stderr for a ValueError, 130 where it was interrupted, 141 where
+    nobody reads what it prints any more, as after `| head`.
+    """
     try:
-        return command()
+        status = command()
+        sys.stdout.flush()
+        return status
     except ValueError as problem:
         print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        _print_nowhere()
+        return 141
+
+
+def say(line: str) -> None:
+    """Print a line of a work that goes on whether or not somebody reads along."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        _print_nowhere()
+
+
+def _print_nowhere() -> None:
+    """Python would complain at its end of what is still to be printed."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def be_quiet() -> None:

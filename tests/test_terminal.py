@@ -1,6 +1,7 @@
 """The same from a terminal: train, list, inspect, ask; quick help; one sentence where something is wrong."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -173,6 +174,29 @@ def test_ctrl_c_stops_after_the_step_and_the_run_can_go_on(terminal, home, chats
     assert shown["state"] == "finished" and shown["events"][-1] == events[-1]
     steps = [event["step"] for event in shown["events"] if event["type"] == "step"]
     assert steps == list(range(1, last["step"] + 3))
+
+
+@pytest.fixture
+def unread():
+    """Where to print so that nobody reads it, as after `| head`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+def test_a_run_goes_on_when_nobody_reads_its_lines_any_more(home, chats, small_base, unread):
+    command = [sys.executable, "-m", "training", "run", "--data", str(chats), "--base", str(small_base), *QUICK]
+    ran = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
+    assert ran.returncode == 0 and "Error" not in ran.stderr
+    assert [run.state() for run in Runs(home).all()] == ["finished"]
+
+
+@pytest.mark.parametrize("arguments", [["adapters", "list"], ["training", "inspect", "pirate"]])
+def test_a_command_whose_lines_nobody_reads_ends_without_a_complaint(home, unread, arguments):
+    ran = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, stdout=unread, stderr=subprocess.PIPE,
+                         text=True, check=False)
+    assert ran.returncode == 141 and ran.stderr == ""
 
 
 class InterruptedAtOnce(Run):

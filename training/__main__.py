@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3.machine import studio_home, this_machine
-from phi3.terminal import be_quiet, status_of
+from phi3.terminal import be_quiet, say, status_of
 from training import compare_terminal, data_terminal, evaluate_terminal, runs_terminal
 from training.advice import warnings_for
 from training.config import SETTINGS, RunConfig, Setting, converted
@@ -191,7 +191,7 @@ def _describe(asked: argparse.Namespace) -> int:
     told = None
     for told in describe(Answerer(load_base(facts.id)), asked.description, questions(asked.count, asked.seed)):
         shown = {"asked": told.asked, "wanted": told.wanted, "rows": len(told.rows), "left_out": told.left_out}
-        print(json.dumps(shown) if asked.json else f"{told.asked} of {told.wanted} asked, {len(told.rows)} kept")
+        say(json.dumps(shown) if asked.json else f"{told.asked} of {told.wanted} asked, {len(told.rows)} kept")
     told.data()  # says so where nothing is left
     asked.out.write_text(told.jsonl() + "\n", encoding="utf-8")
     if not asked.json:

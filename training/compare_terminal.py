@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from phi3.machine import studio_home
+from phi3.terminal import say
 from training import group, lease
 from training.compare import LETTERS, Compared, compared, rows_of
 from training.config import value_in_words
@@ -115,7 +116,7 @@ def _follow(run: Run, interrupts: _Interrupts, as_json: bool) -> None:
         raise
     process.wait()
     if as_json:
-        print(run.last_event().to_json(), flush=True)
+        say(run.last_event().to_json())
 
 
 def _told_at_the_end(trained: Sequence[Run], as_json: bool) -> int:
@@ -159,7 +160,7 @@ def _print(whole: Compared, as_json: bool) -> None:
 
 def _tell(words: str, as_json: bool) -> None:
     if words and not as_json:
-        print(words, flush=True)
+        say(words)
 
 
 def told(whole: Compared) -> Iterator[str]:

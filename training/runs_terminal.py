@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phi3.machine import studio_home
-from phi3.terminal import be_quiet
+from phi3.terminal import be_quiet, say
 from training.lease import saved_step
 from training.run import Event, Run
 from training.runs import Runs
@@ -148,7 +148,7 @@ class _ToldRun(Run):
         """One line of JSON, or of words."""
         line = event.to_json() if self.as_json else in_words(event)
         if line:
-            print(line, flush=True)
+            say(line)
 
 
 def _more_measured(told: dict[str, Any]) -> str:
