@@ -102,6 +102,8 @@ def test_what_is_known_to_be_bad_is_said_on_stderr_before_the_run(terminal, home
     (["training", "run", "--data", "CHATS", "--base", "no such base"], "can't be a Hub id"),
     (["training", "run", "--data", "CHATS", "--name", "../x"], "can't be a name"),
     (["training", "run", "nowhere.yaml", "--data", "CHATS"], "nowhere.yaml can't be read"),
+    (["training", "describe", "in one word", "--out", "nowhere/rows.jsonl"], "There is no folder nowhere"),
+    (["training", "describe", "in one word", "--out", "training"], "training is a folder"),
     (["training", "inspect", "nowhere.jsonl"], "There is no file nowhere.jsonl"),
     (["chat", "hello", "--with", "stranger"], "There is no adapter named stranger"),
     (["chat", "  "], "The prompt is empty"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -182,7 +183,8 @@ def _describe(asked: argparse.Namespace) -> int:
 
     if asked.count < 1:
         raise ValueError(f"count is {asked.count}, and must be 1 or more.")
-    as_system_message(asked.description)  # refused before the base is loaded
+    as_system_message(asked.description)  # refused before the base is loaded, which answers for minutes
+    _check_place(asked.out)
     facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
     be_quiet()
     from phi3.generate import Answerer
@@ -197,6 +199,16 @@ def _describe(asked: argparse.Namespace) -> int:
     if not asked.json:
         print(f"{len(told.rows)} conversations are in {asked.out}; left out: {told.left_out or 'none'}.")
     return 0
+
+
+def _check_place(out: Path) -> None:
+    """ValueError where no file can be written there."""
+    if not out.parent.is_dir():
+        raise ValueError(f"There is no folder {out.parent} for {out.name}. Make it, or choose another place.")
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder. Name the file to write in it: {out / 'rows.jsonl'}.")
+    if not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise ValueError(f"{out} can't be written: you may not write there. Choose another place.")
 
 
 if __name__ == "__main__":
