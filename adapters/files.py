@@ -154,6 +154,9 @@ def opened(path: Path) -> Iterator[Any]:
 @contextmanager
 def arriving(folder: Path) -> Iterator[Path]:
     """A folder to write into that takes the name of `folder` when all went well; else nothing is left behind."""
+    if not folder.name:
+        raise ValueError(f"{folder} is the folder that you are in. Name a folder that is new or empty, such as "
+                         "./adapter.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already. Name a folder that is new or empty.")
     unfinished = folder.with_name(f".{folder.name}.arriving-{os.getpid()}")

@@ -110,6 +110,15 @@ def test_split_and_back_is_the_same_file(run, mine, tmp_path):
     assert "there already" in run("convert", "mine", tmp_path / "back", "--to", "peft")[2]
 
 
+def test_the_folder_that_one_is_in_takes_no_adapter(run, mine, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for out in (".", ""):
+        status, _, err = run("convert", "mine", out, "--to", "split")
+        assert status == 2 and "Name a folder that is new or empty" in err
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
 def test_loralib_and_back_is_the_same_adapter(run, mine, tmp_path):
     assert run("convert", "mine", tmp_path / "lora", "--to", "loralib")[0] == 0
     assert {one.name for one in (tmp_path / "lora").iterdir()} == {"lora.safetensors", "lora.json"}
