@@ -10,11 +10,12 @@ import gradio as gr
 from tabs import form, openings
 from tabs.api_data import Asked
 from tabs.lengths import lengths_in
-from tabs.parameters import spelled_out
+from tabs.parameters import of_its_kind, spelled_out
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import Visitor, token_of, visitor_of
 from training.advice import warnings_for
+from training.config import converted
 from training.data import lengths_of, make_report, split
 from training.group import group_of, values_of
 from training.plan import make_plan
@@ -30,7 +31,7 @@ def build(studio: Studio) -> None:
     """Add the endpoints to the page that is being built; `/lease` is tabs/turns.py's, where a GPU is lent."""
     calls = _Calls(studio)
     for name in ("inspect", "plan", "train", "run", "runs", "stop", "resume"):
-        gr.api(plainly(spelled_out(getattr(calls, name))), api_name=name, concurrency_limit=None)
+        gr.api(plainly(of_its_kind(spelled_out(getattr(calls, name)))), api_name=name, concurrency_limit=None)
 
 
 class _Calls:
@@ -45,8 +46,8 @@ class _Calls:
         Parameters:
             max_length: Tokens of a conversation that a run would keep.
         """
-        chosen = data.data(self.studio)
-        return make_report(chosen, self.studio.tokenizer.result(), max_length).as_json()
+        kept = converted({"max_length": max_length})["max_length"]
+        return make_report(data.data(self.studio), self.studio.tokenizer.result(), kept).as_json()
 
     def plan(self, data: Asked, settings: dict | None = None) -> dict:
         """What a run on this data would do and need: its settings, warnings of those that are known to be bad, steps,

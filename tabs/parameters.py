@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from functools import update_wrapper
-from typing import Any, get_args, get_type_hints
+from functools import update_wrapper, wraps
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+_IN_WORDS = {str: "a text", dict: "an object, a value for each name", list[str]: "a list of texts"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,32 @@ def spelled_out(call: Callable[..., Any], more: Sequence[Told] = ()) -> Callable
     asked.__doc__ = _explained(inspect.getdoc(call) or "", [*(part for _, parts in groups.values() for part in parts),
                                                             *more])
     return asked
+
+
+def of_its_kind(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A call that was spelled out, which says in a sentence where a text, a list or an object is something else. None
+    is what was left out.
+    """
+    signature = inspect.signature(call)
+
+    @wraps(call)
+    def asked(*given: Any, **named: Any) -> Any:
+        values = {name: value for name, value in signature.bind(*given, **named).arguments.items()
+                  if value is not None or signature.parameters[name].default is inspect.Parameter.empty}
+        for name, value in values.items():
+            _demand(name, value, signature.parameters[name].annotation)
+        return call(**values)
+
+    return asked
+
+
+def _demand(name: str, value: Any, kind: Any) -> None:
+    """ValueError where a value is none of its parameter's kind."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    for one, words in _IN_WORDS.items():
+        whole, parts = get_origin(one) or one, get_args(one)
+        if one in kinds and not (isinstance(value, whole) and all(isinstance(part, parts) for part in value if parts)):
+            raise ValueError(f"{name} is {value!r:.60}, and must be {words}.")
 
 
 def _told(part: Field, kind: Any) -> Told:

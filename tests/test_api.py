@@ -123,9 +123,25 @@ def test_columns_are_chosen_of_a_text_too(client):
     ({"text": "{}", "split": "train"}, "are those of a dataset on the Hub"),
     ({"example": "pirate", "hub": "ada/heights"}, "Given: example, hub. Give one of"),
     ({}, "Given: nothing. Give one of example, text, file, hub."),
+    ({"text": 5}, "text is 5, and must be a text."), ({"hub": None}, "Given: nothing."),
+    ({"file": "chats.jsonl"}, "file is 'chats.jsonl', and must be an object"),
+    ({"example": "pirate", "max_length": -5}, "(max_length) is -5, and must be between 16 and 131072."),
+    ({"example": "pirate", "max_length": "long"}, "(max_length) is 'long', and must be a whole number."),
 ])
 def test_what_a_program_says_wrong_of_its_data_is_a_sentence(client, given, said):
     assert said in refused(client, "inspect", **given)
+
+
+@pytest.mark.parametrize(("name", "given", "said"), [
+    ("run", {"run": 5}, "run is 5, and must be a text."),
+    ("run", {"run": "captain", "key": ["k"]}, "key is ['k'], and must be a text."),
+    ("runs", {"keys": "one"}, "keys is 'one', and must be a list of texts."),
+    ("runs", {"keys": [5]}, "keys is [5], and must be a list of texts."),
+    ("plan", {"example": "pirate", "settings": [1]}, "settings is [1], and must be an object"),
+    ("train", {"example": "pirate", "tries": "r=8,16"}, "tries is 'r=8,16', and must be an object"),
+])
+def test_what_is_of_another_kind_than_it_should_be_is_named(client, name, given, said):
+    assert said in refused(client, name, **given)
 
 
 @pytest.mark.parametrize("given", [
