@@ -24,6 +24,8 @@ from training.speed import measured
 
 # Where a run's files lie and which process trains it is nobody's business.
 NOT_TOLD = ("folder", "pid")
+# What its trainer printed names files of this machine.
+TOLD_TO_OWNERS = ("log",)
 Settings = dict[str, Any]
 
 
@@ -92,9 +94,11 @@ class _Calls:
         """A run: its settings, its data in numbers, its state, and its events so far. The key is its owner's, or the
         one of a link that the owner gave away.
         """
-        found = self._visitor(request, key).seen_run(run, key)
+        visitor = self._visitor(request, key)
+        found = visitor.seen_run(run, key)
+        untold = NOT_TOLD if visitor.owns(found) else (*NOT_TOLD, *TOLD_TO_OWNERS)
         events = [json.loads(event.to_json()) for event in found.course()]
-        told = [{name: value for name, value in event.items() if name not in NOT_TOLD} for event in events]
+        told = [{name: value for name, value in event.items() if name not in untold} for event in events]
         return {**self._standing(found), "settings": found.config.settings(), "about_data": found.about_data,
                 "events": told}
 

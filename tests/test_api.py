@@ -11,6 +11,9 @@ from gradio_client.exceptions import AppError
 from tests.browser import running_app
 from tests.hub import Blob, Repository
 from tests.hub_server import running_hub
+from training.config import RunConfig
+from training.data import read_data
+from training.owners import owner_by_key
 from training.runs import Runs
 
 FEW_STEPS = {"max_steps": 2, "eval_steps": 100, "r": 2, "held_out": 0.02}
@@ -231,6 +234,13 @@ def test_a_run_that_was_shown_can_be_looked_at_and_nothing_else(client, many):
     for name in ("stop", "resume"):
         assert "may open" in refused(client, name, run=begun["run"], key=link)
     assert call(client, "runs", keys=[link]) == []
+
+
+def test_who_may_look_at_a_run_reads_nothing_of_what_its_trainer_printed(client, many):
+    run = Runs(many.home).create(RunConfig(name="broken"), read_data("pirate"), owner_by_key("its own key"))
+    run.append("failed", message="It failed.", advice="", log='File "/home/ada/app/training/train.py"')
+    own, shared = (call(client, "run", run=run.id, key=key)["events"][-1] for key in ("its own key", run.share()))
+    assert "/home/ada" in own["log"] and shared == {name: own[name] for name in own if name != "log"}
 
 
 @pytest.mark.parametrize(("settings", "words"), [
