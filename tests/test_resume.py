@@ -68,6 +68,22 @@ def test_an_interrupted_run_ends_with_the_same_bytes(studio, method, after):
     assert studio.bytes_of(run.config.name) == wanted
 
 
+@pytest.mark.parametrize("method", ["lora", pytest.param("loralib", marks=pytest.mark.slow)])
+def test_a_run_interrupted_after_its_last_step_makes_no_step_more(studio, method):
+    from training.train import run_lease
+
+    asked = {"method": method, "max_steps": 6, "eval_steps": 100, "lr_scheduler_type": "constant"}
+    straight = studio.run(f"whole-{method}", **asked)
+    run_lease(straight)
+    run = studio.run(f"cut-at-its-end-{method}", **asked)
+    with pytest.raises(KeyboardInterrupt):
+        run_lease(Interrupted(run.folder, len(straight.events()) - 2))
+    assert [event.type for event in run.events()][-1] == "checkpointed" and run.events()[-1].step == 6
+    end = run_lease(run)
+    assert (end.type, end.step) == ("finished", 6)
+    assert studio.bytes_of(run.config.name) == studio.bytes_of(straight.config.name)
+
+
 def test_a_base_held_in_four_bits_ends_with_the_same_bytes_too(studio, monkeypatch):
     from training import plan
     from training.train import Lease, run_lease

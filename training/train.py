@@ -74,7 +74,10 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
             if run.config.continues:
                 trainer.method.begin_from(trainer.model, run.folder / START)
             _speak(trainer, writer, step=0)
-        trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
+        if found and found.step >= plan.batches.steps:
+            _take_up(trainer, found)
+        else:
+            trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
     is_over = writer.stopped_early or trainer.state.global_step >= trainer.state.max_steps
     if writer.out_of_time and not is_over:
         return run.append("lease_ended", trainer.state.global_step, reason="time")
@@ -154,6 +157,12 @@ def _first_asked(rows: Sequence[Conversation]) -> list[list[Message]]:
         end = next(place for place, turn in enumerate(one.messages) if turn["role"] == "user") + 1
         found.setdefault(one.messages[end - 1]["content"], list(one.messages[:end]))
     return list(found.values())[:SHOWN_PROMPTS]
+
+
+def _take_up(trainer: Trainer, last: checkpoint.Checkpoint) -> None:
+    """The model as it was after its last step: `Trainer` would make one step more before it sees that none is left."""
+    trainer.method.load(trainer.model, last.folder)
+    trainer.state.global_step = trainer.state.max_steps = last.step
 
 
 def _speak(trainer: Trainer, writer: Writer, step: int) -> None:
