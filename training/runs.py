@@ -22,6 +22,7 @@ from training.data import LISTED_DROPS, ChatData, Conversation, split
 from training.owners import LOCAL, Owners
 from training.run import BUSY, START, UNDERWAY, Run
 from training.tracking import demand_trackers
+from training.work import batches_of
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Alone on this machine; when its turn comes (training/queue.py gives it one); or beside others, on GPUs that are lent.
@@ -249,10 +250,21 @@ def _extend(run: Run, more: dict[str, Any]) -> None:
     if other:
         raise ValueError(f"{', '.join(sorted(other))} can't change when a run goes on, only num_train_epochs and "
                          "max_steps. Start a new run for that.")
+    config = lengthened(run.config, more)
+    if run.state() == "finished":
+        _demand_longer(run, config)
     arriving = run.folder / ".config.yaml"
-    arriving.write_text(lengthened(run.config, more).to_yaml(), encoding="utf-8")
+    arriving.write_text(config.to_yaml(), encoding="utf-8")
     arriving.replace(run.folder / "config.yaml")
     run.__dict__.pop("config", None)
+
+
+def _demand_longer(run: Run, config: RunConfig) -> None:
+    """ValueError where these settings ask a finished run for no more than it has done."""
+    done, asked = run.last_event().step, batches_of(config, [1] * run.about_data["train"]).steps
+    if asked <= done:
+        more = "steps" if config.max_steps > 0 else "epochs"
+        raise ValueError(f"{run.id} has made {done} steps, and this asks for {asked} in all. Ask for more {more}.")
 
 
 def _like(config: RunConfig, start: Adapter) -> RunConfig:
