@@ -27,7 +27,7 @@ from gradio.utils import get_space
 from adapters.library import Library
 from phi3 import lending
 from phi3.generate import Answer, Lane
-from phi3.machine import Machine, studio_home, this_machine
+from phi3.machine import Machine, this_machine, writable_home
 from phi3.models import base_facts, chosen_base
 from tabs import colours, page, signin, theme
 from tabs.plainly import plainly
@@ -64,8 +64,10 @@ def main() -> int:
 
 
 def built() -> Studio:
-    """All parts but the loaded base; ValueError where STUDIO_BASE names none that can be used."""
-    home, machine = studio_home(), this_machine()
+    """All parts but the loaded base; ValueError where STUDIO_BASE names none that can be used, or STUDIO_HOME no folder
+    that can be written.
+    """
+    home, machine = writable_home(), this_machine()
     facts = base_facts(chosen_base(machine.kind != "cpu"))
     studio = Studio(home, machine, facts, recommended(facts.config, machine), Runs(home), Library(home, base=facts.id),
                     many_visitors=many_come(os.environ.get("STUDIO_VISITORS", "")), signs_in=offers_sign_in(),

@@ -14,7 +14,7 @@ from adapters.card import LICENCES, Card, Example, Story, card_of
 from adapters.files import CONFIG, read_object
 from adapters.hub import Found, Hub, repository_name
 from adapters.library import Adapter, Library, adapter_in
-from phi3.machine import studio_home, this_machine
+from phi3.machine import studio_home, this_machine, writable_home
 from phi3.models import base_facts, chosen_base
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _fetch(asked: argparse.Namespace) -> int:
     from adapters.fetch import Wish, fetch
 
     wish = Wish.of(asked.what, name=asked.name, update=asked.update)
-    got = fetch(quiet_hub(), wish, Library(studio_home()), base_facts(_base(asked)), own_token())
+    got = fetch(quiet_hub(), wish, Library(writable_home()), base_facts(_base(asked)), own_token())
     told = {"name": got.adapter.name, "folder": str(got.adapter.folder), "base": got.adapter.base,
             "repository": wish.repository, "revision": got.revision, "newest": got.newest, "is_new": got.is_new,
             "warnings": list(got.warnings)}

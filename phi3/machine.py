@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -114,3 +115,15 @@ def studio_home() -> Path:
     if os.environ.get("SPACE_ID") and os.access(disk, os.W_OK):
         return disk / "studio"
     return Path("studio_home").resolve()
+
+
+def writable_home() -> Path:
+    """`studio_home`, made where it isn't there yet; ValueError where nothing can be kept in it."""
+    home = studio_home()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=home).close()
+    except OSError as problem:
+        raise ValueError(f"Nothing can be kept in {home} ({problem.strerror}). Name a folder in which you may write: "
+                         "STUDIO_HOME=FOLDER.") from None
+    return home

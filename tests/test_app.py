@@ -47,6 +47,13 @@ def test_a_base_of_another_family_is_refused(home, tmp_path):
     assert "model_type llama" in refused_in_a_sentence(start(home, STUDIO_BASE=str(tmp_path)))
 
 
+def test_a_studio_folder_that_can_not_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for home in (tmp_path / "file", tmp_path / "file" / "studio"):
+        said = refused_in_a_sentence(start(home))
+        assert said.startswith(f"Nothing can be kept in {home}") and "STUDIO_HOME" in said
+
+
 @pytest.mark.parametrize("seconds", ["4", "3601", "a minute"])
 def test_a_turn_of_no_sensible_length_is_refused(seconds):
     with pytest.raises(ValueError, match="STUDIO_TURN_SECONDS is"):

@@ -138,6 +138,14 @@ def test_a_file_of_settings_that_holds_something_else_is_one_sentence(home, tmp_
     assert said in told and len(told.splitlines()) == 1
 
 
+def test_a_studio_folder_that_can_not_be_made_is_named_before_anything_is_trained_or_fetched(terminal, tmp_path):
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "STUDIO_HOME": str(tmp_path / "file" / "studio")}
+    for command in (["training", "run", "--data", "pirate"], ["adapters", "fetch", "ada/captain"]):
+        ended = terminal(*command, env=environment)
+        assert ended.returncode == 2 and ended.stderr.startswith(f"Nothing can be kept in {tmp_path}")
+
+
 @pytest.mark.parametrize("module", ["training", "chat"])
 def test_help_answers_in_under_a_second(module):
     fastest = 9.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phi3.machine import studio_home, this_machine
+from phi3.machine import studio_home, this_machine, writable_home
 from phi3.terminal import be_quiet, say, status_of
 from training import compare_terminal, data_terminal, evaluate_terminal, runs_terminal
 from training.advice import warnings_for
@@ -80,13 +80,14 @@ def _run(asked: argparse.Namespace) -> int:
 
     tried = compare_terminal.tried_of(asked.tries) if "tries" in asked else {}
     given = _asked_for(asked)
+    home = writable_home()
     with start_of(given.config, get_token()) as (pinned, start):
         members = members_of(pinned, tried) if tried else []
         for warning in _warnings([one.config for one in members] or [pinned], given.task):
             print(f"Warning: {warning}", file=sys.stderr)
         if members:
             return compare_terminal.train_group(members, given.rows, start, as_json="json" in asked)
-        run = Runs(studio_home()).create(pinned, given.rows, beginning=Beginning(start=start))
+        run = Runs(home).create(pinned, given.rows, beginning=Beginning(start=start))
     return train_here(run, as_json="json" in asked)
 
 
