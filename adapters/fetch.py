@@ -105,7 +105,7 @@ def fetch(hub: Hub, wish: Wish, library: Library, facts: BaseFacts, token: str |
     name is taken here, or the Hub can't be reached; nothing is left behind then.
     """
     there = repository_at(hub, wish.repository, token, wish.revision)
-    name = checked_name(wish.name or wish.repository.split("/")[1][:64].rstrip("."))
+    name = checked_name(wish.name or _usual_name(wish, library, hub.address))
     older = _older(library, name, wish.repository, hub.address)
     if older is not None and not wish.update:
         return _as_it_is(older, wish, there.sha)
@@ -162,13 +162,19 @@ def _provenance(hub: Hub, there: Any, wish: Wish) -> dict[str, Any]:
     return {"hub": {"repository": wish.repository, "revision": there.sha, "address": hub.address}}
 
 
+def _usual_name(wish: Wish, library: Library, address: str) -> str:
+    """The repository's last name; for an update where nothing from there is called so, what is from there."""
+    last = wish.repository.split("/")[1][:64].rstrip(".")
+    theirs = [one.name for one in library.all() if _is_from(one, wish.repository, address)] if wish.update else []
+    return theirs[0] if theirs and last not in theirs else last
+
+
 def _older(library: Library, name: str, repository: str, address: str) -> Adapter | None:
     """What was fetched from there under this name before; ValueError where the name is another adapter's."""
     if not library.has(name):
         return None
     older = library.get(name)
-    source = _source(older)
-    if not older.shipped and (source.get("address"), source.get("repository")) == (address, repository):
+    if not older.shipped and _is_from(older, repository, address):
         return older
     raise ValueError(f"There is another adapter named {name} here. Give this one another name.")
 
@@ -182,6 +188,11 @@ def _fetched_before(wish: Wish, library: Library, address: str = "") -> Adapter 
         if is_there and (wish.update or str(source.get("revision")).startswith(wish.revision or "")):
             return adapter
     return None
+
+
+def _is_from(adapter: Adapter, repository: str, address: str) -> bool:
+    source = _source(adapter)
+    return (source.get("address"), source.get("repository")) == (address, repository)
 
 
 def _source(adapter: Adapter) -> Mapping[str, Any]:

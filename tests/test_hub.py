@@ -436,6 +436,22 @@ def test_a_pinned_revision_is_what_comes_and_what_is_here_stays_until_an_update_
     assert files_of(other.adapter.folder) == files_of(PIRATE) and library.has("captain")
 
 
+def test_an_update_replaces_what_was_fetched_under_whatever_name(hub, ada, library, facts):
+    publish(hub, PIRATE, "captain", ada, CARD, private=False)
+    fetch(hub, Wish.of("ada/captain", name="mate"), library, facts)
+    publish(hub, SHIPPED_FOLDER / "json", "captain", ada, CARD, private=False)
+    assert fetch(hub, Wish.of("ada/captain", update=True), library, facts).adapter.name == "mate"
+    assert files_of(library.get("mate").folder) == files_of(SHIPPED_FOLDER / "json")
+    assert not library.has("captain")
+    library.put("captain", SHIPPED_FOLDER / "shop", {"run": "r1"})
+    assert fetch(hub, Wish.of("ada/captain", update=True), library, facts).adapter.name == "mate"
+    library.remove("captain")
+    fetch(hub, Wish.of("ada/captain"), library, facts)
+    publish(hub, PIRATE, "captain", ada, CARD, private=False)
+    fetch(hub, Wish.of("ada/captain", name="mate", update=True), library, facts)
+    assert fetch(hub, Wish.of("ada/captain", update=True), library, facts).adapter.name == "captain"
+
+
 def test_an_adapter_of_ones_own_is_never_replaced(hub, ada, library, facts, test_hub):
     library.put("captain", SHIPPED_FOLDER / "shop", {"run": "r1"})
     publish(hub, PIRATE, "captain", ada, CARD, private=False)
