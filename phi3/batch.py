@@ -153,10 +153,15 @@ def _mixed_type(model: Any) -> torch.dtype | None:
 
 
 def row_of(base: Base, lane: Lane, bounds: Bounds = USUAL) -> Row | Answer:
-    """The lane as a row; an Answer where the conversation can't fit the base's context, or the machine's memory."""
+    """The lane as a row; an Answer where the conversation can't be read, or can't fit the base's context or the
+    machine's memory.
+    """
     context = min(base.facts.context, bounds.alone)
     wanted = min(lane.sampling.max_new_tokens, context // 2)
-    prompt, dropped = _newest_that_fit(base, lane.messages, context - wanted)
+    try:
+        prompt, dropped = _newest_that_fit(base, lane.messages, context - wanted)
+    except ValueError as problem:
+        return Answer(end="error", note=str(problem))
     room = min(lane.sampling.max_new_tokens, context - len(prompt))
     if room < 1:
         limit = "the base reads at most" if context == base.facts.context else "this machine's memory holds at most"

@@ -219,7 +219,7 @@ class Encoder:
         if kept is None:
             marks = [f"\ue000{index}\ue001" for index in range(len(roles))]
             marked = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
-            rest = self.tokenizer.apply_chat_template(marked, tokenize=False, add_generation_prompt=for_answer)
+            rest = self._rendered(marked, for_answer)
             kept = []
             for mark in marks:
                 head, rest = rest.split(mark, 1)
@@ -228,6 +228,17 @@ class Encoder:
             if len(self._frames) < MOST_FRAMES:
                 self._frames[roles, for_answer] = kept
         return kept
+
+    def _rendered(self, messages: Sequence[Message], for_answer: bool) -> str:
+        """As the template writes them; ValueError where it refuses turns in this order."""
+        from jinja2 import TemplateError
+
+        try:
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=for_answer)
+        except TemplateError as problem:
+            roles = ", ".join(turn["role"] for turn in messages)
+            raise ValueError(f"The base's chat template refuses these turns ({roles}): {problem}. Leave some out, or "
+                             "join turns of one role.") from None
 
     def _end_marks(self, ids: list[int]) -> list[bool]:
         """After an answer, everything up to and with the first control token (`<|end|>`) is trained."""

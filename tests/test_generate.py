@@ -1,5 +1,8 @@
 """Answers: the same as stock PEFT's, lane by lane; sampling, ends, and lanes that fail."""
 
+import copy
+from dataclasses import replace
+
 import pytest
 
 from phi3.bounds import MOST_ROWS
@@ -238,7 +241,6 @@ class CountingTokenizer:
 
 
 def test_most_of_a_very_long_conversation_is_not_even_read_while_others_wait(base):
-    from dataclasses import replace
 
     from phi3.batch import row_of
 
@@ -349,6 +351,29 @@ def test_a_caller_who_leaves_frees_its_slots_for_others(base, adapters, tmp_path
     next(stream)
     stream.close()
     assert last(answerer, ask("hm", adapters[1], max_new_tokens=2))[0].end != "error"
+
+
+def test_a_question_with_half_a_character_interrupts_nobody_elses_answer(base):
+    answerer = Answerer(base)
+    other = answerer.answer([ask("hm", max_new_tokens=6)])
+    next(other)
+    assert last(answerer, ask("cut \ud83d"))[0].end != "error"
+    *_, answers = other
+    assert answers[0].text == last(answerer, ask("hm", max_new_tokens=6))[0].text
+
+
+def test_turns_that_the_bases_template_refuses_are_said_in_their_lane_alone(base):
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.chat_template = "{% if messages[0].role == messages[-1].role and messages | length == 2 %}" \
+        "{{ raise_exception('Roles must alternate') }}{% endif %}" + tokenizer.chat_template
+    answerer = Answerer(replace(base, tokenizer=tokenizer))
+    other = answerer.answer([ask("hm", max_new_tokens=6)])
+    next(other)
+    twice = Lane(({"role": "user", "content": "one"}, {"role": "user", "content": "two"}))
+    refused, = last(answerer, twice)
+    assert refused.end == "error" and "user, user" in refused.note and "Roles must alternate" in refused.note
+    *_, answers = other
+    assert answers[0].end != "error"
 
 
 def test_a_problem_while_answering_reaches_the_caller_and_the_next_one_is_answered(base):

@@ -23,7 +23,7 @@ USED_BY_OTHERS = {"bitsandbytes", "mcp"}
 # Imported only where a run asks for it by name, and whoever asks has it installed.
 WHERE_IT_IS = {"flash_attn", "triton", "unsloth"}
 # Imported, and left out of the requirements: the version is the one that the other package asks for.
-COMES_WITH = {"tokenizers": "transformers", "pyarrow": "datasets", "psutil": "accelerate"}
+COMES_WITH = {"tokenizers": "transformers", "pyarrow": "datasets", "psutil": "accelerate", "jinja2": "torch"}
 
 
 def requirements(name: str) -> dict[str, Requirement]:
