@@ -59,6 +59,18 @@ def test_a_saved_config_runs(terminal, home, chats, small_base, tmp_path):
     assert settings["r"] == 4 and settings["warmup_steps"] == 0.5
 
 
+@pytest.mark.parametrize(("written", "said"), [
+    ("data: pirate\non: 3\n", "There is no setting named True."),
+    ("data: 5\n", "Which data?"),
+    ("data: pirate\nseed: 1" + "0" * 400, "Seed is 1000"),
+])
+def test_what_is_wrong_with_a_saved_config_is_one_sentence(terminal, home, tmp_path, written, said):
+    config = tmp_path / "run.yaml"
+    config.write_text(written)
+    ran = terminal("training", "plan", str(config))
+    assert ran.returncode == 2 and said in ran.stderr and len(ran.stderr.splitlines()) == 1
+
+
 def test_inspect_prints_what_a_file_holds(terminal, home, chats, small_base, monkeypatch):
     monkeypatch.setenv("STUDIO_BASE", str(small_base))
     with chats.open("a") as lines:
@@ -98,6 +110,8 @@ def test_what_is_known_to_be_bad_is_said_on_stderr_before_the_run(terminal, home
 @pytest.mark.parametrize(("arguments", "said"), [
     (["training", "run", "--data", "nowhere.jsonl"], "There is no file nowhere.jsonl"),
     (["training", "run"], "Which data?"),
+    (["training", "run", "--data", ""], "Which data?"),
+    (["training", "inspect", ""], "Which data?"),
     (["training", "run", "--data", "CHATS", "--r", "0"], "Rank (r) is 0, and must be between 1 and 512."),
     (["training", "run", "--data", "CHATS", "--base", "no such base"], "can't be a Hub id"),
     (["training", "run", "--data", "CHATS", "--name", "../x"], "can't be a name"),

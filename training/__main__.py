@@ -16,7 +16,7 @@ from phi3.terminal import be_quiet, say, status_of
 from training import compare_terminal, data_terminal, evaluate_terminal, runs_terminal
 from training.advice import warnings_for
 from training.config import SETTINGS, RunConfig, Setting, converted
-from training.data_terminal import WHAT, add_data_options, source
+from training.data_terminal import NONE_NAMED, WHAT, add_data_options, source
 from training.group import members_of
 from training.presets import PRESETS, USUAL_PRESET, Task, preset_of
 from training.runs import Beginning, Runs
@@ -139,7 +139,7 @@ def _asked_for(asked: argparse.Namespace) -> _Given:
     data = asked.data if "data" in asked else saved.pop("data", None)
     saved.pop("data", None)
     if data is None:
-        raise ValueError("Which data? Give --data FILE, or an example's name: --data pirate.")
+        raise ValueError(NONE_NAMED)
     given = {**saved, **given}
     converted(given)  # a mistyped setting is named before the data is read
     rows = last(read_steps(source(data, asked)))

@@ -198,7 +198,7 @@ def converted(settings: Mapping[str, Any]) -> dict[str, Any]:
     settings = _in_todays_names(settings)
     unknown = [name for name in settings if name not in SETTINGS]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], SETTINGS, n=1)
+        near = difflib.get_close_matches(str(unknown[0]), SETTINGS, n=1)
         hint = f" Did you mean {near[0]}?" if near else " See `python -m training run --help` for the list."
         raise ValueError(f"There is no setting named {unknown[0]}.{hint}")
     return {name: _converted(SETTINGS[name], value) for name, value in settings.items() if value is not None}
@@ -249,8 +249,8 @@ def _number(setting: Setting, value: Any) -> float | int:
     kind = "a whole number" if setting.type is int else "a number"
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise _refused(setting, repr(value), kind) from None
+    except (TypeError, ValueError, OverflowError):
+        raise _refused(setting, f"{value!r:.60}", kind) from None
     if isinstance(value, bool) or not math.isfinite(number) or (setting.type is int and number != int(number)):
         raise _refused(setting, repr(value), kind)
     if not setting.minimum <= number <= setting.maximum:

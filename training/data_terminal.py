@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WHAT = ("a file (JSONL, JSON, CSV, TSV, Parquet, xlsx, gz, zip), a folder of them, a dataset on the Hub as "
          "OWNER/NAME, or an example's name")
+NONE_NAMED = "Which data? Name a file, or an example such as pirate; for a run as --data FILE or --data pirate."
 BAR = 30
 
 
@@ -58,7 +59,9 @@ def source(what: str | list[str], asked: argparse.Namespace) -> Source:
         raise ValueError("Give both --prompt_column and --answer_column, or neither.")
     columns = Columns(asked.prompt_column, asked.answer_column) if asked.prompt_column else None
     more = {"columns": columns, "without_repeats": asked.no_repeats}
-    named = [what] if isinstance(what, str) else what
+    named = what if isinstance(what, list) else [what]
+    if not all(isinstance(one, str) and one.strip() for one in named):
+        raise ValueError(NONE_NAMED)
     if len(named) == 1 and is_hub_id(named[0]):
         if asked.rows < 1:
             raise ValueError(f"rows is {asked.rows}, and must be 1 or more.")
