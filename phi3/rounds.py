@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from phi3.batch import Batch, Row, row_of
+from phi3.batch import Batch
 from phi3.bounds import bounds_on
 from phi3.by_peft import served_by_peft
 from phi3.captured import capture_on
 from phi3.lane import Answer, Lane
 from phi3.lora_files import WEIGHTS, Unsuited
 from phi3.machine import this_machine
+from phi3.row import Row, row_of
 from phi3.slots import Slots
 
 if TYPE_CHECKING:

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from phi3 import captured, decoder
 from phi3 import slots as slots_module
-from phi3.batch import Batch, row_of
+from phi3.batch import Batch
 from phi3.cache import TOKENS_AT_A_TIME
 from phi3.captured import MOST_CAPTURED_ROWS, STEPS_BEFORE, capture_on
 from phi3.decoder import Decoder
 from phi3.generate import Answerer, Lane, Sampling
 from phi3.lending import answered_within
 from phi3.models import load_base
+from phi3.row import row_of
 from phi3.slots import Slots
 from tests import plain_kernels
 from tests.adapter_folder import write_random

@@ -211,7 +211,7 @@ def talked(turns: int) -> tuple:
 
 @pytest.mark.parametrize("turns", [0, 1, 15, 16, 17, 31, 32, 33, 100])
 def test_as_many_of_the_newest_turns_are_read_as_fit(base, turns):
-    from phi3.batch import row_of
+    from phi3.row import row_of
     from phi3.template import encode_prompt
 
     system, *said = talked(turns)
@@ -242,7 +242,7 @@ class CountingTokenizer:
 
 def test_most_of_a_very_long_conversation_is_not_even_read_while_others_wait(base):
 
-    from phi3.batch import row_of
+    from phi3.row import row_of
 
     counting = CountingTokenizer(base.tokenizer)
     row = row_of(replace(base, tokenizer=counting), Lane(talked(3000), None, Sampling(max_new_tokens=20)))

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from adapters.check import ready_folder
 from adapters.formats import read_peft, split, write_peft
 from adapters.layers import shape_of
-from phi3.batch import Batch, row_of
+from phi3.batch import Batch
 from phi3.generate import Answerer, Lane, Sampling
 from phi3.lora_files import MOST_RANK, Unsuited
 from phi3.models import load_base, shell_of
+from phi3.row import row_of
 from phi3.slots import Beside, Mix, Slots
 from phi3.template import encode_prompt
 

@@ -1,0 +1,130 @@
+"""A lane as a row of a batch: what it was asked as tokens, as much of it as fits, and what it has answered so far."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from phi3.bounds import USUAL, Bounds
+from phi3.lane import Answer, Lane
+from phi3.template import Message, encode_prompt
+
+if TYPE_CHECKING:
+    from phi3.models import Base
+
+# Questions, and their answers, that are read at once to see whether a whole conversation fits.
+TURNS_AT_FIRST = 16
+NO_NUMBERS = ("What it computes are no numbers any more (NaN or infinite). Where an adapter speaks, let it speak less "
+              "strongly, or train it again with a lower learning rate.")
+
+
+@dataclass
+class Row:
+    """A lane that is being answered: its prompt, the tokens so far, how many there may be, and how it ended.
+
+    `place` is for whoever asked: which lane of whose request it is.
+    """
+
+    lane: Lane
+    prompt: list[int]
+    room: int
+    note: str
+    chance: torch.Generator
+    tokens: list[int] = field(default_factory=list)
+    slot: int = 0
+    seconds: float = 0.0
+    end: str = ""
+    cut: str | None = None  # what is left of the text where a stop text ended it
+    place: Any = None
+
+    @property
+    def most(self) -> int:
+        """Tokens that it has at most when it is over, question and answer."""
+        return len(self.prompt) + self.room
+
+    def add(self, token: int | None, base: Base, asked: bool) -> None:
+        """The next token, and whether it is the last; None where none could be found."""
+        if token is None:
+            self.end, self.note = "error", " ".join(filter(None, (self.note, NO_NUMBERS)))
+            return
+        if token in base.stop_tokens:
+            self.end = "stop"
+            return
+        self.tokens.append(token)
+        self.cut = self._before_a_stop_text(base)
+        if self.cut is not None:
+            self.end = "stop"
+        elif asked:
+            self.end = "asked"
+        elif len(self.tokens) >= self.room:
+            self.end = "length"
+
+    def answer(self, base: Base) -> Answer:
+        """What there is of the answer; nothing is shown that the next tokens may take back."""
+        text = base.tokenizer.decode(self.tokens, skip_special_tokens=True) if self.cut is None else self.cut
+        if self.end:
+            return Answer(text.strip(), len(self.tokens), self.seconds, self.end, self.note)
+        # A character of several bytes may still be on its way, and so may a stop text.
+        text = text.rstrip("\ufffd")
+        held = max((size for stop in self.lane.sampling.stop_texts for size in range(1, len(stop))
+                    if text.endswith(stop[:size])), default=0)
+        return Answer(text[:len(text) - held].lstrip(), len(self.tokens), self.seconds, "", self.note)
+
+    def _before_a_stop_text(self, base: Base) -> str | None:
+        stops = [stop for stop in self.lane.sampling.stop_texts if stop]
+        if not stops:
+            return None
+        text = base.tokenizer.decode(self.tokens, skip_special_tokens=True)
+        found = [text.index(stop) for stop in stops if stop in text]
+        return text[:min(found)] if found else None
+
+
+def row_of(base: Base, lane: Lane, bounds: Bounds = USUAL) -> Row | Answer:
+    """The lane as a row; an Answer where the conversation can't be read, or can't fit the base's context or the
+    machine's memory.
+    """
+    context = min(base.facts.context, bounds.alone)
+    wanted = min(lane.sampling.max_new_tokens, context // 2)
+    try:
+        prompt, dropped = _newest_that_fit(base, lane.messages, context - wanted)
+    except ValueError as problem:
+        return Answer(end="error", note=str(problem))
+    room = min(lane.sampling.max_new_tokens, context - len(prompt))
+    if room < 1:
+        limit = "the base reads at most" if context == base.facts.context else "this machine's memory holds at most"
+        told = f"This message is {len(prompt):,} tokens long; {limit} {context:,}. Shorten it."
+        return Answer(end="error", note=told)
+    turns = "turn" if dropped == 1 else "turns"
+    note = f"The oldest {dropped} {turns} no longer fit and were left out." if dropped else ""
+    return Row(lane, prompt, room, note, torch.Generator().manual_seed(lane.sampling.seed))
+
+
+def _newest_that_fit(base: Base, messages: Sequence[Message], most: int) -> tuple[list[int], int]:
+    """The prompt of the newest questions and their answers that together have at most so many tokens, and how many
+    older ones were dropped for it. The last question always stays.
+
+    It is looked for from the newest back: the rest of a long conversation isn't read, since all others wait meanwhile.
+    """
+    questions = [place for place, turn in enumerate(messages) if turn["role"] == "user"]
+    whole = max(1, len(questions))
+
+    @cache
+    def prompt(kept: int) -> list[int]:
+        return encode_prompt(base.tokenizer, messages if kept == whole else _since(messages, questions[-kept]))
+
+    tried = min(TURNS_AT_FIRST, whole)
+    while tried < whole and len(prompt(tried)) <= most:
+        tried = min(2 * tried, whole)
+    fits = len(prompt(tried)) <= most
+    kept = tried if fits else max(1, bisect(range(1, tried), most, key=lambda count: len(prompt(count))))
+    return prompt(kept), whole - kept
+
+
+def _since(messages: Sequence[Message], place: int) -> list[Message]:
+    """The messages from a place on, after the system's before it."""
+    return [*(turn for turn in messages[:place] if turn["role"] == "system"), *messages[place:]]
