@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,12 +164,12 @@ class Rounds:
         if not self._bounds.read_at_once([len(one.prompt) for one in [row, *new]]):
             return None
         try:
-            return self._with_adapter(row) if row.lane.adapter else self._shared
+            return self._with_adapter(row, joining) if row.lane.adapter else self._shared
         except (ValueError, RuntimeError, OSError, KeyError) as problem:
             reason = str(problem).splitlines()[0][:300] if str(problem) else type(problem).__name__
             return Answer(end="error", note=f"This adapter could not be loaded: {reason}")
 
-    def _with_adapter(self, row: Row) -> Batch | None:
+    def _with_adapter(self, row: Row, joining: Container[int]) -> Batch | None:
         key = _as_it_is_now(row.lane.adapter)
         slot = self.slots.held(key)
         if slot is None and key not in self._by_peft:
@@ -179,7 +179,7 @@ class Rounds:
             try:
                 slot = self.slots.load(key, folder)
             except Unsuited as why:
-                if not self._has_room_by_peft():
+                if not self._has_room_by_peft(joining):
                     return None
                 self._by_peft[key] = Batch(served_by_peft(self._base, folder)), str(why)
         if slot is not None:
@@ -189,9 +189,9 @@ class Rounds:
         row.note = " ".join(filter(None, (row.note, _slower(row.lane, why))))
         return batch
 
-    def _has_room_by_peft(self) -> bool:
-        """Whether PEFT may serve one more; the one that was used longest ago makes room."""
-        idle = [key for key, (batch, _) in self._by_peft.items() if not batch.rows]
+    def _has_room_by_peft(self, joining: Container[int]) -> bool:
+        """Whether PEFT may serve one more; the one that was used longest ago makes room, unless rows are joining it."""
+        idle = [key for key, (batch, _) in self._by_peft.items() if not batch.rows and id(batch) not in joining]
         if len(self._by_peft) >= MOST_BY_PEFT and idle:
             del self._by_peft[idle[0]]
         return len(self._by_peft) < MOST_BY_PEFT

@@ -1,5 +1,6 @@
 """DoRA: it trains, ends as an adapter that stock PEFT loads, is checked, converted, merged, and served by the chat."""
 
+import itertools
 import re
 
 import pytest
@@ -15,7 +16,8 @@ from adapters.loralib_files import checkpoint_of
 from adapters.merge import merge
 from phi3.generate import Answerer, Lane, Sampling
 from phi3.models import base_facts, load_base, shell_of
-from tests.adapter_folder import SPLIT_NAMES, logits, random_lora
+from phi3.rounds import MOST_BY_PEFT
+from tests.adapter_folder import SPLIT_NAMES, logits, random_lora, write_random
 from tests.interrupted import Interrupted
 from training.config import RunConfig
 from training.plan import EXPANDED_SHARE
@@ -146,3 +148,19 @@ def test_a_dora_adapter_is_no_plain_one(base, shape, tmp_path):
     write_peft(random_lora(shape), tmp_path / "b", shape)
     (tmp_path / "b" / "adapter_config.json").replace(tmp_path / "a" / "adapter_config.json")
     assert "holds some of DoRA's magnitudes" in check(tmp_path / "a", base.facts).verdict
+
+
+def test_more_of_them_than_peft_serves_at_once_are_answered_in_turn_and_asked_alone_say_the_same(base, tmp_path):
+    lanes = [Lane(({"role": "user", "content": "hm"},),
+                  str(write_random(tmp_path / str(seed), base.facts.config, seed=seed, is_dora=True)),
+                  Sampling(max_new_tokens=8)) for seed in range(MOST_BY_PEFT + 2)]
+    rounds = itertools.count()
+
+    def stop() -> bool:
+        assert next(rounds) < 200, "some lane never ends"
+        return False
+
+    *_, together = Answerer(base).answer(lanes, stop)
+    alone = [list(Answerer(base).answer([lane]))[-1][0] for lane in lanes]
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+    assert len({answer.text for answer in together}) > 1
