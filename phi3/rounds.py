@@ -75,6 +75,7 @@ class Rounds:
         self.slots = Slots(base, captures=captures)
         self._shared = Batch(self.slots.model, self.slots, capture_on(base.model.device) if captures else None)
         self._by_peft: dict[Adapter, tuple[Batch, str]] = {}  # and why; oldest use first
+        self._unsuited: dict[Adapter, tuple[Path, str]] = {}  # looked over, and waiting for PEFT
 
     def once(self, requests: Sequence[Request]) -> None:
         """One token for every row, of all who asked in their order. New rows are read first, and then get theirs."""
@@ -171,23 +172,30 @@ class Rounds:
 
     def _with_adapter(self, row: Row, joining: Container[int]) -> Batch | None:
         key = _as_it_is_now(row.lane.adapter)
-        slot = self.slots.held(key)
-        if slot is None and key not in self._by_peft:
-            if not self.slots.has_room():
+        if key not in self._by_peft and key not in self._unsuited:
+            slot = self.slots.held(key)
+            if slot is None and not self.slots.has_room():
                 return None
-            folder = self._ready(Path(row.lane.adapter))
-            try:
-                slot = self.slots.load(key, folder)
-            except Unsuited as why:
-                if not self._has_room_by_peft(joining):
-                    return None
-                self._by_peft[key] = Batch(served_by_peft(self._base, folder)), str(why)
-        if slot is not None:
-            row.slot = slot
-            return self._shared
+            row.slot = slot or self._loaded(key)
+            if row.slot:
+                return self._shared
+        if key not in self._by_peft:
+            if not self._has_room_by_peft(joining):
+                return None
+            folder, why = self._unsuited.pop(key)
+            self._by_peft[key] = Batch(served_by_peft(self._base, folder)), why
         self._by_peft[key] = batch, why = self._by_peft.pop(key)
         row.note = " ".join(filter(None, (row.note, _slower(row.lane, why))))
         return batch
+
+    def _loaded(self, key: Adapter) -> int:
+        """The slot that the adapter is in now; 0 where PEFT has to serve it, which is kept for when it has room."""
+        folder = self._ready(Path(key[0]))
+        try:
+            return self.slots.load(key, folder)
+        except Unsuited as why:
+            self._unsuited[key] = folder, str(why)
+            return 0
 
     def _has_room_by_peft(self, joining: Container[int]) -> bool:
         """Whether PEFT may serve one more; the one that was used longest ago makes room, unless rows are joining it."""

@@ -160,7 +160,9 @@ def test_more_of_them_than_peft_serves_at_once_are_answered_in_turn_and_asked_al
         assert next(rounds) < 200, "some lane never ends"
         return False
 
-    *_, together = Answerer(base).answer(lanes, stop)
+    looked_at = []
+    *_, together = Answerer(base, lambda folder: looked_at.append(folder) or folder).answer(lanes, stop)
+    assert len(looked_at) == len(lanes), "whoever waits isn't looked over for every token of the others"
     alone = [list(Answerer(base).answer([lane]))[-1][0] for lane in lanes]
     assert [answer.text for answer in together] == [answer.text for answer in alone]
     assert len({answer.text for answer in together}) > 1
