@@ -80,8 +80,9 @@ def serve(studio: Studio, host: str, port: int) -> None:
     demo = page.build(studio).queue(max_size=64)
     demo.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=colours.studio_theme(),
                 css_paths=[theme.STYLESHEET], head=WITHOUT_STORAGE, favicon_path=theme.FAVICON, footer_links=[],
-                run_history=False, ssr_mode=False, quiet=True, max_file_size=largest_upload(studio),
-                mcp_server=has_mcp(), max_threads=THREADS, state_session_capacity=VISITS_REMEMBERED,
+                i18n=gr.I18n(en=theme.GRADIOS_WORDS), run_history=False, ssr_mode=False, quiet=True,
+                max_file_size=largest_upload(studio), mcp_server=has_mcp(), max_threads=THREADS,
+                state_session_capacity=VISITS_REMEMBERED,
                 app_kwargs={"exception_handlers": signin.given_up(studio)})
     print(f"{theme.TITLE} is open at http://{host}:{port}  (Ctrl+C ends it)", flush=True)
     if not studio.answerer.done():

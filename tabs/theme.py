@@ -85,6 +85,8 @@ EXAMPLES = {
 }
 DATA_QUESTION = "What should the model learn?"
 UPLOAD = "Files: JSONL, JSON, CSV, Parquet, xlsx, zip"
+# Gradio 6.31 lacks this word, and shows its key.
+GRADIOS_WORDS = {"common.upload": "Add files"}
 PASTE = "Or paste conversations"
 PASTE_HINT = '{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Ahoy!"}]}'
 OWN_HINT = ("JSON lines, a JSON list or a table: messages, ShareGPT, Alpaca, prompt and completion, question and "

@@ -55,6 +55,18 @@ def test_a_partly_bad_file_is_reported_row_by_row(own, tmp_path):
     expect(page.get_by_role("button", name="4 rows are left out, and why")).to_be_visible()
 
 
+def test_files_are_named_on_a_telephone_and_nothing_lies_over_their_label(own, tmp_path):
+    page = own(width=390)
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.jsonl").write_text('{"prompt": "Hello", "completion": "Ahoy!"}', encoding="utf-8")
+    upload(page, tmp_path / "first.jsonl", tmp_path / "second.jsonl")
+    expect(page.locator("#upload .stem")).to_have_count(2)
+    assert page.locator("#upload .stem").evaluate_all("all => all.every((one) => one.scrollWidth <= one.clientWidth)")
+    label, tools = (page.locator(f"#upload > {part}").bounding_box() for part in ("label", ".icon-button-wrapper"))
+    assert label["x"] + label["width"] <= tools["x"]
+    expect(page.locator("#upload .icon-button").first).to_have_attribute("aria-label", "Add files")
+
+
 def test_a_row_is_found_by_its_number(own, tmp_path):
     page = own()
     upload(page, partly_bad(tmp_path))
