@@ -69,6 +69,16 @@ def test_nothing_is_wider_than_the_screen(visit, staged, width):
     assert page.evaluate(wide)
 
 
+def test_texts_of_several_lines_have_the_whole_width(visit):
+    page = visit(width=1600)
+    to_chat(page)
+    for fold in ("#many > button", ".composer .fold > button"):
+        page.locator(fold).click()
+    for text in ("#many-prompts textarea", "#system textarea"):
+        expect(page.locator(text)).to_be_visible()
+        assert page.locator(text).bounding_box()["width"] > 1000
+
+
 def test_tables_of_numbers_break_no_word_on_a_telephone(visit, staged):
     staged.begin()
     staged.train(1, 60)
