@@ -75,6 +75,14 @@ def test_two_trainers_can_not_hold_one_run(run, trainer):
         pass
 
 
+def test_runs_stay_newest_first_whatever_becomes_of_an_older_one(home, chats):
+    runs, data = Runs(home), read_data(chats)
+    first, second = (runs.create(RunConfig(name=name), data, beginning=Beginning("in turn"))
+                     for name in ("first", "second"))
+    first.share()
+    assert [one.id for one in runs.all()] == [second.id, first.id]
+
+
 def test_a_second_start_is_refused_while_one_is_going(run, trainer, home, chats):
     with pytest.raises(ValueError, match="still training"):
         Runs(home).create(RunConfig(name="other"), read_data(chats))

@@ -187,7 +187,8 @@ class Runs:
         folders = [one for one in self.folder.iterdir() if not one.name.startswith(".")] \
             if self.folder.is_dir() else []
         runs = [Run(one) for one in folders if (one / "config.yaml").is_file()]
-        return sorted(runs, key=lambda run: run.folder.stat().st_ctime, reverse=True)
+        # Written once: the folder itself changes with whatever becomes of the run.
+        return sorted(runs, key=lambda run: (run.folder / "data.json").stat().st_mtime_ns, reverse=True)
 
     def going(self) -> Run | None:
         """The run that is being trained or about to be."""
