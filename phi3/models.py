@@ -25,6 +25,9 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 PHI3_MINI = "microsoft/Phi-3-mini-4k-instruct"
 Precision = Literal["fp32", "bf16", "nf4"]
 
+# What every Phi-3's config says of how large it is.
+_SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size",
+          "max_position_embeddings")
 _REFUSALS = {
     "phi3small": "Phi-3-small exists only as remote code, which is never run here.",
     "phimoe": "Phi-3.5-MoE has another architecture.",
@@ -101,7 +104,11 @@ def load_tokenizer(facts: BaseFacts) -> PreTrainedTokenizerFast:
     """The base's tokenizer; imports no torch, so the page's process can count tokens."""
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(facts.source, trust_remote_code=False)
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(facts.source, trust_remote_code=False)
+    except (OSError, ValueError) as problem:
+        told = str(problem).splitlines()[0].rstrip(" .:")
+        raise ValueError(f"The tokenizer of {facts.id} can't be read: {told}. It needs a tokenizer.json.") from problem
     if tokenizer.chat_template is None:
         raise ValueError(f"{facts.id} has no chat template, so it can't be taught to chat. "
                          "Choose an instruct model of the Phi-3 family.")
@@ -300,10 +307,18 @@ def _stop_tokens(model: Phi3ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> 
 def _checked(facts: BaseFacts) -> BaseFacts:
     kind = facts.config.get("model_type")
     if kind == "phi3":
-        return facts
+        return _with_sizes(facts)
     why = _REFUSALS.get(str(kind), f"Its config says model_type {kind}.")
     raise ValueError(f"{facts.id} can't be used: {why} Choose a model whose config says model_type phi3, "
                      f"such as {PHI3_MINI} or {EMBEDDED}.")
+
+
+def _with_sizes(facts: BaseFacts) -> BaseFacts:
+    unsaid = [name for name in _SIZES if type(facts.config.get(name)) is not int]
+    if unsaid:
+        raise ValueError(f"{facts.id} can't be used: its config.json doesn't say its {unsaid[0]}. Save the model "
+                         "again, or fetch it whole.")
+    return facts
 
 
 def _from_hub(name: str) -> Path:
@@ -347,6 +362,9 @@ def _hub_answers() -> bool:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise ValueError(f"{path} can't be read as JSON: {problem}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no object, so it is no model's. Save the model again, or fetch it whole.")
+    return value

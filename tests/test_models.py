@@ -115,7 +115,10 @@ def test_another_architecture_is_refused_with_what_to_choose_instead(tmp_path, k
     assert EMBEDDED in str(refusal.value)
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "no config.json"), ("{half", "can't be read as JSON")])
+@pytest.mark.parametrize(("content", "said"), [
+    (None, "no config.json"), ("{half", "can't be read as JSON"), ("[1]", "holds no object"),
+    ('{"model_type": "phi3"}', "doesn't say its num_hidden_layers"),
+])
 def test_a_folder_that_is_no_model_is_refused(tmp_path, content, said):
     if content is not None:
         (tmp_path / "config.json").write_text(content)
@@ -158,6 +161,12 @@ def test_studio_base_names_another_base(monkeypatch):
     monkeypatch.delenv("STUDIO_BASE")
     assert chosen_base(on_a_gpu=False) == EMBEDDED
     assert chosen_base(on_a_gpu=True).startswith("microsoft/")
+
+
+def test_a_base_without_a_tokenizer_is_refused(tmp_path, small_base):
+    (tmp_path / "config.json").write_bytes((small_base / "config.json").read_bytes())
+    with pytest.raises(ValueError, match=r"can't be read: .*\. It needs a tokenizer\.json"):
+        load_tokenizer(base_facts(str(tmp_path)))
 
 
 def test_a_base_without_a_chat_template_is_refused(tmp_path, small_base):
