@@ -92,8 +92,12 @@ class Library:
             for folder, shipped in (*own, (SHIPPED_FOLDER / name, True)):
                 if (folder / CONFIG).is_file():
                     return _read(folder, shipped)
-        known = ", ".join(self.names()) or "none yet"
-        raise ValueError(f"There is no adapter named {name}. Adapters here: {known}.")
+        there = self.all()
+        found = next((one for one in there if one.name == name), None)  # in a folder that somebody put there
+        if found is None:
+            known = ", ".join(one.name for one in there) or "none yet"
+            raise ValueError(f"There is no adapter named {name}. Adapters here: {known}.")
+        return found
 
     def use(self, name: str) -> Adapter:
         """The same for a lane that answers with it: when that was is noted, so that what is in use stays here."""

@@ -54,6 +54,14 @@ def test_an_unknown_name_is_refused_with_the_names_there_are(home, made):
             library.get(name)
 
 
+def test_an_adapter_that_somebody_put_there_is_found_by_the_name_that_is_listed(home, made):
+    library = Library(home)
+    made.rename(library.put("mine", made, {"run": "r1"}).folder.with_name("captain (1)"))
+    assert library.has("captain (1)") and library.get("captain (1)").folder == library.folder / "captain (1)"
+    library.remove("captain (1)")
+    assert not library.has("captain (1)") and library.has("mine")
+
+
 def test_newest_first_and_shipped_last(home, made):
     library = Library(home)
     library.put("older", made, {})
