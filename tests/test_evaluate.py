@@ -284,6 +284,20 @@ def test_a_run_is_judged_at_its_end_and_again_from_a_terminal(terminal, home, ch
     assert len(wrong.stderr.splitlines()) == 1
 
 
+def test_a_reference_is_measured_as_far_as_an_answer_may_go(home, tmp_path, capsys):
+    from training.__main__ import main
+
+    whole = json.dumps({"colours": ["red", "green"] * 300})
+    rows = [{"prompt": f"List colours {number}.", "completion": whole} for number in range(2)]
+    (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert main(["evaluate", "pirate", "--data", str(tmp_path / "long.jsonl"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    reference = told["best"][0]["reference"]
+    assert whole.startswith(reference) and len(reference) < len(whole) / 2
+    # An answer that is cut off can't be JSON, so nobody is measured by that.
+    assert "Valid JSON" not in [one["measure"] for one in told["comparisons"]]
+
+
 def test_a_run_that_went_on_is_measured_against_what_it_began_from(home, small_base, chats, capsys):
     from training.__main__ import main
     from training.config import RunConfig

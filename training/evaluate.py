@@ -116,6 +116,14 @@ def questions(rows: Sequence[Conversation], most: int | None = None) -> list[Que
     return found
 
 
+def cut(one: Question, tokenizer: Any, most: int) -> Question:
+    """With as much of the reference as an answer of so many tokens may hold."""
+    ids = tokenizer(one.reference, add_special_tokens=False)["input_ids"]
+    if len(ids) <= most:
+        return one
+    return Question(one.messages, tokenizer.decode(ids[:most], skip_special_tokens=True))
+
+
 def evaluation_of(asked: Sequence[Question], before: Sequence[str], adapter: Sequence[str],
                   losses: Losses | None = None, general: Comparison | None = None,
                   continued: bool = False, unseen: bool = True) -> Evaluation:
@@ -185,7 +193,7 @@ def evaluate_trained(model: Any, base: Base, rows: Sequence[Conversation], losse
     """
     from phi3.generate import answer_all
 
-    asked = [_cut(one, base.tokenizer) for one in questions(rows, most)]
+    asked = [cut(one, base.tokenizer, TOKENS_AT_THE_END) for one in questions(rows, most)]
     if not asked:
         return None
     lanes = [Lane(one.messages, sampling=Sampling(max_new_tokens=TOKENS_AT_THE_END)) for one in asked]
@@ -245,14 +253,6 @@ def in_words(one: Evaluation, show: Callable[[str], str] = str) -> Iterator[str]
             yield from (f"  {name:10}{show(text)}" for name, text in (
                 ("wanted", row.reference), (one.against, row.before), ("adapter", row.adapter)))
     yield f"\n{one.verdict}"
-
-
-def _cut(one: Question, tokenizer: Any) -> Question:
-    """With as much of the reference as an answer may hold."""
-    ids = tokenizer(one.reference, add_special_tokens=False)["input_ids"]
-    if len(ids) <= TOKENS_AT_THE_END:
-        return one
-    return Question(one.messages, tokenizer.decode(ids[:TOKENS_AT_THE_END], skip_special_tokens=True))
 
 
 def _conversation(prompt: str, answer: str) -> tuple[Message, ...]:

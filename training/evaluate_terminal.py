@@ -16,7 +16,7 @@ from phi3.terminal import be_quiet
 from training.conversations import Conversation, digest
 from training.corrections import old_rows
 from training.data_terminal import add_data_options, conversations_of
-from training.evaluate import AGAINST, answered, evaluation_of, in_words, losses_up_to, questions
+from training.evaluate import AGAINST, LONGEST_ANSWER, answered, cut, evaluation_of, in_words, losses_up_to, questions
 from training.run import ADAPTER, START, Run
 from training.runs import Runs
 from training.verdict import Losses
@@ -62,8 +62,9 @@ def _evaluate(asked: argparse.Namespace) -> int:
     from phi3.generate import Answerer
     from phi3.models import load_base
 
-    kept = studio_home() / CONVERTED
-    answerer = Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
+    kept, base = studio_home() / CONVERTED, load_base(facts.id)
+    found = [cut(one, base.tokenizer, LONGEST_ANSWER) for one in found]
+    answerer = Answerer(base, lambda folder: ready_folder(folder, facts, kept))
     before, adapter = zip(*answered(answerer, found, judged.adapter.folder, began), strict=True)
     evaluation = evaluation_of(found, before, adapter, _losses_behind(judged), continued=began is not None,
                                unseen=bool(learned))
