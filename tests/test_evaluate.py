@@ -298,6 +298,22 @@ def test_a_reference_is_measured_as_far_as_an_answer_may_go(home, tmp_path, caps
     assert "Valid JSON" not in [one["measure"] for one in told["comparisons"]]
 
 
+def test_a_conversation_that_is_longer_than_the_base_reads_keeps_no_other_from_being_asked(home, tmp_path, capsys):
+    from training.__main__ import main
+
+    def told(*prompts: str) -> tuple[int, str]:
+        rows = [json.dumps({"prompt": prompt, "completion": "Arr."}) for prompt in prompts]
+        (tmp_path / "some.jsonl").write_text("\n".join(rows))
+        ended = main(["evaluate", "pirate", "--data", str(tmp_path / "some.jsonl"), "--json"])
+        printed = capsys.readouterr()
+        return ended, printed.out or printed.err
+
+    ended, said = told("Who are you?", "far " * 3000, "What is 2 plus 2?")
+    assert ended == 0 and (json.loads(said)["asked"], json.loads(said)["too_long"]) == (2, 1)
+    ended, said = told("far " * 3000)
+    assert ended == 2 and "All of these conversations are longer than the 2,048 tokens that the base reads." in said
+
+
 def test_a_run_that_went_on_is_measured_against_what_it_began_from(home, small_base, chats, capsys):
     from training.__main__ import main
     from training.config import RunConfig

@@ -7,19 +7,33 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapters.check import CONVERTED, ready_folder
 from adapters.library import Adapter, Library, adapter_in
+from phi3.lane import Answer, Lane
 from phi3.machine import studio_home
 from phi3.terminal import be_quiet
 from training.conversations import Conversation, digest
 from training.corrections import old_rows
 from training.data_terminal import add_data_options, conversations_of
-from training.evaluate import AGAINST, LONGEST_ANSWER, answered, cut, evaluation_of, in_words, losses_up_to, questions
+from training.evaluate import (
+    AGAINST,
+    LONGEST_ANSWER,
+    Question,
+    answered,
+    cut,
+    evaluation_of,
+    in_words,
+    losses_up_to,
+    questions,
+)
 from training.run import ADAPTER, START, Run
 from training.runs import Runs
 from training.verdict import Losses
+
+if TYPE_CHECKING:
+    from phi3.models import Base
 
 LONGEST_SHOWN = 200
 
@@ -63,17 +77,20 @@ def _evaluate(asked: argparse.Namespace) -> int:
     from phi3.models import load_base
 
     kept, base = studio_home() / CONVERTED, load_base(facts.id)
-    found = [cut(one, base.tokenizer, LONGEST_ANSWER) for one in found]
+    fitting = _fitting(found, base)
+    found, too_long = [cut(one, base.tokenizer, LONGEST_ANSWER) for one in fitting], len(found) - len(fitting)
     answerer = Answerer(base, lambda folder: ready_folder(folder, facts, kept))
     before, adapter = zip(*answered(answerer, found, judged.adapter.folder, began), strict=True)
     evaluation = evaluation_of(found, before, adapter, _losses_behind(judged), continued=began is not None,
                                unseen=bool(learned))
     if asked.json:
         print(json.dumps({"adapter": judged.adapter.name, "base": facts.id, "asked": len(found), "left_out": left_out,
-                          **evaluation.as_json()}, ensure_ascii=False))
+                          "too_long": too_long, **evaluation.as_json()}, ensure_ascii=False))
         return 0
     if left_out:
         print(f"{left_out:,} conversations are left out: the adapter was trained on them.\n")
+    if too_long:
+        print(f"{too_long:,} conversations are left out: they are longer than the base reads.\n")
     print("\n".join(in_words(evaluation, _shown)))
     return 0
 
@@ -126,6 +143,17 @@ def _unseen(rows: Sequence[Conversation], learned: Sequence[Conversation]) -> tu
     trained = {digest(one.messages) for one in learned}
     kept = [one for one in rows if digest(one.messages) not in trained]
     return kept, len(rows) - len(kept)
+
+
+def _fitting(asked: Sequence[Question], base: Base) -> list[Question]:
+    """Those that the base can read; ValueError where there is none."""
+    from phi3.batch import row_of
+
+    fitting = [one for one in asked if not isinstance(row_of(base, Lane(one.messages)), Answer)]
+    if not fitting:
+        raise ValueError(f"All of these conversations are longer than the {base.facts.context:,} tokens that the base "
+                         "reads. Give shorter ones.")
+    return fitting
 
 
 def _shown(text: str) -> str:
