@@ -124,6 +124,18 @@ def test_rows_are_counted_as_a_person_would(saved):
     assert [drop.row for drop in data.dropped] == [2]
 
 
+def test_quotes_in_a_tsv_that_quotes_nothing_are_text_and_join_no_rows(saved):
+    pairs = [('"Hello" means what', "A greeting"), ('"Sit down', "Yes"), ("Who?", 'I, "Ann"'), ('"Go', 'Where, "Bo"?')]
+    data = read_data(saved("a.tsv", "\n".join("\t".join(pair) for pair in (COLUMNS, *pairs)).encode()))
+    assert [tuple(turn["content"] for turn in one.messages) for one in data.conversations] == pairs
+    assert not data.dropped
+    quoted = [('say "a"', 'one\n"two" more\nthree'), ("tab\there", "a\nb"), ("plain", '"four"'), ("e\nf", "g\nh")]
+    data = read_data(saved("b.tsv", as_csv("\t", pairs=quoted)))
+    assert [tuple(turn["content"] for turn in one.messages) for one in data.conversations] == quoted
+    careless = as_csv("\t", pairs=quoted) + b'"an" end\tall the same\n'
+    assert len(read_data(saved("c.tsv", careless)).conversations) == 5
+
+
 def test_a_sheet_of_notes_and_a_title_above_the_header_are_no_rows(saved):
     book, out = Workbook(), io.BytesIO()
     book.active.append(["Read me first."])

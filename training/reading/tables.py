@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,23 @@ SAMPLE = 262_144
 SAMPLED_RECORDS = 100
 _DELIMITERS = (",", ";", "\t", "|")
 _SURROGATES = tuple(chr(code) for code in (0xDC80, 0xDCFF))
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written; `skip` are lines before its header."""
+    """How a CSV file is written; `skip` are lines before its header. Where nothing `is_quoted`, a quote is a letter."""
 
     delimiter: str
     escape: str | None = None
     skip: int = 0
+    is_quoted: bool = True
 
     def reader(self, lines: Iterator[str] | Sequence[str]) -> Any:
         """Python's reader of it."""
         return csv.reader(lines, delimiter=self.delimiter, quotechar='"', doublequote=self.escape is None,
-                          escapechar=self.escape, skipinitialspace=self.delimiter != "\t", strict=False)
+                          escapechar=self.escape, skipinitialspace=self.delimiter != "\t", strict=False,
+                          quoting=csv.QUOTE_MINIMAL if self.is_quoted else csv.QUOTE_NONE)
 
 
 def csv_part(path: Path, name: str, bounds: Bounds, hint: str = "") -> Part:
@@ -57,8 +61,26 @@ def sniffed(sample: str, hint: str = "", is_cut: bool = False) -> Dialect:
         return Dialect(first[4], skip=1)
     escape = "\\" if '\\"' in sample and '""' not in sample.replace('\\""', "") else None
     candidates = [*([hint] if hint else ()), *(one for one in _DELIMITERS if one != hint)]
-    return max((Dialect(one, escape) for one in candidates),
-               key=lambda dialect: (_score(dialect, sample, is_cut), dialect.delimiter == hint))
+    found = max((Dialect(one, escape) for one in candidates),
+                key=lambda dialect: (_score(dialect, sample, is_cut), dialect.delimiter == hint))
+    plain = replace(found, is_quoted=False)
+    is_plain = _quotes_nothing(found, sample) and _score(plain, sample, is_cut) >= _score(found, sample, is_cut)
+    return plain if is_plain else found
+
+
+def _quotes_nothing(dialect: Dialect, sample: str) -> bool:
+    """Whether the quotes with which cells between tabs begin are letters, as in files that know no quoting: one ends
+    where its cell doesn't, and few cells are whole in theirs.
+    """
+    if dialect.delimiter != "\t" or dialect.escape is not None:
+        return False
+    begun = [cell for line in sample.splitlines() for cell in line.split("\t") if cell.startswith('"')]
+    try:
+        for _ in csv.reader(io.StringIO(sample, newline=""), delimiter="\t", strict=True):
+            pass
+    except csv.Error as problem:
+        return "expected after" in str(problem) and 2 * sum(map(bool, map(_QUOTED.fullmatch, begun))) < len(begun)
+    return False
 
 
 def _score(dialect: Dialect, sample: str, is_cut: bool) -> tuple[float, int]:
