@@ -59,18 +59,6 @@ def test_a_saved_config_runs(terminal, home, chats, small_base, tmp_path):
     assert settings["r"] == 4 and settings["warmup_steps"] == 0.5
 
 
-@pytest.mark.parametrize(("written", "said"), [
-    ("data: pirate\non: 3\n", "There is no setting named True."),
-    ("data: 5\n", "Which data?"),
-    ("data: pirate\nseed: 1" + "0" * 400, "Seed is 1000"),
-])
-def test_what_is_wrong_with_a_saved_config_is_one_sentence(terminal, home, tmp_path, written, said):
-    config = tmp_path / "run.yaml"
-    config.write_text(written)
-    ran = terminal("training", "plan", str(config))
-    assert ran.returncode == 2 and said in ran.stderr and len(ran.stderr.splitlines()) == 1
-
-
 def test_inspect_prints_what_a_file_holds(terminal, home, chats, small_base, monkeypatch):
     monkeypatch.setenv("STUDIO_BASE", str(small_base))
     with chats.open("a") as lines:
@@ -142,6 +130,7 @@ def test_what_the_user_can_mend_is_one_sentence_and_exit_2(terminal, home, chats
     ("data:\n  path: here\n", "There is no file {'path': 'here'}."),
     ("data: pirate\nr: [\n", "run.yaml can't be read as settings: while parsing"),
     ("- data\n", "run.yaml holds no settings."),
+    ("data: pirate\nseed: 1" + "0" * 400, "Seed is 1000"),
 ])
 def test_a_file_of_settings_that_holds_something_else_is_one_sentence(home, tmp_path, capsys, written, said):
     from training.__main__ import main
