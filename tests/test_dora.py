@@ -1,6 +1,7 @@
 """DoRA: it trains, ends as an adapter that stock PEFT loads, is checked, converted, merged, and served by the chat."""
 
 import itertools
+import json
 import re
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from adapters.check import check, ready_folder
-from adapters.files import WEIGHTS
+from adapters.files import CONFIG, WEIGHTS
 from adapters.formats import attached, fused, read_peft, split, write_peft
 from adapters.layers import shape_of
 from adapters.library import Library
@@ -166,3 +167,14 @@ def test_more_of_them_than_peft_serves_at_once_are_answered_in_turn_and_asked_al
     alone = [list(Answerer(base).answer([lane]))[-1][0] for lane in lanes]
     assert [answer.text for answer in together] == [answer.text for answer in alone]
     assert len({answer.text for answer in together}) > 1
+
+
+@pytest.mark.parametrize("config", [{"bias": None}, {"eva_config": [1]}, {"corda_config": "x"}])
+def test_a_config_that_peft_stumbles_over_ends_its_own_lane_and_no_other(base, tmp_path, config):
+    folder = write_random(tmp_path / "odd", base.facts.config, is_dora=True)
+    told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    (folder / CONFIG).write_text(json.dumps(told | config), encoding="utf-8")
+    answerer = Answerer(base, lambda one: ready_folder(one, base.facts, tmp_path / "kept"))
+    asked = [Lane(({"role": "user", "content": "hm"},), one, Sampling(max_new_tokens=4)) for one in (None, str(folder))]
+    *_, (plain, odd) = answerer.answer(asked)
+    assert plain.end != "error" and odd.end == "error" and "could not be loaded" in odd.note
