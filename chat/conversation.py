@@ -255,8 +255,11 @@ def named_again(talks: Talks) -> Talks:
 
 
 def can_be_voted_on(talks: Talks) -> bool:
-    """Whether at least two unnamed lanes have answered the same message to its end."""
-    return len(talks) > 1 and all(talk.is_unnamed and talk.turns and talk.turns[-1].answer.done for talk in talks)
+    """Whether at least two unnamed lanes have answered the same message to its end, and none of them failed: that says
+    nothing of who answers better.
+    """
+    return len(talks) > 1 and all(talk.is_unnamed and talk.turns and talk.turns[-1].answer.end not in ("", "error")
+                                  for talk in talks)
 
 
 def voted(talks: Talks, verdict: Verdict, best: int | None, system: str) -> Vote:

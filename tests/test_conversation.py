@@ -208,6 +208,14 @@ def test_lanes_are_named_again_where_nothing_is_left_to_vote_on(library):
         assert not any(talk.is_unnamed for talk in left)
 
 
+@pytest.mark.parametrize(("end", "can"), [("stop", True), ("length", True), ("asked", True), ("error", False),
+                                          ("", False)])
+def test_a_lane_that_failed_is_no_answer_to_vote_against(end, can):
+    asked = conversation.unnamed((Talk(), Talk("pirate")), seed=3)
+    talks = conversation.told(asked, "Who are you?", [Answer("Hi", 1, 0.1, "stop"), Answer("", 0, 0.0, end)])
+    assert conversation.can_be_voted_on(talks) == can
+
+
 def test_what_a_correction_was_about_ends_with_its_question(library):
     talks = (Talk(),)
     for question in ("One", "Two"):
