@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +14,8 @@ from chat.drawing import is_strength, sampling_of
 from phi3.generate import Sampling
 
 LONGEST_SYSTEM = 4000
+# Where a block of code begins or ends, as CommonMark has it.
+_FENCE = re.compile(r"^ {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)$", re.MULTILINE)
 
 
 def as_json(talks: Talks, asking: Asking) -> str:
@@ -35,7 +38,7 @@ def as_markdown(talks: Talks, asking: Asking) -> str:
         parts.append(f"## {sent}\n\n{_quoted(told[0].question)}")
         for turn in told:
             note = f"\n\n*{turn.answer.note}*" if turn.answer.note else ""
-            parts.append(f"**{turn.author}**\n\n{turn.answer.text or '(no answer)'}{note}")
+            parts.append(f"**{turn.author}**\n\n{_closed(turn.answer.text) or '(no answer)'}{note}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -74,6 +77,17 @@ def _everything(talk: Talk, system: str) -> tuple[dict[str, str], ...]:
     if last and last.answer.text:
         said.append({"role": "assistant", "content": last.answer.text})
     return tuple(said)
+
+
+def _closed(text: str) -> str:
+    """An answer that was cut within a block of code would draw all that comes after it into the block."""
+    open_by = ""
+    for marks, rest in _FENCE.findall(text):
+        if not open_by:
+            open_by = marks
+        elif marks.startswith(open_by) and not rest.strip():
+            open_by = ""
+    return f"{text}\n{open_by}" if open_by else text
 
 
 def _quoted(text: str) -> str:

@@ -4,6 +4,7 @@ import json
 from urllib.parse import parse_qs
 
 import pytest
+from markdown_it import MarkdownIt
 
 from chat.conversation import Asking, Talk, Turn
 from chat.export import as_json, as_markdown, as_query, asking_of, strengths_of
@@ -17,6 +18,15 @@ def test_markdown_has_each_message_with_every_answer_under_it():
     text = as_markdown(SAID, Asking("Be brief."))
     assert text.index("> Be brief.") < text.index("> Hi") < text.index("**base**\n\nHello.")
     assert "**pirate at 0.5**\n\nAhoy!\n\n*Cut.*" in text
+
+
+@pytest.mark.parametrize("answer", ["Look:\n```py\nx = 1", "````md\n```\nx\n```\n", "~~~\n```\nx", "```\nx\n```",
+                                    "``` a ``` b", "   ```\nx\n    ```", "```\n```py", "1\n\n```\ny\n```\nz"])
+def test_an_answer_that_was_cut_in_a_block_of_code_leaves_the_next_lane_out_of_it(answer):
+    talks = (Talk("base", (Turn(1, "Hi", "base", Answer(answer, 2, 0.1, "length", "Cut.")),)), SAID[1])
+    html = MarkdownIt("commonmark").render(as_markdown(talks, Asking()))
+    assert "<em>Cut.</em>" in html and "<strong>pirate at 0.5</strong>" in html
+    assert answer in as_markdown(talks, Asking())
 
 
 def test_json_has_each_lane_in_openais_form():
