@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -101,7 +102,8 @@ class Session:
         return ""
 
     def _export(self, rest: str) -> str:
-        export(self.conversation, Path(rest).expanduser())
+        # A name that only begins so, "~chat.md", is nobody's home, and pathlib raises there.
+        export(self.conversation, Path(os.path.expanduser(rest)))
         return f"Written to {rest}."
 
 

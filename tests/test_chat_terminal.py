@@ -109,6 +109,15 @@ def test_all_that_was_said_can_be_written_to_a_file_that_is_not_there(session, c
     assert "can't be written" in said(capsys, session, f"/export {tmp_path / 'nowhere' / 'a.md'}")
 
 
+def test_a_file_whose_name_begins_as_somebodys_home_is_written_where_the_chat_is(session, capsys, tmp_path,
+                                                                                 monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    said(capsys, session, "hello", "/export ~chat.md", "/export ~/chat.md")
+    assert (tmp_path / "~chat.md").read_text() == (tmp_path / "home" / "chat.md").read_text()
+
+
 def test_help_names_every_command_and_a_wrong_one_leads_there(session, capsys):
     assert said(capsys, session, "/help") == HELP + "\n"
     assert all(f"{command} " in HELP for command in (*session._commands, "/quit"))
