@@ -42,7 +42,6 @@ class Request:
     waiting: deque[int] = field(default_factory=deque)
     rows: dict[int, Row] = field(default_factory=dict)
     next: Row | Answer | None = None
-    began: float | None = None
     shown: float = 0.0
     fresh: list[Answer] | None = None
     problem: BaseException | None = None
@@ -119,7 +118,7 @@ class Rounds:
 
     def _add(self, row: Row, token: int | None, asked: bool) -> None:
         row.add(token, self._base, asked)
-        row.seconds = time.monotonic() - row.place[0].began
+        row.seconds = time.monotonic() - row.began
         if row.end:
             self._close(row)
 
@@ -148,8 +147,7 @@ class Rounds:
             if isinstance(batch, Answer):
                 request.end(index, batch)
                 continue
-            request.began = request.began or time.monotonic()
-            row.place = (request, index)
+            row.place, row.began = (request, index), time.monotonic()
             request.rows[index] = row
             joining.setdefault(id(batch), []).append(row)
         return joining

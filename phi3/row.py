@@ -37,6 +37,7 @@ class Row:
     chance: torch.Generator
     tokens: list[int] = field(default_factory=list)
     slot: int = 0
+    began: float = 0.0  # by time.monotonic
     seconds: float = 0.0
     end: str = ""
     cut: str | None = None  # what is left of the text where a stop text ended it

@@ -326,6 +326,11 @@ def test_more_rows_than_a_batch_takes_are_answered_in_turn(base, adapters):
         assert answers[number].text == last(answerer, lanes[number])[0].text
 
 
+def test_a_lane_that_waited_is_timed_from_when_its_question_is_read(base):
+    *others, waited = last(Answerer(base), *[ask("hm", max_new_tokens=20)] * MOST_ROWS, ask("hm", max_new_tokens=1))
+    assert 0 < waited.seconds < min(answer.seconds for answer in others)
+
+
 def test_who_waits_is_told_so_and_comes_in_when_somebody_leaves(base):
     answerer = Answerer(base, most_waiting=1)
     full = answerer.answer([ask("hm", max_new_tokens=300) for _ in range(MOST_ROWS)])
