@@ -19,11 +19,13 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)$", re.MULTILINE)
 
 
 def as_json(talks: Talks, asking: Asking) -> str:
-    """Every lane with its messages in OpenAI's form, whose each answer was, and how it was drawn."""
+    """Every lane with its messages in OpenAI's form, of each answer among these whose it was, and how they were drawn.
+    """
     lanes = [{"adapter": talk.adapter, "strength": talk.strength,
               "messages": list(_everything(talk, asking.system)),
               "answers": [{"by": turn.by, "strength": turn.strength, "tokens": turn.answer.tokens,
-                           "seconds": round(turn.answer.seconds, 3), "end": turn.answer.end} for turn in talk.turns]}
+                           "seconds": round(turn.answer.seconds, 3), "end": turn.answer.end}
+                          for turn in talk.turns if turn.answer.text]}
              for talk in talks]
     return json.dumps({"lanes": lanes, "sampling": dataclasses.asdict(asking.sampling)}, ensure_ascii=False, indent=1)
 

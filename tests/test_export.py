@@ -36,6 +36,14 @@ def test_json_has_each_lane_in_openais_form():
     assert lanes["lanes"][1]["answers"][0]["by"] == "pirate" and lanes["lanes"][1]["strength"] == 0.5
 
 
+def test_json_tells_of_each_answer_among_the_messages_whose_it_was():
+    failed = Turn(1, "Hi", "base", Answer(end="error", note="No answer came."))
+    later = [Turn(2, "Ho", "pirate", Answer("Ahoy!", 2, 0.1, "stop")), Turn(3, "Hm", "shop", Answer(end="error"))]
+    (lane,) = json.loads(as_json((Talk("shop", (failed, *later)),), Asking()))["lanes"]
+    assert [turn["content"] for turn in lane["messages"]] == ["Ho", "Ahoy!", "Hm"]
+    assert [answer["by"] for answer in lane["answers"]] == ["pirate"]
+
+
 def test_an_address_brings_lanes_and_settings_back_and_nothing_that_was_said():
     asking = Asking("Be brief & kind.", Sampling(temperature=0.7, top_k=5, stop_texts=("END", "a b")))
     query = parse_qs(as_query(SAID, asking))
