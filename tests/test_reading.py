@@ -189,6 +189,12 @@ def test_a_pasted_text_may_begin_with_a_byte_order_mark(text):
     assert len(read_text(f"\ufeff{text}").conversations) == len(PAIRS)
 
 
+@pytest.mark.parametrize("header", ["prompt,completion,note,note", "note,Question,note,Answer"])
+def test_a_header_with_a_name_twice_is_a_header_where_it_names_question_and_answer(saved, header):
+    data = read_data(saved("a.csv", f"{header}\nWho?,I.,x,y\nYou?,No.,x,y\n".encode()))
+    assert len(data.conversations) == 2 and not data.notes
+
+
 def test_a_table_without_a_header_loses_no_row(saved):
     with pytest.raises(UnknownColumns) as asked:
         read_data(saved("a.csv", as_csv(header=None)))

@@ -118,8 +118,19 @@ def _header(dialect: Dialect, sample: str, bounds: Bounds, name: str) -> tuple[l
         raise ValueError(f"{name} has {len(first):,} columns, and {bounds.columns:,} can be read.")
     cells = [cell.strip() for cell in first]
     named = [cell for cell in cells if cell]
-    is_header = bool(named) and len(set(named)) == len(named) and not any(map(_is_no_name, named))
+    are_names = bool(named) and not any(map(_is_no_name, named))
+    is_header = are_names and (len(set(named)) == len(named) or _names_a_shape(cells))
     return column_names(cells if is_header else [""] * len(cells)), is_header
+
+
+def _names_a_shape(cells: Sequence[str]) -> bool:
+    """Whether these are the names of columns that are known for what they hold, whatever else there is twice."""
+    from training.shapes import shape_of
+
+    try:
+        return bool(shape_of(dict.fromkeys(column_names(cells), "x")))
+    except ValueError:
+        return False
 
 
 def _is_no_name(cell: str) -> bool:
