@@ -11,7 +11,7 @@ from phi3.template import encode_conversation
 from tests.phi3_folder import byte_tokenizer
 from training.config import RunConfig
 from training.data import read_data, read_text
-from training.report import check_trainable, count_steps, make_report, report_of
+from training.report import check_trainable, count_steps, lengths_of, make_report, report_of
 
 TOKENIZER = byte_tokenizer()
 
@@ -27,6 +27,12 @@ def counted(data):
 
 def warned(data, **asked):
     return " ".join(report_of(data, counted(data), TOKENIZER, RunConfig(**asked)).warnings)
+
+
+def test_a_conversation_whose_answer_is_cut_away_is_no_row_of_a_plan():
+    data = read_text("\n".join((rows(3), json.dumps({"prompt": "far " * 50, "completion": "an answer"}))))
+    assert len(lengths_of(data.conversations, TOKENIZER, 500)) == 4
+    assert lengths_of(data.conversations, TOKENIZER, 100) == lengths_of(data.conversations[:3], TOKENIZER, 100)
 
 
 @given(some.lists(some.tuples(some.text(min_size=1, max_size=30), some.text(min_size=1, max_size=30)), min_size=1,

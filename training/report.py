@@ -166,9 +166,11 @@ def check_trainable(counted: Counted, max_length: int) -> None:
 
 
 def lengths_of(rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[int]:
-    """Tokens of each conversation, cut at `max_length`."""
+    """Tokens of each conversation that a run trains on or measures, cut at `max_length`: without those that lose their
+    whole answer so.
+    """
     *_, counted = count_steps(rows, tokenizer)
-    return counted.cut(max_length).tolist()
+    return counted.cut(max_length)[counted.trained(max_length) > 0].tolist()
 
 
 def whole_lengths(rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast) -> list[int]:
