@@ -21,9 +21,11 @@ from training.run import Run
 from training.runs import Beginning, lengthened
 from training.start import start_of
 
-# The browser knows nothing of a state's value, so what belongs into the address stands in a hidden text.
+# The browser knows nothing of a state's value, so what belongs into the address stands in a hidden text. A run is
+# shorter than the form that it was begun with: another one than before is seen from its top.
 REMEMBER_IN_ADDRESS = """(query) => {
   const address = new URL(window.location);
+  if (new URLSearchParams(query).get('run') !== address.searchParams.get('run')) window.scrollTo(0, 0);
   for (const name of ['run', 'key']) address.searchParams.delete(name);
   new URLSearchParams(query).forEach((value, name) => address.searchParams.set(name, value));
   window.history.replaceState(null, '', address);

@@ -286,6 +286,18 @@ def test_a_second_start_waits_and_can_leave_the_queue(visit, app):
         expect(page.locator("#resume-run")).to_be_visible()
 
 
+def test_a_run_that_begins_on_a_telephone_is_seen_from_its_top(visit, app):
+    page = visit(width=390)
+    staged = StagedRun(app.home, name=next(names))
+    with staged.held():
+        staged.begin()
+        page.locator("#start").click()
+        expect(page.locator("#run-bar")).to_contain_text("as soon as the run before it has ended")
+        expect(page.locator("#run-bar")).to_be_in_viewport()
+        page.locator("#stop-run").click()
+        expect(page.locator("#resume-run")).to_be_visible()
+
+
 def test_interrupted_and_failed_runs_say_what_happened(visit, staged, app):
     staged.begin()
     staged.train(1, 7)
