@@ -251,6 +251,14 @@ def test_a_run_of_so_many_steps_goes_on_for_the_epochs_that_are_asked_for(home, 
     assert Run(run.folder).config.num_train_epochs == more.get("num_train_epochs", 3)
 
 
+def test_a_run_that_waits_is_not_said_to_be_trained(run, home):
+    run.append("queued")
+    with pytest.raises(ValueError, match="waits for its turn already"):
+        Runs(home).resume(run)
+    Runs(home).stop(run)
+    assert Runs(home).resume(run) and run.state() == "preparing"
+
+
 def test_a_deleted_run_takes_its_rows_and_its_adapter_with_it(run, home, made):
     library = Library(home)
     library.put("mine", made, {"run": run.id})

@@ -105,6 +105,9 @@ class Runs:
         and this one goes alone, where its adapter's name is another's by now, or where `more` asks for what would make
         it another run.
         """
+        if run.state() == "queued":
+            raise ValueError(f"{run.id} waits for its turn already, which the app gives it. Stop it first to begin it "
+                             "otherwise.")
         if run.state() in BUSY or run.is_held():
             raise ValueError(f"{run.id} is being trained already.")
         if goes == "alone":
