@@ -173,9 +173,9 @@ def test_a_finished_run_needs_no_resume_but_can_be_given_more_steps(studio):
     end = run_lease(run)
     assert end.type == "finished" and end.step == 6
     assert Runs(studio.home).get(run.id).config.max_steps == 6
-    with pytest.raises(ValueError, match=r"has made 6 steps, and this asks for 5 in all\. Ask for more steps."):
+    with pytest.raises(ValueError, match=r"has made 6 steps, .* already\. Ask for more than that"):
         runs.resume(run, max_steps=5)
-    with pytest.raises(ValueError, match=r"has made 6 steps, and this asks for 1 in all\. Ask for more epochs."):
+    with pytest.raises(ValueError, match=r"has made 6 steps, .* already\. Ask for more than that"):
         runs.resume(run, num_train_epochs=0.01)
     assert run.state() == "finished" and Runs(studio.home).get(run.id).config.num_train_epochs == 3
 

@@ -251,6 +251,15 @@ def test_a_run_of_so_many_steps_goes_on_for_the_epochs_that_are_asked_for(home, 
     assert Run(run.folder).config.num_train_epochs == more.get("num_train_epochs", 3)
 
 
+@pytest.mark.parametrize("more", [{"num_train_epochs": 2}, {"num_train_epochs": 3}, {"max_steps": 15}])
+def test_a_finished_run_is_not_given_less_than_it_has_seen(run, home, more):
+    run.append("step", 15, loss=1.0, epoch=3.0)
+    run.append("finished", 15, adapter="mine")
+    with pytest.raises(ValueError, match=rf"{run.id} has made 15 steps, 3 epochs, already. Ask for more than that."):
+        Runs(home).resume(run, **more)
+    assert run.state() == "finished" and Run(run.folder).config == RunConfig(name="mine")
+
+
 def test_a_run_that_waits_is_not_said_to_be_trained(run, home):
     run.append("queued")
     with pytest.raises(ValueError, match="waits for its turn already"):

@@ -22,7 +22,6 @@ from training.data import LISTED_DROPS, ChatData, Conversation, split
 from training.owners import LOCAL, Owners
 from training.run import BUSY, START, UNDERWAY, Run
 from training.tracking import demand_trackers
-from training.work import batches_of
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # Alone on this machine; when its turn comes (training/queue.py gives it one); or beside others, on GPUs that are lent.
@@ -102,8 +101,8 @@ class Runs:
         """Make a run ready to go on, with more epochs or steps where these are given; whether there is more to do.
 
         False for a finished run that nothing was added to. ValueError where it is being trained, where another one is
-        and this one goes alone, where its adapter's name is another's by now, or where `more` asks for what would make
-        it another run.
+        and this one goes alone, where its adapter's name is another's by now, where a finished one has seen as much as
+        `more` says, or where that asks for what would make it another run.
         """
         if run.state() == "queued":
             raise ValueError(f"{run.id} waits for its turn already, which the app gives it. Stop it first to begin it "
@@ -255,20 +254,21 @@ def _extend(run: Run, more: dict[str, Any]) -> None:
         raise ValueError(f"{', '.join(sorted(other))} can't change when a run goes on, only num_train_epochs and "
                          "max_steps. Start a new run for that.")
     config = lengthened(run.config, more)
-    if run.state() == "finished":
-        _demand_longer(run, config)
+    _refuse_less(run, config)
     arriving = run.folder / ".config.yaml"
     arriving.write_text(config.to_yaml(), encoding="utf-8")
     arriving.replace(run.folder / "config.yaml")
     run.__dict__.pop("config", None)
 
 
-def _demand_longer(run: Run, config: RunConfig) -> None:
-    """ValueError where these settings ask a finished run for no more than it has done."""
-    done, asked = run.last_event().step, batches_of(config, [1] * run.about_data["train"]).steps
-    if asked <= done:
-        more = "steps" if config.max_steps > 0 else "epochs"
-        raise ValueError(f"{run.id} has made {done} steps, and this asks for {asked} in all. Ask for more {more}.")
+def _refuse_less(run: Run, config: RunConfig) -> None:
+    """ValueError where a finished run has seen as much: its settings would tell less than what its adapter learned."""
+    steps = [event for event in run.course() if event.type == "step"]
+    if run.state() != "finished" or not steps:
+        return
+    step, epoch = steps[-1].step, steps[-1].values["epoch"]
+    if step >= config.max_steps if config.max_steps > 0 else epoch >= config.num_train_epochs:
+        raise ValueError(f"{run.id} has made {step:,} steps, {epoch:.3g} epochs, already. Ask for more than that.")
 
 
 def _like(config: RunConfig, start: Adapter) -> RunConfig:
