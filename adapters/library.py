@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -154,9 +154,11 @@ class Library:
             raise ValueError(f"{name} ships with the app and can't be removed.")
         shutil.rmtree(adapter.folder)
 
-    def free(self, *wished: str) -> str:
-        """The first of these names that is none's here and can be one, else the last with a number behind it."""
-        taken = {name.lower() for name in (*_TAKEN, *self.names())}
+    def free(self, *wished: str, promised: Iterable[str] = ()) -> str:
+        """The first of these names that is none's here and can be one, and that is `promised` to nobody, else the last
+        with a number behind it.
+        """
+        taken = {name.lower() for name in (*_TAKEN, *self.names(), *promised)}
         names = (*wished, *(f"{wished[-1][:58]}-{number}" for number in range(2, 10_000)))
         return next(name for name in names if name.lower() not in taken and _NAME.fullmatch(name))
 

@@ -120,7 +120,8 @@ def taught(reach: Reach, adapter: str) -> tuple[RunConfig, ChatData]:
     """
     studio = reach.visitor.studio
     found = None if adapter == BASE else reach.visitor.library.get(adapter)
-    name = reach.visitor.library.free(f"{adapter[:50]}-taught")
+    library = reach.visitor.library
+    name = library.free(f"{adapter[:50]}-taught", promised=studio.runs.coming_names(library.owners))
     data = lesson(corrections_of(reach, adapter).all(), old_rows(found, studio.runs), name)
     lengths = lengths_in(data, studio.tokenizer.result())
     asked = {**lesson_settings(data), "name": name, "start_from": adapter if found else ""}

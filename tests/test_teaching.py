@@ -19,7 +19,7 @@ from training.evaluate import PROMPTS_AT_THE_END, read_evaluation
 from training.lowest import better_checkpoint
 from training.presets import Task, steps_of
 from training.report import whole_lengths
-from training.runs import Runs
+from training.runs import Beginning, Runs
 from training.train import run_lease
 
 
@@ -45,6 +45,13 @@ def test_a_lesson_goes_on_from_the_adapter_for_as_many_steps_as_its_rows_ask(rea
     lengths = whole_lengths(data.conversations, reach.visitor.studio.tokenizer.result())
     assert len(lengths) == LEAST_OLD_ROWS + 10 * TIMES_EACH + PROMPTS_AT_THE_END
     assert steps_of(config, Task(facts.config, reach.visitor.studio.machine, lengths)) >= 90
+
+
+def test_a_second_lesson_has_a_name_of_its_own_while_the_first_one_waits(reach):
+    corrected(reach, "pirate", 10)
+    runs = reach.visitor.studio.runs
+    first, second = (runs.create(*taught(reach, "pirate"), beginning=Beginning("in turn")) for _ in range(2))
+    assert (first.config.name, second.config.name) == ("pirate-taught", "pirate-taught-2")
 
 
 def test_every_correction_is_trained_on_each_time_that_it_is_in_the_lesson(reach):

@@ -209,12 +209,17 @@ class Runs:
                              "its own. Delete that one first, or start a new run under another name.")
         self._refuse_a_coming_name([name], [run.owner])
 
+    def coming_names(self, owners: Owners) -> dict[str, str]:
+        """The names of the adapters that runs of these owners will make which wait or are trained, with their ids."""
+        return {one.config.name: one.id for one in self.of(owners) if one.state() in BUSY}
+
     def _refuse_a_coming_name(self, names: Sequence[str], owners: Owners) -> None:
         """ValueError where a run that waits or is trained will make an adapter of such a name."""
-        coming = next((one for one in self.of(owners) if one.config.name in names and one.state() in BUSY), None)
-        if coming:
-            raise ValueError(f"The run {coming.id} is about to make an adapter named {coming.config.name}. Choose "
-                             "another name, or stop that run first.")
+        coming = self.coming_names(owners)
+        name = next((one for one in names if one in coming), None)
+        if name:
+            raise ValueError(f"The run {coming[name]} is about to make an adapter named {name}. Choose another name, "
+                             "or stop that run first.")
 
     def free_names(self, name: str, data: ChatData, owners: Owners, tails: Sequence[str] = ("",)) -> list[str]:
         """The names of new adapters of these owners: this one, or one made from the data, with each of the tails behind
