@@ -50,6 +50,12 @@ def test_a_bad_choice_is_named_with_what_happens_and_what_to_do(settings, words)
     assert not [word for word in words if word not in said[0]], said
 
 
+def test_stopping_early_by_a_loss_that_nobody_measures_is_named():
+    for said in (warned(held_out=0, early_stopping=3), warned((50,), per_device_train_batch_size=1, early_stopping=3)):
+        assert len(said) == 2 and "(early_stopping) is 3, and nothing is held out" in said[1]
+    assert warned(early_stopping=3) == []
+
+
 def test_a_share_that_holds_nobody_out_is_named():
     said = warned((50,), per_device_train_batch_size=1)
     assert len(said) == 1

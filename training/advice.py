@@ -158,6 +158,14 @@ def _about_held_out(case: _Case) -> _Warnings:
                            "tells whether the model learned or only memorised. Give it more conversations.")
 
 
+def _about_stopping(case: _Case) -> _Warnings:
+    is_blind = not case.config.held_out or bool(case.batches and not case.held)
+    if case.config.early_stopping and is_blind:
+        yield "early_stopping", (f"is {case.config.early_stopping}, and nothing is held out: no loss tells when to "
+                                 "stop, so the run goes on to its end. Hold some conversations out.")
+
+
 _RULES: tuple[Callable[[_Case], _Warnings], ...] = (
     _about_rate, _about_scaling, _about_length, _about_epochs, _about_batch, _about_warmup, _about_rank, _about_layers,
-    _about_dropout, _about_precision, _about_held_out, _about_looks)
+    _about_dropout, _about_precision, _about_held_out, _about_stopping,
+    _about_looks)
