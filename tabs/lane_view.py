@@ -1,5 +1,7 @@
 """One lane's conversation as HTML: what was asked, what was answered by whom, and how fast."""
 
+from dataclasses import replace
+
 from chat.conversation import BASE, Talk, Turn
 from tabs import theme
 from tabs.text import as_markdown, as_written, count, escaped
@@ -27,6 +29,8 @@ def newest(talk: Talk, why_waiting: str = "") -> str:
 def turn_html(turn: Turn, why_waiting: str = "", is_newest: bool = False, is_unnamed: bool = False) -> str:
     """One question with its answer, or with what the answer waits for; and what can be done with both."""
     answer = turn.answer
+    if is_unnamed and answer.tokens and answer.end != "error":
+        answer = replace(answer, note="")  # of one that is answering it tells how it is served, and so which one it is
     if answer.text:
         words = as_markdown(answer.text)
     elif answer.end == "error":

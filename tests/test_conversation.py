@@ -208,6 +208,18 @@ def test_lanes_are_named_again_where_nothing_is_left_to_vote_on(library):
         assert not any(talk.is_unnamed for talk in left)
 
 
+def test_how_an_adapter_is_served_does_not_tell_who_answers_before_the_vote():
+    asked = conversation.unnamed((Talk("dora"), Talk("dora")), seed=3)
+    told = "PEFT serves this adapter, which is slower: it has DoRA."
+    for answer in (Answer("", 1, 0.1, "", told), Answer("Hi", 2, 0.1, "", told), Answer("Hi", 2, 0.1, "stop", told)):
+        talks = conversation.told(asked, "Who are you?", [answer, answer])
+        assert not any("DoRA" in lane_view.newest(talk) for talk in talks)
+        assert all("DoRA" in lane_view.newest(talk) for talk in conversation.named_again(talks))
+    waiting, failed = Answer(note="Waiting for the next free place."), Answer(end="error", note="Try again.")
+    first, second = conversation.told(asked, "Who are you?", [waiting, failed])
+    assert waiting.note in lane_view.newest(first) and failed.note in lane_view.newest(second)
+
+
 @pytest.mark.parametrize(("end", "can"), [("stop", True), ("length", True), ("asked", True), ("error", False),
                                           ("", False)])
 def test_a_lane_that_failed_is_no_answer_to_vote_against(end, can):
