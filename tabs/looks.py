@@ -32,9 +32,9 @@ class Looks:
         """What `going` changes."""
         return [self.timer, self.again]
 
-    def going(self, goes_on: bool) -> Changes:
-        """Whether the page asks at all."""
-        return {timer: gr.Timer(active=goes_on) for timer in self.both()}
+    def going(self, goes_on: bool, may_go_on: bool = False) -> Changes:
+        """Whether the page asks at all; seldom where nothing goes on but may, begun from elsewhere."""
+        return {self.timer: gr.Timer(active=goes_on), self.again: gr.Timer(active=goes_on or may_go_on)}
 
     def connect(self, look: Callable[..., Changes], inputs: Sequence[Component], outputs: Sequence[Component]) -> None:
         """What each look does."""

@@ -309,6 +309,20 @@ def test_interrupted_and_failed_runs_say_what_happened(visit, staged, app):
     expect(page.locator(".outcome")).to_contain_text("ran out of memory. Use a smaller batch size.")
 
 
+def test_a_run_that_is_resumed_elsewhere_is_followed_again(visit, staged):
+    staged.begin()
+    staged.train(1, 7)
+    staged.end("stopped", step=7)
+    page = visit(f"?run={staged.run.id}")
+    expect(page.locator("#resume-run")).to_be_visible()
+    with staged.held():
+        staged.run.append("resumed", 7, checkpoint="step-7", skipped=[], steps=60, device="cpu",
+                          trainable_parameters=412_160)
+        staged.train(8, 12)
+        expect(page.locator("#run-bar")).to_contain_text("Step 12 of 60")
+        expect(page.locator("#resume-run")).to_be_hidden()
+
+
 def test_past_runs_open_again_from_their_list(visit, staged):
     staged.begin()
     staged.train(1, 60)
