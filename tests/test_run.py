@@ -251,6 +251,16 @@ def test_a_run_of_so_many_steps_goes_on_for_the_epochs_that_are_asked_for(home, 
     assert Run(run.folder).config.num_train_epochs == more.get("num_train_epochs", 3)
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "data.json"])
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b""), lambda path: path.unlink()])
+def test_a_run_whose_files_are_damaged_hides_no_other(run, home, chats, name, damage):
+    other = Runs(home).create(RunConfig(name="other"), read_data(chats), beginning=Beginning("in turn"))
+    damage(other.folder / name)
+    assert [one.id for one in Runs(home).all()] == [run.id]
+    with pytest.raises(ValueError, match="There is no run"):
+        Runs(home).get(other.id)
+
+
 @pytest.mark.parametrize("more", [{"num_train_epochs": 2}, {"num_train_epochs": 3}, {"max_steps": 15}])
 def test_a_finished_run_is_not_given_less_than_it_has_seen(run, home, more):
     run.append("step", 15, loss=1.0, epoch=3.0)

@@ -161,7 +161,7 @@ class Runs:
         asks may see all, as in a terminal).
         """
         run = Run(self.folder / run_id)
-        there = _RUN_ID.fullmatch(run_id) and (run.folder / "config.yaml").is_file()
+        there = _RUN_ID.fullmatch(run_id) and _is_whole(run.folder)
         if there and (owners is None or run.owner in owners):
             return run
         if owners is None:
@@ -188,7 +188,7 @@ class Runs:
         """Newest first."""
         folders = [one for one in self.folder.iterdir() if not one.name.startswith(".")] \
             if self.folder.is_dir() else []
-        runs = [Run(one) for one in folders if (one / "config.yaml").is_file()]
+        runs = [Run(one) for one in folders if _is_whole(one)]
         # Written once: the folder itself changes with whatever becomes of the run.
         return sorted(runs, key=lambda run: (run.folder / "data.json").stat().st_mtime_ns, reverse=True)
 
@@ -238,6 +238,11 @@ class Runs:
         taken = {*library.names(), *(run.config.name for run in self.of(library.owners))}
         tried = ([f"{stem}-{number}{tail}" for tail in tails] for number in range(1, 100_000))
         return next(names for names in tried if taken.isdisjoint(names))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a run can be told of. Power that fails may leave files without a byte; such a run hides no other."""
+    return all(path.is_file() and path.stat().st_size for path in (folder / "config.yaml", folder / "data.json"))
 
 
 def _leave_queue(run: Run) -> None:
