@@ -89,7 +89,7 @@ def connect(lessons: Lessons, editor: Editor, panel: ChatPanel, runs: Openings, 
     def remove(who: str, held: Any, request: gr.Request, row: gr.EventData) -> Changes:
         reach = reach_of(studio, request, held)
         kept = corrections_of(reach, who or BASE)
-        kept.put([one for place, one in enumerate(kept.all()) if place != row.place])
+        kept.remove(row.place)
         return lessons.shown(kept, who_can_answer(reach.visitor.library))
 
     def take(who: str, held: Any, request: gr.Request) -> str:

@@ -1,6 +1,7 @@
 """Corrections: kept, changed, and made into a lesson with old rows among them."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -38,8 +39,10 @@ def test_a_later_answer_to_the_same_words_takes_the_earlier_ones_place(tmp_path)
         kept.add(correction(answer=answer))
     kept.add(correction("Bye"))
     assert [one.answer for one in kept.all()] == ["Ho ho!", "Ho!"]
-    kept.put([])
-    assert kept.all() == [] and not kept.path.exists()
+    for place, left in ((0, ["Ho!"]), (7, ["Ho!"]), (0, [])):
+        kept.remove(place)
+        assert [one.answer for one in kept.all()] == left
+    assert not kept.path.exists()
 
 
 @pytest.mark.parametrize(("answer", "said"), [
@@ -55,6 +58,16 @@ def test_what_can_not_be_read_is_none(tmp_path):
     kept.add(correction())
     kept.path.write_text('[{"asked": 3')
     assert kept.all() == []
+    kept.add(correction("Bye"))
+    assert len(kept.all()) == 1
+    assert kept.path.with_suffix(".damaged").read_text() == '[{"asked": 3', "it is set aside, and not written over"
+
+
+def test_corrections_that_come_at_once_are_all_kept(tmp_path):
+    with ThreadPoolExecutor(8) as at_once:
+        list(at_once.map(lambda one: Corrections(tmp_path, "local", "base").add(correction(f"Ask {one}")), range(40)))
+    kept = Corrections(tmp_path, "local", "base")
+    assert {one.asked[0]["content"] for one in kept.all()} == {f"Ask {one}" for one in range(40)}
 
 
 def test_they_are_an_ordinary_dataset():

@@ -6,13 +6,15 @@ Pseudorehearsal", 1995).
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,11 +82,27 @@ class Corrections:
             raise ValueError("That is what it said already. Change the answer, then teach it.")
         if len(answer) > LONGEST:
             raise ValueError(f"The corrected answer has {len(answer):,} characters, and {LONGEST:,} are the most.")
-        others = [one for one in self.all() if one.asked != correction.asked]
-        self.put([*others, correction])
+        with self._alone():
+            self._put([*(one for one in self.all() if one.asked != correction.asked), correction])
 
-    def put(self, corrections: Iterable[Correction]) -> None:
-        """Keep these instead; none at all deletes what is kept. Whole or not at all."""
+    def remove(self, place: int) -> None:
+        """Keep all but the one at this place, if there is one; the last one takes its file with it."""
+        with self._alone():
+            self._put([one for at, one in enumerate(self.all()) if at != place])
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Between what is read and what is written in its place, nobody else writes: another lane, tab or app."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Of an open file of one's own, such a lock keeps the threads of one process apart as well.
+        with self.path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.path.exists() and not self.all():
+                self.path.replace(self.path.with_suffix(".damaged"))  # it may be worth a look, so it isn't written over
+            yield
+
+    def _put(self, corrections: Iterable[Correction]) -> None:
+        """Whole or not at all."""
         kept = [asdict(one) for one in corrections]
         if len(kept) > MOST_KEPT:
             raise ValueError(f"{len(kept)} corrections of {self.adapter} are more than the {MOST_KEPT} that are kept. "
@@ -92,7 +110,6 @@ class Corrections:
         if not kept:
             self.path.unlink(missing_ok=True)
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         arriving = self.path.with_suffix(".arriving")
         arriving.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
         arriving.replace(self.path)
