@@ -24,7 +24,7 @@ from chat.drawing import SAMPLING_LABELS
 from chat.memory import as_text, talks_from
 from phi3.lane import STRONGEST, Sampling
 from tabs import lane_view, theme
-from tabs.events import hidden_text
+from tabs.events import COPYING, hidden_text
 from tabs.run_panel import ANNOUNCED
 
 SECONDS_BETWEEN_LOOKS = 3
@@ -33,11 +33,11 @@ PANE = """const pane = element.closest('.pane'); pane.tabIndex = 0; pane.setAttr
 pane.setAttribute('aria-label', 'Conversation ' + pane.className.match(/pane-(.)/)[1]);"""
 # What can be done with a turn: its text is copied here, as the model wrote it (what is drawn has lost the numbers of
 # lists), and everything else becomes an event of that name.
-TURN_TOOLS = """element.addEventListener('click', async (event) => {
+TURN_TOOLS = COPYING + """element.addEventListener('click', async (event) => {
   const button = event.target.closest('button[data-does]');
   if (!button) return;
   if (button.dataset.does !== 'copy') return trigger(button.dataset.does, {sent: Number(button.dataset.sent)});
-  await navigator.clipboard.writeText(button.dataset.text);
+  await copy(button.dataset.text);
   button.textContent = 'Copied';
 });"""
 ESCAPE_STOPS = """document.addEventListener('keydown', (event) => {

@@ -6,13 +6,14 @@ import keyword
 import tokenize
 
 from tabs import theme
+from tabs.events import COPYING
 from tabs.text import escaped
 
 # Beside a button that copies stands what it copies: code, or a link.
-COPY = """element.addEventListener('click', async (event) => {
+COPY = COPYING + """element.addEventListener('click', async (event) => {
   if (!event.target.closest('.copy')) return;
   const copied = element.querySelector('code, a');
-  await navigator.clipboard.writeText(copied.href || copied.textContent);
+  await copy(copied.href || copied.textContent);
   element.querySelector('.copied').textContent = 'Copied.';
 });"""
 

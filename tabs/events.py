@@ -24,6 +24,18 @@ LOOKING = {**QUIETLY, "queue": False}
 # Begins a function of the browser's that reads or writes `sessionStorage`, which belongs to one of its tabs and
 # outlives reloads: a page in a frame may be denied it, and it may be full.
 SAFELY = "const safely = (act) => { try { return act(); } catch (problem) { console.debug(problem); } };"
+# Begins a script that copies a text. On plain http from another machine of one's network there is no clipboard to write
+# to, but what is selected can be copied.
+COPYING = """const copy = async (text) => {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = Object.assign(document.createElement('textarea'), {value: text, readOnly: true});
+  area.style.cssText = 'position: fixed; opacity: 0';
+  document.body.append(area);
+  area.select();
+  document.execCommand('copy');
+  area.remove();
+};
+"""
 
 
 def anew() -> str:

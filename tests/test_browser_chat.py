@@ -219,15 +219,20 @@ def test_stop_ends_the_answers_and_keeps_what_was_said(endless_page):
     expect(page.locator("#message textarea")).to_have_value("Tell me everything.")
 
 
-def test_an_answer_is_copied_as_the_model_wrote_it(home, browser):
+@pytest.mark.parametrize("is_secure", [True, False])
+def test_an_answer_is_copied_as_the_model_wrote_it(home, browser, is_secure):
+    """On plain http from another machine the page is given no clipboard."""
     written = 'Two steps:\n\n1. Say "hello".\n2. Go.\n\n> & that\'s <b>it</b>\n\n```\n  kept\n```'
     with served(home, Said(written), browser) as (page, _):
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         to_chat(page)
         ask(page, "How?")
         answered(page, "A")
+        if not is_secure:
+            page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined, configurable: true})")
         page.locator("#newest-A [data-does=copy]").click()
         expect(page.locator("#newest-A [data-does=copy]")).to_have_text("Copied")
+        page.evaluate("delete navigator.clipboard")
         assert page.evaluate("navigator.clipboard.readText()") == written
 
 
