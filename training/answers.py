@@ -42,13 +42,15 @@ def answers_of(config: RunConfig, shape: Shape, rows: Sequence[int], looks: int,
     asked = max(1, round(ASKED_SHARE * sum(rows) / len(rows)))
     shown, last = min(SHOWN_PROMPTS, len(rows)), min(PROMPTS_AT_THE_END, len(rows))
 
-    def reads(count: int, length: int, at_once: int) -> Work:
-        return looking_work(config, shape, [length] * count, kept, at_once)
+    def reads(count: int, length: int) -> Work:
+        return looking_work(config, shape, [length] * count, kept, bounds.read)
 
-    reading = reads(shown, asked, bounds.read).times(looks)
+    reading = reads(shown, asked).times(looks)
     times = looks * _waves(shown, asked, bounds)
     if at_the_end:
-        both = reads(last, asked, bounds.read).plus(reads(GENERAL_ROWS, GENERAL_TOKENS, GENERAL_TOKENS))
+        # The general rows pass one by one, but a pass alone costs little: a price is of those of training, in which
+        # whatever a step takes besides is counted as well.
+        both = reads(last, asked).plus(reads(GENERAL_ROWS, GENERAL_TOKENS))
         reading = reading.plus(both.times(2))
         times += 2 * _waves(last, asked, bounds)
     return Answers(bounds, reading, times)
