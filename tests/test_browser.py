@@ -115,16 +115,16 @@ def serious(page: Page) -> list[str]:
             for node in one["nodes"]]
 
 
-@pytest.mark.parametrize("part", ["#strength-B input[type=range]", "#strength-B input[type=number]", "#blind input",
-                                  "#message textarea"])
-def test_who_comes_by_keyboard_sees_where_they_are(visit, part):
+def test_who_comes_by_keyboard_sees_where_they_are(visit):
     page = visit()
     to_chat(page)
-    page.locator(part).focus()
-    for key in ("Shift+Tab", "Tab"):
-        page.keyboard.press(key)
-    expect(page.locator(part)).to_be_focused()
-    assert page.locator(part).evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+    for part in ("#strength-B input[type=range]", "#strength-B input[type=number]", "#blind input",
+                 "#message textarea"):
+        page.locator(part).focus()
+        for key in ("Shift+Tab", "Tab"):
+            page.keyboard.press(key)
+        expect(page.locator(part)).to_be_focused()
+        assert page.locator(part).evaluate("one => getComputedStyle(one).outlineStyle") == "solid", part
 
 
 def test_arrow_keys_go_from_one_choice_to_the_next(visit):
@@ -309,6 +309,7 @@ def test_interrupted_and_failed_runs_say_what_happened(visit, staged, app):
     expect(page.locator(".outcome")).to_contain_text("ran out of memory. Use a smaller batch size.")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_resumed_elsewhere_is_followed_again(visit, staged):
     staged.begin()
     staged.train(1, 7)
