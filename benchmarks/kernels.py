@@ -155,7 +155,7 @@ def cache_case(rows: int, heads: int, size: int, room: int, device: str) -> Case
         return queries, keys, values
 
     return Case("turned_into_cache", 12 * count,
-                lambda: (kernels.turned_into_cache(qkv, cos, sin, lengths, keys, values, heads, half), keys, values),
+                lambda: (kernels.turned_into_cache(qkv, cos, sin, lengths, keys, values, half), keys, values),
                 plainly, written=(keys, values))
 
 

@@ -138,7 +138,7 @@ class Decoder:
             first, second = block.input_layernorm, block.post_attention_layernorm
             hidden, normed = kernels.added_and_normed(hidden, more, first.weight, first.variance_epsilon)
             held = self.cache.held(index)
-            queries = kernels.turned_into_cache(layer.qkv(normed), cos, sin, lengths, *held, self._heads, half)
+            queries = kernels.turned_into_cache(layer.qkv(normed), cos, sin, lengths, *held, half)
             keys, values = (one[:len(queries), :, :longest] for one in held)
             mixed = functional.scaled_dot_product_attention(queries[:, :, None], keys, values, mask,
                                                             scale=layer.scaling, enable_gqa=self._is_grouped)

@@ -86,7 +86,7 @@ def _cache_agrees(some) -> bool:
     turning, new_values = qkv.view(2, 96, 96).split((64, 32), dim=1)
     queries, new_keys = _turned_plainly(turning, cos, sin, 48, 1.0).split((32, 32), dim=1)
     wanted_keys[rows, :, lengths - 1], wanted_values[rows, :, lengths - 1] = new_keys, new_values.float()
-    return (_agree(kernels.turned_into_cache(qkv, cos, sin, lengths, keys, values, 32, 48), queries)
+    return (_agree(kernels.turned_into_cache(qkv, cos, sin, lengths, keys, values, 48), queries)
             and _agree(keys, wanted_keys) and torch.equal(values.float(), wanted_values))
 
 

@@ -65,9 +65,10 @@ def _kept(x, dropout, seeds, place):
     return ((mixed ^ (mixed >> 13)).double() / 2**32 >= dropout).to(x.dtype)
 
 
-def turned_into_cache(qkv, cos, sin, lengths, keys, values, heads, half):
+def turned_into_cache(qkv, cos, sin, lengths, keys, values, half):
     """The turned queries; keys and values are put into the cache."""
     rows, (_, kept, room, size) = qkv.shape[0], keys.shape
+    heads = qkv.shape[1] // size - 2 * kept
     parts = qkv.view(rows, heads + 2 * kept, size)
     turning = turned(parts[:, :heads + kept], cos, sin, half, 1.0)
     first = torch.arange(rows)[:, None] * kept + torch.arange(kept)

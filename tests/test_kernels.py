@@ -9,7 +9,7 @@ from torch.nn import functional
 from phi3.fused import _turned
 
 pytest.importorskip("triton")  # there is none for a Mac
-kernels, check = (importlib.import_module(f"phi3.{name}") for name in ("kernels", "kernels_check"))
+kernels, programs, check = map(importlib.import_module, ("phi3.kernels", "phi3.programs", "phi3.kernels_check"))
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPSILON = 1e-5
@@ -51,7 +51,7 @@ def kept_of(count, dropout, seed):
         block, place = divmod(number, 4 * quarter)
         which, nth = divmod(place, quarter)
         # Counted from the middle, as signed numbers are.
-        drawn = (philox(seed, block * quarter + nth, kernels.ROUNDS.value)[which] + 2 ** 31) % 2 ** 32
+        drawn = (philox(seed, block * quarter + nth, programs.ROUNDS.value)[which] + 2 ** 31) % 2 ** 32
         kept.append(drawn >= dropout * 2 ** 32)
     return torch.tensor(kept, device=DEVICE)
 
@@ -193,7 +193,7 @@ def test_a_step_writes_one_token_of_each_row(some, heads, kept, size, half):
     turned = kernels.turned(parts[:, :heads + kept], cos, sin, half, 1.0)
     wanted_keys[each, :, lengths - 1] = turned[:, heads:]
     wanted_values[each, :, lengths - 1] = parts[:, heads + kept:]
-    queries = kernels.turned_into_cache(qkv, cos, sin, lengths, keys, values, heads, half)
+    queries = kernels.turned_into_cache(qkv, cos, sin, lengths, keys, values, half)
     assert queries.is_contiguous()
     assert_near(queries, turned[:, :heads])
     assert_near(keys, wanted_keys)
@@ -241,7 +241,7 @@ def test_all_of_them_can_be_captured():
                 kernels.gated(both), kernels.gated_back(hidden, both), kernels.turned(turning, cos, sin, 48, 1.0),
                 kernels.turned_with_rest(turning, rest, cos, sin, 48), kernels.dropped(hidden, 0.5, seeds, 2),
                 kernels.add_dropped(hidden.clone(), both[:, :96].contiguous(), 0.5, seeds, 1),
-                kernels.turned_into_cache(qkv, cos, sin, lengths, keys, values, 2, 48),
+                kernels.turned_into_cache(qkv, cos, sin, lengths, keys, values, 48),
                 kernels.beside_up(kernels.beside_down(hidden, a, lengths), b, lengths, strengths, normed.clone())]
         return [*made, keys.clone(), values.clone()]
 

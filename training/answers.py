@@ -14,7 +14,7 @@ from training.work import Work, looking_work
 # At each look at the model it answers so many prompts, in so many tokens at most.
 SHOWN_PROMPTS, SPOKEN_TOKENS = 3, 64
 # At the end of a run: prompts asked of each side, fewer where time is lent, and tokens of an answer.
-PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, TOKENS_AT_THE_END = 24, 8, 64
+PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, TOKENS_AT_THE_END = 24, 8, SPOKEN_TOKENS
 # General questions whose loss is measured at each look and at the end, and how long one is with its answer.
 GENERAL_ROWS, GENERAL_TOKENS = 24, 32
 # Of a conversation's tokens so many come before its last answer, as a rule.

@@ -191,6 +191,11 @@ _TRL = ("num_train_epochs", "learning_rate", "max_length", "max_steps", "per_dev
         "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type", "weight_decay", "max_grad_norm", "bf16",
         "gradient_checkpointing", "logging_steps", "eval_steps", "save_steps", "seed")
 
+def count_held_out(count: int, share: float) -> int:
+    """How many of so many conversations are held out: where any are, one at least, and never the last."""
+    return min(max(round(count * share), 1), max(count - 1, 0)) if share else 0
+
+
 def converted(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that were given, each as its own type and within its limits; None is left out. ValueError names what
     is unknown, or is no value for its setting.

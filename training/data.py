@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from training.config import count_held_out
 from training.conversations import Conversation as Conversation
 from training.conversations import Conversations, Writer
 from training.hub_data import HubRows
@@ -178,8 +179,7 @@ def split(data: ChatData, held_out: float, seed: int) -> tuple[Conversations, Co
         groups.setdefault(one, []).append(place)
     order = list(groups.values())
     random.Random(seed).shuffle(order)
-    wanted = round(len(order) * held_out) if held_out else 0
-    wanted = min(max(wanted, 1 if held_out else 0), len(order) - 1)
+    wanted = count_held_out(len(order), held_out)
     sides = (sorted(place for group in some for place in group) for some in (order[wanted:], order[:wanted]))
     train, held = (data.conversations.chosen(numpy.array(side, dtype=numpy.int64)) for side in sides)
     return train, held

@@ -147,7 +147,7 @@ def _unseen(rows: Sequence[Conversation], learned: Sequence[Conversation]) -> tu
 
 def _fitting(asked: Sequence[Question], base: Base) -> list[Question]:
     """Those that the base can read; ValueError where there is none."""
-    from phi3.batch import row_of
+    from phi3.row import row_of
 
     fitting = [one for one in asked if not isinstance(row_of(base, Lane(one.messages)), Answer)]
     if not fitting:

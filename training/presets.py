@@ -36,7 +36,7 @@ from typing import Any
 from phi3.machine import Machine
 from phi3.models import usual_precision
 from phi3.shape import Shape
-from training.config import SETTINGS, RunConfig
+from training.config import SETTINGS, RunConfig, count_held_out
 from training.fitting import made_to_fit
 from training.plan import Plan, make_plan
 from training.work import adapted, batches_of
@@ -167,10 +167,11 @@ def sides_of(task: Task, config: RunConfig) -> tuple[list[int], list[int]]:
 
 
 def _count_held_out(task: Task, config: RunConfig) -> int:
-    """As `split` does it: what the data holds out by itself, or else a share; one at least, and never the last."""
+    """What the data holds out by itself, or else a share."""
     count = len(task.lengths)
-    wanted = task.own_held or round(count * config.held_out)
-    return min(max(wanted, 1), max(count - 1, 0)) if config.held_out else 0
+    if task.own_held and config.held_out:
+        return min(task.own_held, max(count - 1, 0))
+    return count_held_out(count, config.held_out)
 
 
 def steps_of(config: RunConfig, task: Task) -> int:
