@@ -137,8 +137,7 @@ class Rounds:
         while waiting := [request for request in requests if request.waiting]:
             request = min(waiting, key=lambda one: len(one.rows))
             index = request.waiting[0]
-            row = request.next = request.next or row_of(self._base, request.lanes[index],
-                                                                                    self._bounds)
+            row = request.next = request.next or row_of(self._base, request.lanes[index], self._bounds)
             batch = self._batch_for(row, joining) if isinstance(row, Row) else row
             if batch is None:
                 break
