@@ -89,10 +89,16 @@ def outcome(run: Progress) -> str:
         return ""
     stopped = f"was stopped after step {run.step:,}, and what it learned is kept"
     verb = "is ready" if run.state == "finished" else stopped
-    went_back = theme.WENT_BACK.format(step=ending["went_back_to"]) if "went_back_to" in ending else ""
     judged = f' <span class="judged">{escaped(ending["verdict"])}</span>' if "verdict" in ending else ""
-    said = f"{went_back}{_verdict(run)}{judged}{_checked(ending.get('check'))}"
+    said = f"{_went_back(ending)}{_verdict(run)}{judged}{_checked(ending.get('check'))}"
     return f"<strong>{escaped(run.adapter)}</strong> {verb}. {said}"
+
+
+def _went_back(ending: Mapping[str, Any]) -> str:
+    if "diverged_at" in ending:
+        words = theme.DIVERGED.format(at=ending["diverged_at"], step=ending["went_back_to"], advice=ending["advice"])
+        return f'<span class="warning">{escaped(words.strip())}</span> '
+    return theme.WENT_BACK.format(step=ending["went_back_to"]) if "went_back_to" in ending else ""
 
 
 def _checked(check: Mapping[str, Any] | None) -> str:

@@ -49,6 +49,14 @@ def warnings_for(config: RunConfig, task: Task) -> list[str]:
     return [f"{SETTINGS[name].called} {rest}" for rule in _RULES for name, rest in rule(case)]
 
 
+def after_diverging(rate: float, hidden_size: int) -> str:
+    """What to do where a run's loss was no number any more: the rule's learning rate or, where it was no higher, a
+    tenth.
+    """
+    rule = rate_for(hidden_size)
+    return f"Start again with a lower learning rate: it was {rate:g}; try {rule if rule < rate else rate / 10:g}."
+
+
 def _about_rate(case: _Case) -> _Warnings:
     rate, rule = case.config.learning_rate, rate_for(case.task.base["hidden_size"])
     about = f"is {rate:g}, and the rule for this base gives {rule:g}"

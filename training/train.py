@@ -13,6 +13,7 @@ from phi3.machine import this_machine
 from phi3.models import Base, expanded, load_base, quantised, with_attention
 from phi3.template import Message, encode_conversation
 from training import checkpoint, speed
+from training.advice import after_diverging
 from training.answers import SHOWN_PROMPTS
 from training.checkpoint import CHECKPOINTS
 from training.config import RunConfig
@@ -78,7 +79,7 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
             _take_up(trainer, found)
         else:
             trainer.train(resume_from_checkpoint=str(found.folder) if found else None)
-    is_over = writer.stopped_early or trainer.state.global_step >= trainer.state.max_steps
+    is_over = writer.stopped_early or writer.diverged or trainer.state.global_step >= trainer.state.max_steps
     if writer.out_of_time and not is_over:
         return run.append("lease_ended", trainer.state.global_step, reason="time")
     return _finish(run, base, trainer, writer, plan)
@@ -175,34 +176,52 @@ def _speak(trainer: Trainer, writer: Writer, step: int) -> None:
 
 def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) -> Event:
     """Last evaluation, the adapter in PEFT's format, its place in the library, and the last event."""
-    step, went_back = trainer.state.global_step, {}
-    if trainer.eval_dataset is not None and writer.held_out_losses[-1][0] != step:
-        trainer.evaluate()
-    writer.sample(step, trainer.model)
-    losses = writer.held_out_losses
-    lowest = lowest_of(losses) if writer.stopped_early else None
-    if lowest:
-        trainer.method.load(trainer.model, checkpoint.of_step(run.folder / CHECKPOINTS, lowest[0]).folder)
-        went_back = {"went_back_to": lowest[0]}
+    step = trainer.state.global_step
+    if not writer.diverged:
+        if trainer.eval_dataset is not None and writer.held_out_losses[-1][0] != step:
+            trainer.evaluate()
+        writer.sample(step, trainer.model)
+    advice = after_diverging(run.config.learning_rate, base.facts.shape.hidden)
+    back = _go_back(run, trainer, writer, advice) if writer.stopped_early or writer.diverged else None
+    losses = dict(writer.held_out_losses)
+    loss = losses.get(step if back is None else back)
+    went_back = {} if back is None else {"went_back_to": back}
     trainer.method.write_adapter(trainer.model, run.folder / ADAPTER)
-    evaluation = writer.evaluate()
+    evaluation = writer.evaluate(back)
     judged = {"verdict": evaluation.verdict} if evaluation else {}
     outcome = {"steps": step, "seconds": round(seconds_so_far(run, writer), 1),
-               "loss_before": round(losses[0][1], 5) if losses else None,
-               "loss": round((lowest or losses[-1])[1], 5) if losses else None, **went_back,
+               "loss_before": round(next(iter(losses.values())), 5) if losses else None,
+               "loss": None if loss is None else round(loss, 5), **went_back,
                "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak,
                "peak_bytes": peak_bytes(), **judged}
     library = Library(run.home, {run.owner})
     adapter = library.put(run.config.name, run.folder / ADAPTER, provenance(run, base, outcome), run.owner)
     kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"
-    if kind == "finished" and not (writer.seconds_before or writer.stopped_early):
+    if kind == "finished" and not (writer.seconds_before or went_back):
         machine = this_machine()
         speed.keep(run.home, machine, width_of(run.config, base.facts.config, machine),
                    writer.outcome(plan, outcome["seconds"]))
     verdict = check(adapter.folder, base.facts, base)
     return run.append(kind, step, adapter=adapter.name, folder=str(adapter.folder), **outcome,
                       check={"ok": verdict.ok, "verdict": verdict.verdict, "warnings": list(verdict.warnings)},
+                      **({"diverged_at": step, "advice": advice} if writer.diverged else {}),
                       example=writer.prompts[0][-1]["content"])
+
+
+def _go_back(run: Run, trainer: Trainer, writer: Writer, advice: str) -> int:
+    """The model as it was when held-out loss was lowest or, where there is none, as it was last saved; which step
+    that was. ValueError where nothing was saved.
+    """
+    folder = run.folder / CHECKPOINTS
+    lowest = lowest_of(writer.held_out_losses)
+    found = checkpoint.of_step(folder, lowest[0]) if lowest else None
+    if found is None or found.damage():
+        found, _ = checkpoint.newest(folder)
+    if found is None:
+        raise ValueError(f"The training diverged: at step {trainer.state.global_step:,} its loss was no number any "
+                         f"more (NaN or infinite), and nothing had been saved. {advice}")
+    trainer.method.load(trainer.model, found.folder)
+    return found.step
 
 
 def _write_failure(run: Run, failure: Failure) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback
 
 from phi3.bounds import Bounds
@@ -60,7 +62,7 @@ class Writer(TrainerCallback):
         course = run.course()
         self.held_out_losses = [(one.step, one.values["loss"]) for one in course if one.type == "evaluated"]
         self.seconds_before = max((one.values["seconds"] for one in course if one.type == "step"), default=0.0)
-        self.asked_to_stop = self.out_of_time = self.stopped_early = False
+        self.asked_to_stop = self.out_of_time = self.stopped_early = self.diverged = False
         self.trained = self.spoke = 0.0  # seconds of this trainer's steps, and of answers
         self.began: float | None = None  # seconds of the first step, in which much is done once and never again
         self._paused = 0.0  # seconds spent on evaluation and speaking, which are no part of a step
@@ -77,8 +79,11 @@ class Writer(TrainerCallback):
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict | None = None,
                **kwargs: Any) -> None:
-        """A `step` event for each logged training loss."""
+        """A `step` event for each logged training loss; the end where that is no number."""
         if logs is None or "loss" not in logs or self._first is None:
+            return
+        if not math.isfinite(logs["loss"]):
+            self._diverge(control)
             return
         start, first_step, paused_before = self._first
         seconds = time.monotonic() - start - (self._paused - paused_before)
@@ -105,15 +110,26 @@ class Writer(TrainerCallback):
             control.should_training_stop = control.should_save = True
         elif now - self._saved_at > max(self.lease.checkpoint_every, self._longest_save / CHECKPOINT_SHARE):
             control.should_save = True
-        if self.trainer.eval_dataset is None and state.global_step % args.eval_steps == 0:
+        if control.should_save and not self._is_sound():
+            self._diverge(control)
+        elif self.trainer.eval_dataset is None and state.global_step % args.eval_steps == 0:
             self.sample(state.global_step, self.trainer.model)
         return control
 
     def on_evaluate(self, args: Any, state: TrainerState, control: TrainerControl, metrics: dict | None = None,
                     **kwargs: Any) -> None:
-        """An `evaluated` event, and what the model says now."""
+        """An `evaluated` event, and what the model says now; the end where its loss is no number.
+
+        ValueError where it is none before the first step.
+        """
         paused_before = self._paused
         loss = (metrics or {}).get("eval_loss")
+        if loss is not None and not math.isfinite(loss):
+            if state.global_step == 0:
+                raise ValueError("Before the first step its loss on the held-out conversations is no number (NaN or "
+                                 "infinite): what it begins from is damaged, or can't be computed in this precision.")
+            self._diverge(control)
+            return
         if loss is not None:
             self._paused += metrics.get("eval_runtime", 0.0)
             self.held_out_losses.append((state.global_step, loss))
@@ -142,6 +158,16 @@ class Writer(TrainerCallback):
         self._paused += self._saved_at - began
         self.run.append("checkpointed", state.global_step, folder=f"{CHECKPOINTS}/{sealed.folder.name}")
 
+    def _diverge(self, control: TrainerControl) -> None:
+        """It won't recover: end now, and keep and measure nothing of it."""
+        self.diverged = control.should_training_stop = True
+        control.should_save = control.should_evaluate = False
+
+    def _is_sound(self) -> bool:
+        """Whether all that was learned are numbers: a checkpoint of others would take a good one's place."""
+        learned = [weight.detach() for weight in self.trainer.model.parameters() if weight.requires_grad]
+        return bool(get_total_norm(learned).isfinite())
+
     def outcome(self, plan: Plan, seconds: float) -> speed.Outcome:
         """What a whole run took, of so many seconds in all, for the next plan: what its first step took longer than
         the others counts as loading.
@@ -168,9 +194,9 @@ class Writer(TrainerCallback):
         self._paused += took
         self._longest_look = max(self._longest_look, took)
 
-    def evaluate(self) -> Evaluation | None:
+    def evaluate(self, last: int | None = None) -> Evaluation | None:
         """The adapter, which was written, against what it began from on held-out rows, kept in the run's folder; None
-        where there are none, or no time or memory.
+        where there are none, or no time or memory. It is that of the `last` step, where that isn't the run's.
 
         A run that is trained is worth more than its figures: what an evaluation lacks doesn't fail it, and one that
         took its trainer down again and again is left out.
@@ -183,7 +209,7 @@ class Writer(TrainerCallback):
         if tried >= MOST_TRIES:
             return None
         tries.write_text("." * (tried + 1), encoding="utf-8")
-        found = self._evaluated(held)
+        found = self._evaluated(held, last)
         tries.unlink()
         if found:
             found.write(self.run.folder)
@@ -193,11 +219,9 @@ class Writer(TrainerCallback):
     def _is_lent(self) -> bool:
         return self.lease.seconds is not None
 
-    def _evaluated(self, held: Sequence[Conversation]) -> Evaluation | None:
+    def _evaluated(self, held: Sequence[Conversation], last: int | None) -> Evaluation | None:
         began = time.monotonic()
         try:
-            # Stopped early, the adapter is that of the lowest loss.
-            last = lowest_of(self.held_out_losses)[0] if self.stopped_early else None
             most = PROMPTS_WHERE_LENT if self._is_lent else PROMPTS_AT_THE_END
             first = self._as_it_began() if self.run.config.continues else None
             return evaluate_trained(self.trainer.model, self.base, held, losses_up_to(self.run, last), most, first,
