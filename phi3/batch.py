@@ -38,17 +38,19 @@ class Batch:
             return self._drawn(rows, logits)
 
     def step(self) -> list[int | None]:
-        """The next token of every row."""
-        again = [place for place, row in enumerate(self.rows) if self._is_turned_anew(row)]
-        if again:
-            # Stock generation forgets its cache here as well, and reads all that there is anew.
-            rows = [self.rows[place] for place in again]
-            self.keep([place for place in range(len(self.rows)) if place not in again])
-            rest = self.step() if self.rows else []
-            return [*rest, *self.join(rows)]
+        """The next token of every row; none where memory is too short for it (torch.OutOfMemoryError)."""
         with self._computing(self.rows, self._decoder.captures_steps_of(len(self.rows))):
             form = None if self._slots is None else self._slots.form
             return self._drawn(self.rows, self._decoder.step([row.tokens[-1] for row in self.rows], form))
+
+    def turned_anew(self) -> list[Row]:
+        """Rows whose positions are turned by other angles from here on, taken out: they join again to go on.
+
+        Stock generation forgets its cache here as well, and reads all that there is anew.
+        """
+        rows = [row for row in self.rows if self._is_turned_anew(row)]
+        self.keep([place for place, row in enumerate(self.rows) if not self._is_turned_anew(row)])
+        return rows
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with these rows only, given in rising order."""
@@ -89,9 +91,9 @@ def all_answered(batch: Batch, base: Base, lanes: Sequence[Lane], bounds: Bounds
     # The longest first: so rows that are answered together are about as long as each other.
     waiting = deque(sorted((row for row in made if isinstance(row, Row)), key=lambda row: -row.most))
     while waiting or batch.rows:
-        new = _taken_in(waiting, batch.rows, bounds)
+        new = _taken_in(waiting, batch.rows, bounds) or batch.turned_anew()
         tokens = batch.join(new) if new else batch.step()
-        for row, token in zip(new or batch.rows, tokens, strict=True):  # a step may have put them in another order
+        for row, token in zip(new or batch.rows, tokens, strict=True):
             row.add(token, base, asked=False)
         batch.keep([place for place, row in enumerate(batch.rows) if not row.end])
     return [one.answer(base) if isinstance(one, Row) else one for one in made]

@@ -104,14 +104,16 @@ class Rounds:
         return [self._shared, *(batch for batch, _ in self._by_peft.values())]
 
     def _spoken(self, batch: Batch, new: list[Row]) -> list[tuple[Row, int | None]]:
-        """A token each of new rows, or else of all. Where memory is short new rows end, and the others go on."""
-        if not new:
-            tokens = batch.step() if batch.rows else []
-            return list(zip(batch.rows, tokens, strict=True))
+        """A token each of new rows, or else of all. Where memory is short new rows end, or else the one that may become
+        longest, and the others go on.
+        """
+        new = new or batch.turned_anew()
+        if not (new or batch.rows):
+            return []
         try:
-            return list(zip(new, batch.join(new), strict=True))
+            return list(zip(new or batch.rows, batch.join(new) if new else batch.step(), strict=True))
         except torch.OutOfMemoryError:
-            for row in new:
+            for row in new or [max(batch.rows, key=lambda row: row.most)]:
                 row.end, row.note = "error", "There is not enough memory for this just now. Try again, or shorten it."
                 self._close(row)
             return []

@@ -392,30 +392,83 @@ def test_a_problem_while_answering_reaches_the_caller_and_the_next_one_is_answer
     assert last(answerer, ask("hm"))[0].done
 
 
-@pytest.mark.parametrize("replays", [None, Replays()], ids=["plain", "captured"])
-def test_an_answer_longer_than_what_the_base_was_first_trained_for_is_stock_generation_s(tmp_path, monkeypatch,
-                                                                                         replays):
-    """With longrope other angles hold from then on, and all is read anew with them."""
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    """A base with longrope, which was first trained for rows of 40 tokens."""
     import json
 
-    import torch
-    from transformers import Phi3ForCausalLM
-
-    from phi3.template import encode_prompt
     from tests.phi3_folder import make_phi3_folder
 
-    folder = make_phi3_folder(tmp_path / "long")
+    folder = make_phi3_folder(tmp_path_factory.mktemp("bases") / "long")
     config = json.loads((folder / "config.json").read_text())
     half = config["hidden_size"] // config["num_attention_heads"] // 2
     config |= {"original_max_position_embeddings": 40, "rope_parameters": {
         "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 1.0,
         "original_max_position_embeddings": 40, "short_factor": [1.0] * half, "long_factor": [3.0] * half}}
     (folder / "config.json").write_text(json.dumps(config))
+    return load_base(str(folder))
+
+
+def test_memory_that_is_over_in_the_midst_of_answers_ends_the_longest_and_no_other(base, adapters, monkeypatch):
+    import torch
+
+    from phi3.decoder import Decoder
+
+    lanes = [ask("hm", max_new_tokens=60), ask("b" * 100, adapters[0], max_new_tokens=60),
+             ask("hm hm", adapters[1], max_new_tokens=60)]
+    answerer = Answerer(base)
+    alone = [last(answerer, lane)[0] for lane in lanes]
+    assert all(answer.tokens > 4 for answer in alone)
+    plain, steps = Decoder._stepped, []
+
+    def short(self, inputs, *rest):
+        mixed = plain(self, inputs, *rest)
+        steps.append(inputs.shape[1])
+        if len(steps) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return mixed
+
+    monkeypatch.setattr(Decoder, "_stepped", short)
+    first, longest, third = last(answerer, *lanes)
+    assert longest.end == "error" and "not enough memory" in longest.note and alone[1].text.startswith(longest.text)
+    assert (first.text, third.text) == (alone[0].text, alone[2].text) and steps[2:4] == [3, 2]
+    monkeypatch.setattr(Decoder, "_stepped", plain)
+    assert last(answerer, lanes[1])[0].text == alone[1].text
+
+
+def test_memory_that_is_over_where_a_row_is_read_anew_ends_that_row(long, monkeypatch):
+    import torch
+
+    from phi3.decoder import Decoder
+
+    lanes = [ask("a question", max_new_tokens=40), ask("hm", max_new_tokens=8)]
+    answerer = Answerer(long)
+    alone = last(answerer, lanes[1])[0]
+    plain = Decoder.read
+
+    def short(self, rows):
+        if max(map(len, rows)) > 40:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return plain(self, rows)
+
+    monkeypatch.setattr(Decoder, "read", short)
+    longer, other = last(answerer, *lanes)
+    assert longer.end == "error" and "not enough memory" in longer.note
+    assert (other.text, other.end) == (alone.text, alone.end)
+
+
+@pytest.mark.parametrize("replays", [None, Replays()], ids=["plain", "captured"])
+def test_an_answer_longer_than_what_the_base_was_first_trained_for_is_stock_generation_s(long, monkeypatch, replays):
+    """With longrope other angles hold from then on, and all is read anew with them."""
+    import torch
+    from transformers import Phi3ForCausalLM
+
+    from phi3.template import encode_prompt
+
     monkeypatch.setattr("phi3.rounds.capture_on", lambda device: replays)
-    long = load_base(str(folder))
     lanes = [ask("a question", max_new_tokens=40), ask("a question that is a bit longer than", max_new_tokens=40)]
     answers = last(Answerer(long), *lanes)
-    model = Phi3ForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval()
+    model = Phi3ForCausalLM.from_pretrained(long.facts.id, dtype=torch.float32, trust_remote_code=False).eval()
     for lane, answer in zip(lanes, answers, strict=True):
         prompt = encode_prompt(long.tokenizer, lane.messages)
         ids = torch.tensor([prompt])
