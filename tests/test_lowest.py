@@ -12,6 +12,7 @@ from training.checkpoint import CHECKPOINTS, seal
 from training.config import RunConfig
 from training.data import read_data
 from training.lowest import adapter_of, better_checkpoint
+from training.run import Run
 from training.runs import Runs
 from training.train import run_lease
 from training.verdict import Overfit, lowest_of, since_lowest
@@ -71,6 +72,22 @@ def test_it_stops_early_and_goes_back(home, few):
 
     kept, made = load_file(checkpoint), load_file(Library(home).get("few").folder / "adapter_model.safetensors")
     assert kept.keys() == made.keys() and all(kept[name].equal(made[name]) for name in kept)
+
+
+@pytest.mark.slow
+def test_a_look_at_it_where_somebody_stopped_it_makes_it_stop_early_no_sooner(home, few, monkeypatch):
+    straight = run_lease(run_of(home, few, early_stopping=3))
+    run = run_of(home, few, early_stopping=3, name="halted")
+    stop = straight.values["went_back_to"] + 1
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "is_asked_to_stop", lambda self: self.last_event().step == stop - 1)
+        halted = run_lease(run)
+    assert halted.type == "stopped" and halted.step == stop
+    end = run_lease(run)
+    assert (end.type, end.step, end.values["went_back_to"]) == \
+        ("finished", straight.step, straight.values["went_back_to"])
+    one, other = (Library(home).get(name).folder / "adapter_model.safetensors" for name in ("few", "halted"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.parametrize(("went_back", "better"), [({}, 10), ({"went_back_to": 10}, None)])

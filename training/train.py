@@ -27,7 +27,6 @@ from training.plan import Plan, make_plan
 from training.run import ADAPTER, START, Event, Run
 from training.tokens import tokens_of
 from training.trainer import Lesson, Trainer, trainer_of
-from training.verdict import lowest_of
 from training.writer import Lease, Writer
 
 
@@ -213,8 +212,7 @@ def _go_back(run: Run, trainer: Trainer, writer: Writer, advice: str) -> int:
     that was. ValueError where nothing was saved.
     """
     folder = run.folder / CHECKPOINTS
-    lowest = lowest_of(writer.held_out_losses)
-    found = checkpoint.of_step(folder, lowest[0]) if lowest else None
+    found = checkpoint.of_step(folder, writer.lowest[0]) if writer.lowest else None
     if found is None or found.damage():
         found, _ = checkpoint.newest(folder)
     if found is None:

@@ -137,10 +137,10 @@ class Writer(TrainerCallback):
             self.run.append("evaluated", state.global_step, loss=round(loss, 5),
                             accuracy=round(metrics["eval_mean_token_accuracy"], 4),
                             general_loss=None if general is None else round(general, 5))
-            if lowest_of(self.held_out_losses) == (state.global_step, loss):
+            if self.lowest == (state.global_step, loss):
                 control.should_save = True  # if it is never as low again, this is the one to go back to
             patience = self.run.config.early_stopping
-            if patience and since_lowest(self.held_out_losses) >= patience:
+            if patience and since_lowest(self._on_schedule) >= patience:
                 self.stopped_early = control.should_training_stop = True
         self.sample(state.global_step, self.trainer.model)
         self._longest_look = max(self._longest_look, self._paused - paused_before)
@@ -150,13 +150,24 @@ class Writer(TrainerCallback):
         folder = self.run.folder / CHECKPOINTS
         began = time.monotonic()
         sealed = checkpoint.seal(folder / f"checkpoint-{state.global_step}", state.global_step)
-        lowest = lowest_of(self.held_out_losses)
-        checkpoint.prune(folder, spare=lowest[0] if lowest else None)
+        checkpoint.prune(folder, spare=self.lowest[0] if self.lowest else None)
         self._saved_at = time.monotonic()
         # Written before this is called, in about the time that the hashes take.
         self._longest_save = max(self._longest_save, 2 * (self._saved_at - began))
         self._paused += self._saved_at - began
         self.run.append("checkpointed", state.global_step, folder=f"{CHECKPOINTS}/{sealed.folder.name}")
+
+    @property
+    def lowest(self) -> tuple[int, float] | None:
+        """(step, held-out loss) of the lowest after the first step; None before there is one."""
+        return lowest_of(self._on_schedule)
+
+    @property
+    def _on_schedule(self) -> list[tuple[int, float]]:
+        """Without what was measured where somebody stopped the run: the uninterrupted one, which it is still to
+        become, has none there.
+        """
+        return [one for one in self.held_out_losses if one[0] % self.run.config.eval_steps == 0]
 
     def _diverge(self, control: TrainerControl) -> None:
         """It won't recover: end now, and keep and measure nothing of it."""
