@@ -208,15 +208,20 @@ def test_answers_come_though_the_page_never_hears_of_what_gives_them(visit, of, 
 
 
 def test_stop_ends_the_answers_and_keeps_what_was_said(endless_page):
+    """By keyboard, too: Send and Stop go away under it."""
     page = endless_page
     to_chat(page)
-    ask(page, "Tell me everything.")
+    message = page.locator("#message textarea")
+    message.fill("Tell me everything.")
+    page.locator("#send").press("Enter")
     expect(page.locator("#newest-A .answer")).to_contain_text("and on and on")
-    page.locator("#stop-answer").click()
+    expect(message).to_be_focused()
+    page.locator("#stop-answer").press("Enter")
     expect(page.locator("#newest-A .by")).to_contain_text("stopped")
     expect(page.locator("#send")).to_be_visible()
+    expect(message).to_be_focused()
     page.locator("#undo").click()
-    expect(page.locator("#message textarea")).to_have_value("Tell me everything.")
+    expect(message).to_have_value("Tell me everything.")
 
 
 @pytest.mark.parametrize("is_secure", [True, False])

@@ -106,6 +106,7 @@ def test_what_is_known_to_be_bad_is_said_on_stderr_before_the_run(terminal, home
     (["training", "run", "nowhere.yaml", "--data", "CHATS"], "nowhere.yaml can't be read"),
     (["training", "describe", "in one word", "--out", "nowhere/rows.jsonl"], "There is no folder nowhere"),
     (["training", "describe", "in one word", "--out", "training"], "training is a folder"),
+    (["training", "describe", "in one word", "--out", "README.md"], "README.md is there already"),
     (["training", "inspect", "nowhere.jsonl"], "There is no file nowhere.jsonl"),
     (["chat", "hello", "--with", "stranger"], "There is no adapter named stranger"),
     (["chat", "  "], "The prompt is empty"),

@@ -203,12 +203,14 @@ def _describe(asked: argparse.Namespace) -> int:
 
 
 def _check_place(out: Path) -> None:
-    """ValueError where no file can be written there."""
+    """ValueError where no file can be written there, or one is there: rows may have been mended by hand."""
     if not out.parent.is_dir():
         raise ValueError(f"There is no folder {out.parent} for {out.name}. Make it, or choose another place.")
     if out.is_dir():
         raise ValueError(f"{out} is a folder. Name the file to write in it: {out / 'rows.jsonl'}.")
-    if not os.access(out if out.exists() else out.parent, os.W_OK):
+    if out.exists():
+        raise ValueError(f"{out} is there already. Choose another name.")
+    if not os.access(out.parent, os.W_OK):
         raise ValueError(f"{out} can't be written: you may not write there. Choose another place.")
 
 
