@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ SECONDS_PER_ADAPTER = 0.5
 LONGEST_TURN = 60
 # Answers end by themselves so long before the GPU is taken back.
 MARGIN_SECONDS = 2.0
+TIME_IS_OVER = "The GPU was lent for no longer than this. Ask for the rest, or let fewer lanes answer."
 # There is no back-pressure between the worker and the page.
 SECONDS_BETWEEN_SNAPSHOTS = 0.1
 
@@ -146,6 +147,12 @@ def answered_within(base: Base, lanes: Sequence[Lane], flag: str, seconds: int,
     shown = 0.0
     for snapshot in Answerer(base, ready, captures=False).answer(
             lanes, lambda: time.monotonic() > ends or asked.exists()):
+        if not asked.exists():
+            snapshot = [_out_of_time(answer) if answer.end == "asked" else answer for answer in snapshot]
         if all(answer.done for answer in snapshot) or time.monotonic() - shown >= SECONDS_BETWEEN_SNAPSHOTS:
             shown = time.monotonic()
             yield snapshot
+
+
+def _out_of_time(answer: Answer) -> Answer:
+    return replace(answer, note=" ".join(filter(None, (answer.note, TIME_IS_OVER))))

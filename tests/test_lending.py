@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from phi3.generate import Answer, Lane, Sampling
-from phi3.lending import LONGEST_TURN, LentAnswerer, answered_within, refusal_of, seconds_for, shorter_turn
+from phi3.lending import LONGEST_TURN, TIME_IS_OVER, LentAnswerer, answered_within, refusal_of, seconds_for, shorter_turn
 from phi3.models import load_base
 
 QUOTA = "You have exceeded your ZeroGPU quota (90s requested vs. 35s left). Try again in 3:22:11. "
@@ -91,11 +91,11 @@ def test_answers_end_before_the_gpu_is_taken_back(small_base, tmp_path):
     base = load_base(str(small_base))
     first, *_, last = answered_within(base, [lane(200)], str(tmp_path / "flag"), seconds=1)
     assert first == [Answer()]
-    assert last[0].end == "asked" and last[0].tokens == 1
+    assert last[0].end == "asked" and last[0].tokens == 1 and last[0].note == TIME_IS_OVER
 
 
 def test_answers_end_when_the_flag_is_there(small_base, tmp_path):
     base, flag = load_base(str(small_base)), tmp_path / "flag"
     flag.touch()
     *_, last = answered_within(base, [lane(200), lane(200)], str(flag), seconds=60)
-    assert [answer.tokens for answer in last] == [1, 1]
+    assert [(answer.tokens, answer.note) for answer in last] == [(1, ""), (1, "")]
