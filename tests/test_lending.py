@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from phi3.generate import Answer, Lane, Sampling
-from phi3.lending import LONGEST_TURN, TIME_IS_OVER, LentAnswerer, answered_within, refusal_of, seconds_for, shorter_turn
+from phi3.lending import (
+    LONGEST_TURN,
+    TIME_IS_OVER,
+    LentAnswerer,
+    answered_within,
+    refusal_of,
+    seconds_for,
+    shorter_turn,
+)
 from phi3.models import load_base
 
 QUOTA = "You have exceeded your ZeroGPU quota (90s requested vs. 35s left). Try again in 3:22:11. "
