@@ -69,7 +69,8 @@ class _Calls:
         return {**plan.as_json(), "settings": config.settings(),
                 "warnings": warnings_for(config, form.task_of(self.studio, lengths))}
 
-    def train(self, request: gr.Request, data: Asked, settings: dict | None = None, tries: dict | None = None) -> dict:
+    def train(self, request: gr.Request, data: Asked, settings: dict | None = None, tries: dict | None = None,
+              key: str = "") -> dict:
         """Begin a run, or queue it where another is being trained. Returns its id at once, with the `key` that shows
         that it is yours (empty on one's own machine) and how many runs come `before` it. Where a GPU is lent, call
         /lease with both until it says that the run doesn't go on.
@@ -78,8 +79,9 @@ class _Calls:
             settings: Those of the README's table, as for /plan.
             tries: Several values of a setting or two, such as {"r": [8, 16]}: a run for each combination, one after
                 another. The answer then has the same of each of these `runs`, and the `group` that they are.
+            key: Where many visitors come and settings say `start_from` an adapter of one's own: the key of its run.
         """
-        visitor, chosen = visitor_of(self.studio, request), data.data(self.studio)
+        visitor, chosen = self._visitor(request, key), data.data(self.studio)
         token = token_of(self.studio, request)
         lengths = lengths_in(chosen, self.studio.tokenizer.result())
         config = form.suited_settings(self.studio, settings or {}, lengths)
@@ -97,9 +99,10 @@ class _Calls:
         visitor = self._visitor(request, key)
         found = visitor.seen_run(run, key)
         untold = NOT_TOLD if visitor.owns(found) else (*NOT_TOLD, *TOLD_TO_OWNERS)
+        standing = self._standing(found)
         events = [json.loads(event.to_json()) for event in found.course()]
         told = [{name: value for name, value in event.items() if name not in untold} for event in events]
-        return {**self._standing(found), "settings": found.config.settings(), "about_data": found.about_data,
+        return {**standing, "settings": found.config.settings(), "about_data": found.about_data,
                 "events": told}
 
     def runs(self, request: gr.Request, keys: list[str] | None = None) -> list[dict]:

@@ -188,8 +188,8 @@ class _Moment:
     @classmethod
     def of(cls, run: Run, standing: Standing, turn: str) -> _Moment:
         """While this page takes turns of a GPU, a run between two of them is being prepared."""
-        events = run.course()
-        state = "preparing" if turn and is_between_turns(events) else run.state()
+        state, events = run.state(), run.course()
+        state = "preparing" if turn and is_between_turns(events) else state
         seldom = [event.type for event in events if event.type not in OFTEN]
         seen = sign_of((run.id, seldom, run.is_asked_to_stop(), run.shared_key()))
         return cls(events, state, f"{state} {seen}", sign_of((run.id, len(events), standing.before)))

@@ -234,7 +234,7 @@ def listed(runs: Sequence[Run]) -> str:
 
 
 def _row(run: Run) -> str:
-    events, state = run.events(), run.state()
+    state, events = run.state(), run.events()
     ending = events[-1].values if events else {}
     before, after = ending.get("loss_before"), ending.get("loss")
     fell = f"held-out loss {before:.2f} → {after:.2f}" if before and after is not None else ""

@@ -186,6 +186,11 @@ def test_a_run_is_begun_followed_and_resumed_by_its_key_alone(client, many):
     assert len(set(job)) > 1 and job.result()
     assert "no adapter named mine" in refused(client, "chat", message="Hello", adapter="mine")
     assert "is not being trained" in refused(client, "stop", run=begun["run"], key=begun["key"])
+    further = {"example": "pirate", "settings": {**FEW_STEPS, "name": "further", "start_from": "mine"}}
+    assert "no adapter named mine" in refused(client, "train", **further)
+    second = call(client, "train", **further, key=begun["key"])
+    assert second["key"] not in ("", begun["key"])
+    assert ended(client, second)["state"] == "finished"
     assert call(client, "resume", run=begun["run"], key=begun["key"], max_steps=3)["state"] != "finished"
     assert ended(client, begun)["events"][-1]["step"] == 3
     assert "5,000 steps, and 3,000 are allowed" in refused(client, "resume", run=begun["run"], key=begun["key"],

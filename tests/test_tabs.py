@@ -19,6 +19,7 @@ from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.stopping import Stops
 from tests.staged import PIRATE_ANSWERS, PROMPTS, StagedRun, few_conversations
+from training.compare import result_of
 from training.config import RunConfig
 from training.data import DroppedRow
 from training.describe import Corrections, Described, Row
@@ -339,6 +340,26 @@ def test_answers_are_given_once_and_are_late_where_nobody_begins():
     asked.ends()
     assert not asked.goes_on and asked.newest == ("a lane",)
     assert stops.begin("tab", waiting=("another",)).goes_on and asked.is_set()
+
+
+@pytest.mark.parametrize("state_of", [
+    lambda run: run_panel._Moment.of(run, run_panel.Standing(), "").state, lambda run: result_of(run).state],
+    ids=["page", "comparison"])
+def test_a_run_that_ends_while_its_events_are_read_still_goes_on_for_whoever_looks(staged, monkeypatch, state_of):
+    """Nobody looks again at one that has ended, and how it did would never be seen."""
+    staged.begin()
+    staged.train(1, 20)
+    read = type(staged.run).events
+
+    def events(self):
+        found = read(self)
+        if found[-1].type != "finished":
+            staged.end("finished")
+        return found
+
+    monkeypatch.setattr(type(staged.run), "is_held", lambda self: True)
+    monkeypatch.setattr(type(staged.run), "events", events)
+    assert [state_of(staged.run) for _ in range(2)] == ["running", "finished"]
 
 
 def test_a_run_is_drawn_anew_only_where_something_is_new(staged):

@@ -112,14 +112,14 @@ def check_count(runs: Sequence[Run]) -> None:
 
 def result_of(run: Run) -> Result:
     """One run, read from its folder."""
-    course, evaluation, group = run.course(), read_evaluation(run.folder), group_of(run)
+    state, course, evaluation, group = run.state(), run.course(), read_evaluation(run.folder), group_of(run)
     ending = course[-1].values if course and course[-1].type in ("finished", "stopped") else {}
     began = next((one.values for one in reversed(course) if one.type in ("started", "resumed")), {})
     last = next((one for one in reversed(course) if one.type == "step"), None)
     losses = losses_of(course)
     first, (loss_at, loss) = _before(losses), _after(losses, ending, course)
     return Result(
-        run.id, run.config.name, run.state(), run.config.settings(), run.about_data, losses,
+        run.id, run.config.name, state, run.config.settings(), run.about_data, losses,
         step=ending.get("steps", last.step if last else 0), steps=began.get("steps", 0),
         seconds=ending.get("seconds", last.values["seconds"] if last else None),
         tokens_per_second=last.values.get("tokens_per_second") if last else None,

@@ -197,6 +197,8 @@ class Run:
     def state(self) -> str:
         """queued, preparing, running, interrupted, paused, stopped, finished or failed: what the events say.
 
+        Ask it before you read the events: of a run that ends in between, they then hold how it ended, or it still goes
+        on. The other way round nobody would look again.
         Never asked by the trainer of its own run: a POSIX lock is lost when its holder closes any descriptor of
         the file.
         """

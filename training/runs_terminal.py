@@ -101,13 +101,13 @@ def _stop(asked: argparse.Namespace) -> int:
 
 def _show(asked: argparse.Namespace) -> int:
     run = Runs(studio_home()).get(asked.run)
-    course = run.course()
+    summary, course = _summary(run), run.course()
     if asked.json:
-        whole = {**_summary(run), "settings": run.config.settings(), "about_data": run.about_data,
+        whole = {**summary, "settings": run.config.settings(), "about_data": run.about_data,
                  "events": [json.loads(event.to_json()) for event in course]}
         print(json.dumps(whole, ensure_ascii=False))
         return 0
-    print(f"{run.id}: {run.state()}\n{run.folder}\n\n{run.config.to_yaml()}")
+    print(f"{run.id}: {summary['state']}\n{run.folder}\n\n{run.config.to_yaml()}")
     print("\n".join(filter(None, map(in_words, course))))
     return 0
 
