@@ -116,6 +116,22 @@ def test_alpacas_history_and_a_context_join_the_question():
         {"instruction": "c", "output": "d", "history": [["a", "b"]], "context": "e"})] == ["a", "b", "c\n\ne", "d"]
 
 
+@pytest.mark.parametrize("history", [[["Hi", "Ho"]], TURNS, json.dumps(TURNS)])
+def test_what_was_said_before_comes_before_the_question_beside_it(history):
+    for name in ("history", "chat_history", "Conversation History"):
+        assert [turn["content"] for turn in as_messages({name: history, "question": "c", "answer": "d"})] == [
+            "Hi", "Ho", "c", "d"]
+    assert as_messages({"chat_history": [], "question": "Hi", "answer": "Ho"}) == TURNS
+
+
+@pytest.mark.parametrize("row", [
+    {"messages": TURNS[:1], "completion": "Ho"}, {"conversation": SHAREGPT[:1], "response": "Ho"},
+    {"messages": TURNS[:1], "completion": TURNS[1:]}])
+def test_an_answer_beside_turns_that_end_with_the_question_is_the_last_turn(row):
+    assert as_messages(row) == TURNS
+    assert as_messages({"messages": TURNS, "answer": "another"}) == TURNS
+
+
 def test_the_guess_goes_by_names_and_then_by_length():
     rows = [{"nr": 1, "Customer question text": "Hi there, how are you?", "Reply sent": "ok"}]
     assert guess_columns(rows) == Columns("Customer question text", "Reply sent")

@@ -44,6 +44,7 @@ _ANSWERS = ("completion", "answer", "response", "output", "outputs", "reply", "a
             "completions", "model_response", "assistant_message", "responses", "ideal", "ideal_response",
             "reference_answer", "tgt", "chatgpt_answer", "answer_text", "replies", "label_text", "ai")
 _MORE = ("input", "context")
+_HISTORIES = ("history", "chat_history", "conversation_history")
 _CHOSEN = (("chosen", "rejected"), ("chosen_response", "rejected_response"), ("accepted", "rejected"))
 _TEXTS = ("text", "content", "formatted_text", "formatted", "prompt", "conversation", "chat", "sample", "example")
 @dataclass(frozen=True)
@@ -151,17 +152,27 @@ def _find(names: Mapping[str, str], wanted: Sequence[str]) -> str | None:
 
 
 def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
-    """A list of turns under one of the usual names, or text of one."""
+    """A list of turns under one of the usual names, or text of one; what is beside a question is its history."""
+    is_pair = bool(_find(names, _PROMPTS) and _find(names, _ANSWERS))
     for name in _LISTS:
-        if name in names:
+        if name in names and not (is_pair and name in _HISTORIES):
             value = _unpacked(row[names[name]])
             if _is_turns(value):
                 format = "sharegpt" if _keeps_from(value) else "messages"
-                return _Shape(format, lambda value=value: _with_system(row, names, turns_in(value, row)))
+                return _Shape(format, lambda value=value: _with_system(row, names, _answered(row, names, value)))
     strong = next((name for name in ("messages", "conversations") if name in names), None)
     if strong and not _find(names, _ANSWERS) and not isinstance(row[names[strong]], str):
         return _Shape("messages", lambda: _none("no list of turns").turns())
     return None
+
+
+def _answered(row: dict[str, Any], names: dict[str, str], listed: Any) -> list[Message]:
+    """The turns of a list and, where they end with a question, the answer that stands in a column beside them."""
+    turns, column = turns_in(listed, row), _find(names, _ANSWERS)
+    if column is None or turns[-1]["role"] != "user" or row[column] in (None, "", []):
+        return turns
+    answer = _unpacked_turns(row[column])
+    return turns + (turns_in(answer) if answer is not None else [message("assistant", cell(row[column]))])
 
 
 def _grown(row: dict[str, Any]) -> _Shape | None:
@@ -254,7 +265,8 @@ def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) 
         if isinstance(more, str) and more.strip():
             question = f"{question}\n\n{more}" if question.strip() else more
     refuse_pictures(row, [message("user", question)])
-    earlier = _unpacked(row.get(names["history"])) if "history" in names else None
+    told = _find(names, _HISTORIES)
+    earlier = _unpacked(row[told]) if told else None
     before = turns_in(earlier) if isinstance(earlier, list) and earlier else []
     return [*before, message("user", question), message("assistant", cell(row[answer]))]
 
