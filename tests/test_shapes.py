@@ -132,6 +132,15 @@ def test_an_answer_beside_turns_that_end_with_the_question_is_the_last_turn(row)
     assert as_messages({"messages": TURNS, "answer": "another"}) == TURNS
 
 
+@pytest.mark.parametrize("row", [
+    {"prompt": "Hi", "model": "gpt-4", "generated": "Ho"}, {"source": "wiki", "answer": "Ho", "title": "Hi"},
+    {"messages": TURNS[:1], "model": "gpt-4"}, {"prompt": "Hi", "user": "u-81", "model": "gpt-4"}])
+def test_who_answered_and_where_a_row_comes_from_are_neither_question_nor_answer(row):
+    with pytest.raises(ValueError, match=r"columns aren't known|no answer"):
+        as_messages(row)
+    assert as_messages({"user": "Hi", "model": "Ho"}) == as_messages({"source": "Hi", "target": "Ho"}) == TURNS
+
+
 def test_the_guess_goes_by_names_and_then_by_length():
     rows = [{"nr": 1, "Customer question text": "Hi there, how are you?", "Reply sent": "ok"}]
     assert guess_columns(rows) == Columns("Customer question text", "Reply sent")

@@ -38,9 +38,9 @@ _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue", "di
 _SYSTEMS = ("system", "system_prompt", "system_message", "sys", "system_instruction", "systeminstruction")
 _PROMPTS = ("prompt", "question", "query", "instruction", "input", "inputs", "user", "human", "request", "problem", "q",
             "user_input", "user_message", "user_prompt", "message", "utterance", "questions", "instructions", "prompts",
-            "ask", "source", "src")
+            "ask")
 _ANSWERS = ("completion", "answer", "response", "output", "outputs", "reply", "assistant", "gpt", "bot", "chatgpt",
-            "target", "targets", "solution", "a", "answers", "model", "assistant_response", "bot_response",
+            "target", "targets", "solution", "a", "answers", "assistant_response", "bot_response",
             "completions", "model_response", "assistant_message", "responses", "ideal", "ideal_response",
             "reference_answer", "tgt", "chatgpt_answer", "answer_text", "replies", "label_text", "ai")
 _MORE = ("input", "context")
@@ -134,7 +134,7 @@ def _none(why: str) -> _Shape:
 
 
 def _unknown(names: Mapping[str, str]) -> str:
-    if _find(names, _PROMPTS) and not _find(names, _ANSWERS):
+    if _question(names) and not _answer(names):
         return f"no answer: its columns are {', '.join(map(str, list(names.values())[:6]))}"
     return "its columns aren't known"
 
@@ -151,9 +151,21 @@ def _find(names: Mapping[str, str], wanted: Sequence[str]) -> str | None:
     return next((names[name] for name in wanted if name in names), None)
 
 
+def _question(names: Mapping[str, str]) -> str | None:
+    """The column that asks; `source` does beside a target, and says elsewhere where a row comes from."""
+    is_pair = _find(names, ("target", "targets", "tgt")) is not None
+    return _find(names, (*_PROMPTS, "source", "src") if is_pair else _PROMPTS)
+
+
+def _answer(names: Mapping[str, str]) -> str | None:
+    """The column that answers; `model` does where `user` asks, and says elsewhere who answered."""
+    is_pair = "user" in names and _question(names) == names["user"]
+    return _find(names, (*_ANSWERS, "model") if is_pair else _ANSWERS)
+
+
 def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     """A list of turns under one of the usual names, or text of one; what is beside a question is its history."""
-    is_pair = bool(_find(names, _PROMPTS) and _find(names, _ANSWERS))
+    is_pair = bool(_question(names) and _answer(names))
     for name in _LISTS:
         if name in names and not (is_pair and name in _HISTORIES):
             value = _unpacked(row[names[name]])
@@ -161,14 +173,14 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
                 format = "sharegpt" if _keeps_from(value) else "messages"
                 return _Shape(format, lambda value=value: _with_system(row, names, _answered(row, names, value)))
     strong = next((name for name in ("messages", "conversations") if name in names), None)
-    if strong and not _find(names, _ANSWERS) and not isinstance(row[names[strong]], str):
+    if strong and not _answer(names) and not isinstance(row[names[strong]], str):
         return _Shape("messages", lambda: _none("no list of turns").turns())
     return None
 
 
 def _answered(row: dict[str, Any], names: dict[str, str], listed: Any) -> list[Message]:
     """The turns of a list and, where they end with a question, the answer that stands in a column beside them."""
-    turns, column = turns_in(listed, row), _find(names, _ANSWERS)
+    turns, column = turns_in(listed, row), _answer(names)
     if column is None or turns[-1]["role"] != "user" or row[column] in (None, "", []):
         return turns
     answer = _unpacked_turns(row[column])
@@ -186,7 +198,7 @@ def _preferred(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
 
 
 def _paired(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
-    prompt, answer = _find(names, _PROMPTS), _find(names, _ANSWERS)
+    prompt, answer = _question(names), _answer(names)
     if "instruction" in names and answer:
         return _Shape("alpaca", lambda: _with_system(row, names, _pair(row, names, names["instruction"], answer)))
     if prompt is None or answer is None:
@@ -278,7 +290,7 @@ def _unpacked_turns(value: Any) -> Any:
 
 
 def _chosen(row: dict[str, Any], names: dict[str, str], column: str) -> list[Message]:
-    value, prompt = _unpacked(row[column]), _find(names, _PROMPTS)
+    value, prompt = _unpacked(row[column]), _question(names)
     if isinstance(value, str) and looks_like_chat(value):
         return _text_shape(value).turns()
     if isinstance(value, list):
