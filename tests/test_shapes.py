@@ -141,6 +141,14 @@ def test_who_answered_and_where_a_row_comes_from_are_neither_question_nor_answer
     assert as_messages({"user": "Hi", "model": "Ho"}) == as_messages({"source": "Hi", "target": "Ho"}) == TURNS
 
 
+@pytest.mark.parametrize("written", ['[{"type": "PERSON", "text": "Ada"}]', '[{"name": "Ada", "message": "Hi"}]',
+                                     "[{'type': 'city', 'text': 'Bern'}]"])
+def test_a_list_that_is_asked_for_or_about_as_text_stays_text(written):
+    assert as_messages({"instruction": "Find the names", "input": "x", "output": written})[1]["content"] == written
+    assert as_messages({"prompt": written, "completion": "Ho"})[0]["content"] == written
+    assert as_messages({"prompt": json.dumps(TURNS[:1]), "completion": repr(TURNS[1:])}) == TURNS
+
+
 def test_the_guess_goes_by_names_and_then_by_length():
     rows = [{"nr": 1, "Customer question text": "Hi there, how are you?", "Reply sent": "ok"}]
     assert guess_columns(rows) == Columns("Customer question text", "Reply sent")

@@ -14,6 +14,7 @@ from training.reading.rows import BadRow, shown
 from training.trees import tree_of
 from training.turns import (
     ROLE_KEYS,
+    ROLES,
     TEXT_KEYS,
     bare,
     cell,
@@ -284,9 +285,13 @@ def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) 
 
 
 def _unpacked_turns(value: Any) -> Any:
-    """The value where it is a list of turns, as such or as text; else None."""
+    """The value where it is a list of turns, as such or as text; else None. Text that lists other things stays text,
+    such as what was found in another: [{"type": "person", "text": "Ada"}].
+    """
     found = _unpacked(value)
-    return found if isinstance(found, list) and found and is_turn(found[0]) else None
+    if not isinstance(found, list) or not found or not is_turn(found[0]):
+        return None
+    return found if found is value or bare(found[0].get("role", found[0].get("from"))) in ROLES else None
 
 
 def _chosen(row: dict[str, Any], names: dict[str, str], column: str) -> list[Message]:
