@@ -149,6 +149,18 @@ def test_a_list_that_is_asked_for_or_about_as_text_stays_text(written):
     assert as_messages({"prompt": json.dumps(TURNS[:1]), "completion": repr(TURNS[1:])}) == TURNS
 
 
+def test_a_number_joins_the_question_and_what_is_no_text_drops_its_row():
+    asked = {"instruction": "Double it.", "output": 42}
+    assert as_messages({**asked, "input": 21})[0]["content"] == "Double it.\n\n21"
+    assert as_messages({**asked, "input": 0})[0]["content"] == "Double it.\n\n0"
+    assert as_messages({**asked, "input": ["21"], "context": {"text": "Twice."}})[0]["content"].endswith("21\n\nTwice.")
+    for nothing in (None, "", " ", [], {}, float("nan")):
+        assert as_messages({**asked, "input": nothing})[0]["content"] == "Double it."
+    for more in (["one passage", "another"], {"title": ["a"], "sentences": [["b"]]}):
+        with pytest.raises(ValueError, match=r"context: a (list|dict) where text is due"):
+            as_messages({"question": "Who?", "context": more, "answer": "Ada"})
+
+
 def test_the_guess_goes_by_names_and_then_by_length():
     rows = [{"nr": 1, "Customer question text": "Hi there, how are you?", "Reply sent": "ok"}]
     assert guess_columns(rows) == Columns("Customer question text", "Reply sent")

@@ -274,14 +274,22 @@ def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) 
         return before + after
     question = cell(row[prompt])
     for name in _MORE:
-        more = row.get(names.get(name, "")) if names.get(name) not in (None, prompt, answer) else None
-        if isinstance(more, str) and more.strip():
+        more = _more(name, row[names[name]]) if names.get(name) not in (None, prompt, answer) else ""
+        if more.strip():
             question = f"{question}\n\n{more}" if question.strip() else more
     refuse_pictures(row, [message("user", question)])
     told = _find(names, _HISTORIES)
     earlier = _unpacked(row[told]) if told else None
     before = turns_in(earlier) if isinstance(earlier, list) and earlier else []
     return [*before, message("user", question), message("assistant", cell(row[answer]))]
+
+
+def _more(name: str, value: Any) -> str:
+    """What else belongs to the question, as text; ValueError where it is none, since the answer may stand on it."""
+    try:
+        return "" if value in ([], {}) else cell(value)
+    except ValueError as problem:
+        raise ValueError(f"its {name}: {problem}") from None
 
 
 def _unpacked_turns(value: Any) -> Any:
