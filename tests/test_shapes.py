@@ -161,6 +161,23 @@ def test_a_number_joins_the_question_and_what_is_no_text_drops_its_row():
             as_messages({"question": "Who?", "context": more, "answer": "Ada"})
 
 
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"training": False}])
+def test_an_answer_that_should_not_be_learned_drops_its_row(mark):
+    with pytest.raises(ValueError, match="an answer that is marked not to be learned"):
+        as_messages({"messages": [TURNS[0], {**TURNS[1], **mark}, *TURNS]})
+    with pytest.raises(ValueError, match="an answer that is marked not to be learned"):
+        as_messages({"conversations": [SHAREGPT[0], {**SHAREGPT[1], **mark}]})
+    marked = [{**TURNS[0], **mark}, {**TURNS[1], "weight": 1, "train": True}]
+    assert as_messages({"messages": marked}) == TURNS
+
+
+def test_a_completion_that_is_labelled_bad_is_not_learned():
+    assert as_messages({"prompt": "Hi", "completion": "Ho", "label": True}) == TURNS
+    assert as_messages({"prompt": "Hi", "completion": "Ho", "label": 0}) == TURNS
+    with pytest.raises(ValueError, match="label is false"):
+        as_messages({"prompt": TURNS[:1], "completion": TURNS[1:], "label": False})
+
+
 def test_the_guess_goes_by_names_and_then_by_length():
     rows = [{"nr": 1, "Customer question text": "Hi there, how are you?", "Reply sent": "ok"}]
     assert guess_columns(rows) == Columns("Customer question text", "Reply sent")

@@ -13,6 +13,7 @@ from training.chat_text import looks_like_chat, turns_of_text
 from training.reading.rows import BadRow, shown
 from training.trees import tree_of
 from training.turns import (
+    NOT_TO_BE_LEARNED,
     ROLE_KEYS,
     ROLES,
     TEXT_KEYS,
@@ -205,6 +206,9 @@ def _paired(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     if prompt is None or answer is None:
         return None
     known = (bare(prompt), bare(answer)) == ("prompt", "completion")
+    # As TRL's KTO writes its rows: a completion is to be learned from, or to be kept away from.
+    if known and str(row.get(names.get("label"))).lower() == "false":
+        return _Shape("prompt-completion", lambda: _none(f"{NOT_TO_BE_LEARNED} (its label is false)").turns())
     return _Shape("prompt-completion" if known else "question and answer",
                   lambda: _with_system(row, names, _pair(row, names, prompt, answer)))
 

@@ -29,6 +29,9 @@ TEXT_KEYS = ("content", "value", "text", "message", "parts", "body", "utterance"
 _PICTURES = ("image", "images", "video", "videos", "audio", "audios")
 
 CALLS_A_TOOL = "an answer that calls a tool"
+# OpenAI's files say so by a turn's weight, others by `train` or `training`; here every answer is learned.
+_UNLEARNED = ("weight", "train", "training")
+NOT_TO_BE_LEARNED = "an answer that is marked not to be learned"
 JOINED = "turns of one role in a row were joined"
 GREETING = "what the assistant said before the first question was left out"
 TRAILING = "what follows the last answer was left out"
@@ -96,7 +99,11 @@ def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     if one.get("tool_calls") or one.get("function_call"):
         raise ValueError(CALLS_A_TOOL)
     if role is not None and text is not None:
-        yield said_by(one[role], text_of(one[text]))
+        turn = said_by(one[role], text_of(one[text]))
+        mark = next((name for name in _UNLEARNED if one.get(name, 1) in (0, False)), None)
+        if mark and turn["role"] == "assistant":
+            raise ValueError(f"{NOT_TO_BE_LEARNED} ({mark} {shown(one[mark])})")
+        yield turn
         return
     if role is not None and role in ("role", "from") and one[role] is not None:
         yield said_by(one[role], "")
