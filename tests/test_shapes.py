@@ -1,6 +1,8 @@
 """A row in every shape that people use becomes the same turns, and each oddity is met by its rule."""
 
 import json
+import time
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -254,3 +256,24 @@ def test_alpaca_s_text_has_its_input_under_the_instruction_and_as_many_turns_as_
     assert as_messages({"text": text}) == [
         {"role": "user", "content": "Add.\n\n1 and 2"}, {"role": "assistant", "content": "3"},
         {"role": "user", "content": "Once more."}, {"role": "assistant", "content": "6"}]
+
+
+@pytest.mark.parametrize("text", [
+    "### Instruction:" + " " * 100_000, "### Instruction: x\n" * 10_000, "### Instruction: x ### Response: y" +
+    "\n" * 100_000 + "z", "[INST] x\n" * 50_000, "[INST] x [/INST] y" + " " * 100_000 + "z",
+    "Human: x" + "\n" * 100_000 + "y\nAssistant: z", " " * 100_000 + "x", "\n" * 100_000 + "Human: x"])
+def test_marks_that_never_end_and_long_white_space_take_no_longer_than_other_text(text):
+    begun = time.process_time()
+    with suppress(ValueError):  # that it is no conversation is as good an answer
+        as_messages({"text": text})
+    assert time.process_time() - begun < 2
+
+
+def test_marks_between_turns_are_found_where_they_are_marks():
+    named = "System: s\n\n  Human: Hi, User: is no name\n\n\nAssistant: Ho\r\nUser: b### Assistant: c"
+    assert [turn["content"] for turn in as_messages({"text": named})] == ["s", "Hi, User: is no name", "Ho", "b", "c"]
+    inst = "<s>[INST] Hi [/INST] Ho </s> <s>[INST] b [/INST] c <s>\n[INST] d [/INST] e [INST] without an answer"
+    assert [turn["content"] for turn in as_messages({"text": inst})] == ["Hi", "Ho", "b", "c", "d", "e"]
+    alpaca = "### Instruction: Hi </s> ### Input: x ### Response: Ho ### Input: is no mark here ### End\nno turn"
+    said = [turn["content"] for turn in as_messages({"text": alpaca})]
+    assert said == ["Hi </s>\n\nx", "Ho ### Input: is no mark here"]

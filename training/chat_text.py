@@ -13,11 +13,13 @@ _LLAMA3 = re.compile(r"<\|start_header_id\|>[ \t]*([^\n<|]{0,40})<\|end_header_i
 _GEMMA = re.compile(r"<start_of_turn>[ \t]*([^\n<|]{0,40})\r?\n(.*?)(?:<end_of_turn>|<eos>|(?=<start_of_turn>)|\Z)",
                     re.DOTALL)
 _MARKED = {"chatml": _CHATML, "phi-3": _PHI3, "llama-3 text": _LLAMA3, "gemma text": _GEMMA}
-_ALPACA = re.compile(r"### ?Instruction ?:\s*(.*?)(?:\s*### ?Input ?:\s*(.*?))?\s*### ?Response ?:\s*(.*?)"
-                     r"(?=\s*(?:</s>|<\|endoftext\|>|### ?End\b|### ?Instruction ?:|\Z))", re.DOTALL)
-_INST = re.compile(r"\[INST\](.*?)\[/INST\](.*?)(?=(?:<s>)?\s*\[INST\]|</s>|\Z)", re.DOTALL)
+# What begins and ends Alpaca's turns, mark by mark: a pattern of a whole turn takes forever where its end is missing.
+_ALPACA = re.compile(r"### ?(Instruction|Input|Response) ?:|</s>|<\|endoftext\|>|### ?End\b")
+_ALPACA_NEXT = {"": ("Instruction",), "Instruction": ("Input", "Response"), "Input": ("Response",),
+                "Response": ("Instruction", None)}
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
-_NAMED = re.compile(r"(?:\A\s*|\n\s*\n?|(?=### ?[A-Z]))(?:### ?)?(Human|User|Assistant|System|Bot|GPT) ?:[ \t]*")
+_NAMED = re.compile(r"(?:^[^\S\n]*|(?=### ?[A-Z]))(?:### ?)?(Human|User|Assistant|System|Bot|GPT) ?:[ \t]*",
+                    re.MULTILINE)
 _FORMS = (("chatml", re.compile(r"\A.{0,200}?<\|im_start\|>", re.DOTALL)),
           ("phi-3", re.compile(rf"\A\s*(?:<s>|<\|endoftext\|>)?\s*{_PHI3_ROLES}")),
           ("llama-3 text", re.compile(r"\A\s*(?:<\|begin_of_text\|>)?\s*<\|start_header_id\|>")),
@@ -30,6 +32,7 @@ _FORMS = (("chatml", re.compile(r"\A.{0,200}?<\|im_start\|>", re.DOTALL)),
 
 def looks_like_chat(text: str) -> str | None:
     """Which form the text has; None where it is no conversation."""
+    text = text.lstrip()
     return next((name for name, begins in _FORMS if begins.match(text)), None)
 
 
@@ -39,20 +42,39 @@ def turns_of_text(text: str, form: str) -> Iterator[tuple[str, str]]:
         for turn in _MARKED[form].finditer(text):
             yield turn[1].strip(), turn[2].strip("\r\n")
     elif form == "alpaca text":
-        for turn in _ALPACA.finditer(text):
-            yield "user", "\n\n".join(filter(None, (turn[1].strip(), (turn[2] or "").strip())))
-            yield "assistant", turn[3].strip()
+        yield from _alpacas(text)
     elif form == "inst text":
-        for turn in _INST.finditer(text):
-            system = _SYS.match(turn[1])
-            if system:
-                yield "system", system[1].strip()
-            yield "user", turn[1][system.end() if system else 0:].strip()
-            yield "assistant", turn[2].strip()
+        yield from _insts(text)
     else:
         pieces = _NAMED.split(text)
         for who, said in zip(pieces[1::2], pieces[2::2], strict=True):
             yield who, said.strip()
+
+
+def _alpacas(text: str) -> Iterator[tuple[str, str]]:
+    said: dict[str, str] = {}
+    part, begin = "", 0
+    for mark in [*_ALPACA.finditer(text), None]:
+        name = mark[1] if mark else None
+        if name not in _ALPACA_NEXT[part]:
+            continue
+        said[part] = text[begin:mark.start() if mark else len(text)].strip()
+        if part == "Response":
+            yield "user", "\n\n".join(filter(None, (said["Instruction"], said.get("Input"))))
+            yield "assistant", said["Response"]
+            said.clear()
+        part, begin = name or "", mark.end() if mark else len(text)
+
+
+def _insts(text: str) -> Iterator[tuple[str, str]]:
+    for piece in text.split("[INST]")[1:]:
+        asked, is_answered, answer = piece.partition("[/INST]")
+        if is_answered:
+            system = _SYS.match(asked)
+            if system:
+                yield "system", system[1].strip()
+            yield "user", asked[system.end() if system else 0:].strip()
+            yield "assistant", answer.split("</s>", 1)[0].rstrip().removesuffix("<s>").strip()
 
 
 def conversations_of_text(text: str) -> list[str]:
