@@ -162,11 +162,11 @@ class Library:
         names = (*wished, *(f"{wished[-1][:58]}-{number}" for number in range(2, 10_000)))
         return next(name for name in names if name.lower() not in taken and _NAME.fullmatch(name))
 
-    def give(self, name: str, owner: str) -> None:
-        """One of one's own adapters belongs to somebody else from now on, under the same name where they have it free,
-        else under one with a number behind it.
+    def give(self, name: str, owner: str, wished: str = "") -> None:
+        """One of one's own adapters belongs to somebody else from now on, under the name that is `wished`, else the
+        same, where they have it free, else under one with a number behind it.
         """
-        adapter, free = self.get(name), self.of({owner}).free(name)
+        adapter, free = self.get(name), self.of({owner}).free(wished or name)
         (adapter.folder / OWNER).write_text(owner, encoding="utf-8")
         adapter.folder.rename(self._place(free, owner))
 

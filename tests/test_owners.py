@@ -114,3 +114,42 @@ def test_a_run_that_is_claimed_belongs_to_the_name_with_its_adapter(home, chats,
     assert not Library(home, owners_by_keys([keys[0]])).has("one")
     with pytest.raises(ValueError, match="may open"):
         Runs(home).get(run.id, owners_by_keys([keys[0]]))
+
+
+def test_a_claimed_run_brings_every_adapter_that_was_made_of_it(home, chats, tmp_path, keys):
+    run = made(home, chats, owner_by_key(keys[0]))
+    library = Library(home, {run.owner})
+    for name in ("one", "one-step-4"):
+        library.put(name, put(home, tmp_path / "made", run).folder, {"run": run.id}, run.owner)
+    library.put("another", tmp_path / "made", {"run": "another"}, run.owner)
+    name = owner_by_name("ada")
+    run.give_to(name)
+    own = [one.name for one in Library(home, {name}).all() if not one.shipped]
+    assert sorted(own) == ["one", "one-step-4"]
+    assert [one.name for one in library.all() if not one.shipped] == ["another"]
+
+
+def test_a_claimed_run_whose_name_is_taken_goes_on_under_another_with_its_own_adapter(home, chats, tmp_path, keys):
+    name = owner_by_name("ada")
+    older = made(home, chats, name)
+    put(home, tmp_path / "older", older)
+    run = made(home, chats, owner_by_key(keys[0]))
+    put(home, tmp_path / "made", run)
+    run.append("finished", 4, adapter="one", folder="", loss=0.5)
+    run.give_to(name)
+    library = Library(home, {name})
+    assert library.get("one").provenance["run"] == older.id
+    assert run.config.name == Runs(home).get(run.id, {name}).config.name == "one-2"
+    assert library.get("one-2").provenance["run"] == run.id
+    end = run.last_event()
+    assert (end.type, end.step, end.values["adapter"], end.values["loss"]) == ("finished", 4, "one-2", 0.5)
+    Runs(home).delete(run)
+    assert library.has("one") and not library.has("one-2")
+
+
+def test_a_run_that_is_claimed_while_it_waits_gets_a_name_that_it_can_keep(home, chats, tmp_path, keys):
+    name = owner_by_name("ada")
+    put(home, tmp_path / "older", made(home, chats, name))
+    run = made(home, chats, owner_by_key(keys[0]))
+    run.give_to(name)
+    assert run.config.name == "one-2" and [event.type for event in run.events()] == ["queued"]

@@ -178,6 +178,28 @@ def test_stop_keeps_what_was_learned(make_run, home):
     assert Library(home).get("mine").provenance["outcome"]["steps"] == 1
 
 
+def test_a_run_that_is_claimed_while_it_is_trained_leaves_its_adapter_to_the_name_beside_an_older_one(make_run, home):
+    from training.train import run_lease
+
+    class Claimed(Run):
+        """A run whose visitor signs in while its last step is made; it was the machine's own before."""
+
+        def append(self, kind, step=None, **values):
+            assert self.owner == "local" or kind == "finished"
+            if kind == "step" and step == 4:
+                Run(self.folder).give_to("name:ada")
+            return super().append(kind, step, **values)
+
+    run = make_run(max_steps=4)
+    run_lease(run)
+    Library(home).give("mine", "name:ada")
+    run = make_run(max_steps=4)
+    end = run_lease(Claimed(run.folder))
+    own = [one for one in Library(home, {"name:ada"}).all() if not one.shipped]
+    assert end.values["adapter"] == "mine-2" and sorted(one.name for one in own) == ["mine", "mine-2"]
+    assert Library(home, {"name:ada"}).get("mine-2").provenance["run"] == run.id and not Library(home).has("mine")
+
+
 def test_answers_that_the_length_limit_cuts_away_are_said_and_nothing_is_trained(make_run, tmp_path, home, small_base):
     from training.train import run_lease
 

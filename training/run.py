@@ -127,15 +127,35 @@ class Run:
         return bool(shared) and secrets.compare_digest(shared.encode(), key.encode())
 
     def give_to(self, owner: str) -> None:
-        """It belongs to somebody else from now on, with the adapter that it made."""
-        library = Library(self.home, {self.owner})
-        name = self.config.name
-        if library.has(name) and library.get(name).provenance.get("run") == self.id:
-            library.give(name, owner)
+        """It belongs to somebody else from now on, with the adapters that were made of it. Where they have another one
+        of its name, it gets a number behind its own.
+        """
+        library, name = Library(self.home, {self.owner}), self.config.name
+        free = library.of({owner}).free(name)
+        for one in library.all():
+            if not one.shipped and one.provenance.get("run") == self.id:
+                library.give(one.name, owner, free if one.name == name else one.name)
+        if free != name:
+            self.settle(RunConfig.from_settings({**self.config.settings(), "name": free}))
+            last = self.last_event()
+            if last and last.values.get("adapter") == name:
+                self.append(last.type, last.step, **{**last.values, "adapter": free})
         arriving = self.folder / ".owner"
         arriving.write_text(owner, encoding="utf-8")
         arriving.replace(self.folder / "owner")
-        self.__dict__.pop("owner", None)
+        self.read_anew()
+
+    def settle(self, config: RunConfig) -> None:
+        """These are its settings from now on."""
+        arriving = self.folder / ".config.yaml"
+        arriving.write_text(config.to_yaml(), encoding="utf-8")
+        arriving.replace(self.folder / "config.yaml")
+        self.read_anew()
+
+    def read_anew(self) -> None:
+        """Owner and settings are read again when they are asked for: both may have changed since."""
+        for name in ("owner", "config"):
+            self.__dict__.pop(name, None)
 
     def summary(self) -> dict[str, Any]:
         """What a list of runs says of it, as plain values."""

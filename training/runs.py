@@ -265,10 +265,7 @@ def _extend(run: Run, more: dict[str, Any]) -> None:
                          "max_steps. Start a new run for that.")
     config = lengthened(run.config, more)
     _refuse_less(run, config)
-    arriving = run.folder / ".config.yaml"
-    arriving.write_text(config.to_yaml(), encoding="utf-8")
-    arriving.replace(run.folder / "config.yaml")
-    run.__dict__.pop("config", None)
+    run.settle(config)
 
 
 def _refuse_less(run: Run, config: RunConfig) -> None:

@@ -193,6 +193,7 @@ def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) 
                "loss": None if loss is None else round(loss, 5), **went_back,
                "planned_seconds": round(plan.total_seconds, 1), "planned_peak_bytes": plan.peak,
                "peak_bytes": peak_bytes(), **judged}
+    run.read_anew()  # somebody may have claimed it since
     library = Library(run.home, {run.owner})
     adapter = library.put(run.config.name, run.folder / ADAPTER, provenance(run, base, outcome), run.owner)
     kind = "stopped" if writer.asked_to_stop and step < trainer.state.max_steps else "finished"
