@@ -194,10 +194,11 @@ def test_a_run_that_can_not_be_written_leaves_nothing_behind(home, chats, monkey
     assert list(Runs(home).folder.iterdir()) == []
 
 
-def test_a_run_whose_trainer_never_began_is_interrupted_after_a_while(run):
-    line = Event("created", run.id, run.events()[0].time - SECONDS_TO_BEGIN - 1).to_json()
+@pytest.mark.parametrize("ago", [SECONDS_TO_BEGIN + 1, -86_400])  # and after the clock was put back by a day
+def test_a_run_whose_trainer_never_began_is_interrupted_after_a_while(run, home, ago):
+    line = Event("created", run.id, run.events()[0].time - ago).to_json()
     (run.folder / "events.jsonl").write_text(line + "\n")
-    assert run.state() == "interrupted"
+    assert run.state() == "interrupted" and Runs(home).going() is None
 
 
 class EndsMeanwhile(Run):

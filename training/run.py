@@ -232,7 +232,8 @@ class Run:
         """The state as the last event names it; None where that is for the lock to say."""
         last = self.last_event()
         named = _STATE_BY_EVENT.get(last.type) if last else "preparing"
-        is_late = named == "preparing" and last and time.time() - last.time > SECONDS_TO_BEGIN
+        # A clock that was put back would keep it, and all that wait for it, for as long as it was put back.
+        is_late = named == "preparing" and last and abs(time.time() - last.time) > SECONDS_TO_BEGIN
         return None if is_late else named
 
     def follow(self, pause: float = 0.2) -> Iterator[Event]:
