@@ -111,3 +111,38 @@ def test_two_apps_on_one_folder_begin_one_run(home, waiting):
     for thread in threads:
         thread.join()
     assert len(trainers.begun) == 1
+
+
+def test_a_run_that_can_not_be_begun_says_so_and_lets_the_others_pass(home, trainers, waiting):
+    class Fails(Trainers):
+        def start(self, run):
+            if run.config.name == "first":
+                raise OSError(12, "Cannot allocate memory")
+            super().start(run)
+
+    first, second = waiting("first"), waiting("second")
+    trainers = Fails()
+    Queue(Runs(home), trainers.start).look()
+    trainers.wait_for(1)
+    assert trainers.begun == [second.id] and first.state() == "failed"
+    assert "Cannot allocate memory" in first.last_event().values["message"]
+
+
+def test_a_disk_that_is_full_for_a_while_ends_no_looking(home, waiting):
+    class Full(Runs):
+        """Whose disk takes nothing, at three looks."""
+
+        looks = 0
+
+        def all(self):
+            self.looks += 1
+            if 3 < self.looks < 7:
+                raise OSError(28, "No space left on device")
+            return super().all()
+
+    run, trainers = waiting("one"), Trainers()
+    Runs(home).begin(before := waiting("before"))
+    Queue(Full(home), trainers.start).look()
+    end(before)
+    trainers.wait_for(1)
+    assert trainers.begun == [run.id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from training.run import UNDERWAY, Run
 from training.runs import Runs
 
 SECONDS_BETWEEN_LOOKS = 0.5
+_log = logging.getLogger("studio")
 
 
 class Queue:
@@ -44,32 +46,48 @@ class Queue:
         return any(run.state() in UNDERWAY for run in self.runs.all() if self._is_here(run))
 
     def begin_next(self) -> Run | None:
-        """Set the first that waits to work where nobody is trained; the run, or None where none began."""
+        """Set the first that waits to work where nobody is trained; the run, or None where none began. One that can't
+        be begun fails with the reason, and the next one is tried.
+        """
         with self._alone():
-            waiting = self.waiting()
-            if not waiting or self._is_busy():
+            if self._is_busy():
                 return None
-            self.runs.begin(waiting[0])
-            self._start(waiting[0])
-            return waiting[0]
+            return next(filter(self._has_begun, self.waiting()), None)
+
+    def _has_begun(self, run: Run) -> bool:
+        try:
+            self.runs.begin(run)
+            self._start(run)
+        except Exception as problem:  # noqa: BLE001 - whatever it was, it is this run's, and others wait
+            _log.exception("%s could not be begun", run.id)
+            why = problem.strerror if isinstance(problem, OSError) else type(problem).__name__
+            run.append("failed", message=f"The training could not be begun: {why}.", advice="Resume it to try again.")
+            return False
+        return True
 
     def look(self) -> None:
         """Begin what can begin now, and go on looking, in a thread, for as long as somebody waits."""
-        self.begin_next()
-        with self._asked:
-            if self._looking is None and self.waiting():
-                self._looking = threading.Thread(target=self._look_on, name="queue", daemon=True)
-                self._looking.start()
+        try:
+            self.begin_next()
+        finally:
+            with self._asked:
+                if self._looking is None and self.waiting():
+                    self._looking = threading.Thread(target=self._look_on, name="queue", daemon=True)
+                    self._looking.start()
 
     def _look_on(self) -> None:
-        pause = threading.Event()
+        pause, said = threading.Event(), ""
         while True:
             pause.wait(SECONDS_BETWEEN_LOOKS)
-            self.begin_next()
-            with self._asked:
-                if not self.waiting():
-                    self._looking = None
-                    return
+            try:
+                self.begin_next()
+                with self._asked:
+                    if not self.waiting():
+                        self._looking = None
+                        return
+            except Exception as problem:  # noqa: BLE001 - a full disk, maybe; who waits would wait for ever
+                if said != (said := str(problem)):
+                    _log.exception("Nobody's turn could begin")
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
