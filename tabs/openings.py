@@ -127,6 +127,7 @@ def resume(visitor: Visitor, run: Run, **more: Any) -> None:
     if more:
         longer = {name: value for name, value in more.items() if value is not None}
         visitor.limits.check_steps(lengthened(run.config, longer), run.about_data["train"])
+    visitor.limits.check_going([one for one in visitor.runs() if one.id != run.id], studio.runs)
     visitor.limits.check_disk(studio.home)
     studio.runs.resume(run, studio.how_it_goes(run.config.base), **more)
 

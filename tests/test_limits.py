@@ -6,6 +6,11 @@ from collections import namedtuple
 
 import pytest
 
+from adapters.library import Library
+from phi3.machine import Machine
+from tabs import openings
+from tabs.studio import Studio
+from tabs.visitor import Visitor
 from training.config import RunConfig
 from training.data import read_data
 from training.limits import ONES_OWN, SECONDS_A_DAY, Limits, sweep
@@ -57,6 +62,21 @@ def test_a_visitors_runs_are_counted_and_those_of_others_are_not(home, data):
     with pytest.raises(ValueError, match="You have 1 runs, and 1 are kept"):
         check(Limits(runs_kept=1), home, data, own)
     check(Limits(runs_kept=2), home, data, own)
+
+
+def test_a_visitor_has_no_more_runs_going_by_resuming_them(home, data, monkeypatch):
+    runs = [run_of(home, data, name=name) for name in ("first", "second")]
+    for run in runs:
+        run.append("failed", message="", advice="")
+    studio = Studio(home, Machine("cpu", "CPU", 2, 24.0), None, {}, Runs(home), Library(home), many_visitors=True)
+    visitor = Visitor(studio, frozenset({OWNER}))
+    openings.resume(visitor, runs[0])
+    with pytest.raises(ValueError, match="Your run first is still going or waiting"):
+        openings.resume(visitor, runs[1])
+    assert [run.state() for run in runs] == ["queued", "failed"]
+    monkeypatch.setattr(type(studio), "limits", Limits(waiting=1))
+    with pytest.raises(ValueError, match="1 runs are waiting already"):
+        openings.resume(visitor, runs[1])
 
 
 def test_on_ones_own_machine_only_the_disk_is_a_limit(home, data, monkeypatch):

@@ -50,7 +50,8 @@ class Limits:
 
     def check_runs(self, configs: Sequence[RunConfig], data: ChatData, own: Sequence[Run], runs: Runs) -> None:
         """The same for a group of new runs, all counted before any is begun."""
-        self._check_count(len(configs), own, runs)
+        self.check_going(own, runs, len(configs))
+        self._check_kept_here(len(configs), own)
         for config in configs:
             self._check_one(config, data)
         self.check_disk(runs.home, len(configs))
@@ -106,7 +107,8 @@ class Limits:
             raise ValueError(f"{path.name} has {size:.0f} MB, and {self.upload_mebibytes} MB may be uploaded here. Use "
                              "a part of it, or duplicate this Space.")
 
-    def _check_count(self, count: int, own: Sequence[Run], runs: Runs) -> None:
+    def check_going(self, own: Sequence[Run], runs: Runs, count: int = 1) -> None:
+        """ValueError where so many more runs of this visitor, who has `own` ones, may not go or wait now."""
         going = [run for run in own if run.state() in BUSY]
         if self.runs_at_once is not None and len(going) + count > self.runs_at_once:
             if going:
@@ -114,14 +116,16 @@ class Limits:
                                  "first.")
             raise ValueError(f"These are {count} runs, and {self.runs_at_once} of each visitor's may go or wait here "
                              "at a time. Start them one after the other, or duplicate this Space.")
-        if self.runs_kept is not None and len(own) + count > self.runs_kept:
-            more = "" if count == 1 else f", these are {count} more"
-            raise ValueError(f"You have {len(own)} runs{more}, and {self.runs_kept} are kept here for each visitor. "
-                             "Delete one first; its page has a button for that.")
         waiting = sum(run.state() == "queued" for run in runs.all()) if self.waiting is not None else 0
         if self.waiting is not None and waiting + count > self.waiting:
             more = "" if count == 1 else f", {self.waiting} may, and these are {count} more"
             raise ValueError(f"{waiting} runs are waiting already{more}. Try again when some of them have ended.")
+
+    def _check_kept_here(self, count: int, own: Sequence[Run]) -> None:
+        if self.runs_kept is not None and len(own) + count > self.runs_kept:
+            more = "" if count == 1 else f", these are {count} more"
+            raise ValueError(f"You have {len(own)} runs{more}, and {self.runs_kept} are kept here for each visitor. "
+                             "Delete one first; its page has a button for that.")
 
 
 # One's own machine: whoever owns the disk decides.
