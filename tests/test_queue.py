@@ -101,6 +101,21 @@ def test_a_run_elsewhere_blocks_nobody_here(home, trainers, waiting):
     assert Queue(Runs(home), trainers.start, lambda run: run.id != elsewhere.id).begin_next() == here
 
 
+def test_of_runs_that_are_over_no_settings_are_read_at_each_look(home, waiting):
+    asked = []
+
+    def is_here(run):
+        asked.append(run.id)
+        return True
+
+    runs = [waiting(f"run-{number}") for number in range(4)]
+    for run in runs[1:]:
+        end(run)
+    Runs(home).begin(runs[0])
+    queue = Queue(Runs(home), Trainers().start, is_here)
+    assert queue.begin_next() is None and asked == [runs[0].id]
+
+
 def test_two_apps_on_one_folder_begin_one_run(home, waiting):
     waiting("one")
     trainers = Trainers()

@@ -43,7 +43,7 @@ class Queue:
         return waiting.index(run.id) + self._is_busy()
 
     def _is_busy(self) -> bool:
-        return any(run.state() in UNDERWAY for run in self.runs.all() if self._is_here(run))
+        return any(run.state() in UNDERWAY and self._is_here(run) for run in self.runs.all())
 
     def begin_next(self) -> Run | None:
         """Set the first that waits to work where nobody is trained; the run, or None where none began. One that can't
