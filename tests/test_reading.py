@@ -215,6 +215,19 @@ def test_a_datasets_own_validation_rows_are_held_out(saved, tmp_path):
     assert "left out" in data.notes[0]
 
 
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_a_split_is_known_by_its_folder_as_by_its_name(saved, tmp_path, is_zip):
+    from training.data import split
+
+    parts = {f"data/{name}/0000.jsonl": as_jsonl([(name, "a")]) for name in ("train", "validation", "test")}
+    for name, content in ({"all.zip": as_zip(parts)} if is_zip else parts).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        saved(name, content)
+    data = read_data(tmp_path)
+    assert [side[0].messages[0]["content"] for side in split(data, 0.1, seed=0)] == ["train", "validation"]
+    assert "test/0000.jsonl" in data.notes[0] and data.files[0].endswith("train/0000.jsonl")
+
+
 def test_several_files_keep_their_names_with_their_rows(saved):
     data = read_data([saved("a.jsonl", as_jsonl()), saved("b.csv", b"question,answer\nx,\n")])
     assert data.dropped[0].file == "b.csv" and data.files == ("a.jsonl", "b.csv")

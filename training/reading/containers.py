@@ -65,10 +65,9 @@ def opened(paths: Sequence[Path], bounds: Bounds) -> Iterator[list[Part]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rows-")))
         left = _Left(bounds, bounds.unpacked_bytes, bounds.files)
-        parts = [part for path in paths for part in _parts(path, path.name, folder, left)]
+        parts = [part for path in paths for part in _placed(path, _parts(path, path.name, folder, left))]
         for part in parts:
             part.rows = bounded(part.rows, part.name, bounds)
-            part.split = part.split or split_of(part.name)
         yield parts
 
 
@@ -90,6 +89,17 @@ def split_of(name: str) -> str:
     """train, validation or test where a file's name says so as a word of its own; else empty."""
     words = _SPLIT_WORD.split(PurePosixPath(name).name.lower())
     return next((SPLITS[word] for word in words if word in SPLITS), "")
+
+
+def _placed(path: Path, parts: list[Part]) -> list[Part]:
+    """A file's parts with their split: its own, else the one that their file's name says or their folder's is."""
+    for part in parts:
+        place = PurePosixPath(path.parent.name, part.name)
+        by_folder = SPLITS.get(place.parent.name.lower(), "")
+        if not part.split and not split_of(part.name) and by_folder and part.name == path.name:
+            part.name = str(place)  # files in the folders of splits are often called the same
+        part.split = part.split or split_of(part.name) or by_folder
+    return parts
 
 
 def _check_sizes(paths: Sequence[Path], bounds: Bounds) -> None:
