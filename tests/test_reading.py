@@ -228,6 +228,16 @@ def test_a_split_is_known_by_its_folder_as_by_its_name(saved, tmp_path, is_zip):
     assert "test/0000.jsonl" in data.notes[0] and data.files[0].endswith("train/0000.jsonl")
 
 
+def test_where_only_validation_rows_can_be_used_they_are_divided(saved, tmp_path):
+    from training.data import split
+
+    saved("train.jsonl", b'{"x": 1}')
+    saved("validation.jsonl", as_jsonl())
+    data = read_data(tmp_path)
+    assert [len(side) for side in split(data, 0.2, seed=0)] == [5, 1]
+    assert any("No row for training can be used" in note for note in data.notes)
+
+
 def test_several_files_keep_their_names_with_their_rows(saved):
     data = read_data([saved("a.jsonl", as_jsonl()), saved("b.csv", b"question,answer\nx,\n")])
     assert data.dropped[0].file == "b.csv" and data.files == ("a.jsonl", "b.csv")

@@ -223,6 +223,9 @@ class _Reader:
             raise self._nothing_usable()
         several = len(names) > 1
         conversations, held, dropped = self.writer.finished(), self.held, self.dropped
+        if len(held) == self.writer.count:
+            held = []
+            self.notes.append("No row for training can be used: the dataset's own validation rows are divided instead.")
         if self.source.without_repeats:
             conversations, held, dropped = _without_repeats(conversations, held, dropped, names)
         rows = tuple(one if several else DroppedRow(one.row, one.reason)
