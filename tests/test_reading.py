@@ -203,6 +203,11 @@ def test_a_table_without_a_header_loses_no_row(saved):
     assert len(data.conversations) == 6 and "no header" in data.notes[0]
 
 
+def test_a_cell_beside_a_sheets_table_is_counted_as_it_is_written(saved):
+    data = read_data(saved("a.xlsx", as_xlsx([COLUMNS, *PAIRS, ("x", "y", None, "a note")])))
+    assert data.dropped[0].reason == "4 cells, and the header has 2"
+
+
 def test_a_datasets_own_validation_rows_are_held_out(saved, tmp_path):
     from training.data import split
 

@@ -329,7 +329,7 @@ def _xlsx_rows(book: Any, sheet: Any, name: str, how: tuple[Bounds, int]) -> Ite
                 continue
             # Empty rows at a sheet's end are none; those in between are.
             yield from ((number - left, {}) for left in range(empty.pop("waiting", 0), 0, -1))
-            yield number, _as_row(names, cells, bounds)
+            yield number, _as_row(names, cells[:len(written)], bounds)
     except _XLSX_ERRORS as problem:
         raise _damaged(name, "xlsx", problem) from None
     finally:
