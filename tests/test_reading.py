@@ -161,6 +161,15 @@ def test_a_quote_that_is_never_closed_is_named(saved):
     assert texts(data) == [("a", "b")] and data.dropped[0].reason == "a quote that is never closed, over 3 lines"
 
 
+@pytest.mark.parametrize(("rows", "read"), [
+    (['"Where?","C:\\temp\\"', '"Next, please?","b, c"', '"d","e"'], ("Where?", "C:\\temp\\")),
+    (['"Where?","Say \\"here\\", please"', '"d","e"'], ("Where?", 'Say "here", please')),
+    (['"Where?","Say \\"here\\" please"', '"d","e"'], ("Where?", 'Say "here" please'))])
+def test_a_backslash_before_a_quote_escapes_it_only_where_that_fits_every_record(saved, rows, read):
+    data = read_data(saved("a.csv", "\n".join(["question,answer", *rows]).encode()))
+    assert texts(data)[0] == read and len(data.conversations) == len(rows)
+
+
 def test_a_json_that_does_not_parse_is_refused_whole(saved):
     for content in (json.dumps(ROWS)[:-20], as_jsonl().decode() + "\n{", "[1, 2", "{}]", "[1,]", "[" * 100_000):
         with pytest.raises(ValueError, match="is not whole JSON"):

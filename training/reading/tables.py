@@ -59,9 +59,10 @@ def sniffed(sample: str, hint: str = "", is_cut: bool = False) -> Dialect:
     first = sample.split("\n", 1)[0].strip().strip('"')
     if first.lower().startswith("sep=") and len(first) == 5:
         return Dialect(first[4], skip=1)
-    escape = "\\" if '\\"' in sample and '""' not in sample.replace('\\""', "") else None
+    # A backslash before a quote escapes it, or ends a cell such as a path: the records tell.
+    escapes = ("\\", None) if '\\"' in sample and '""' not in sample.replace('\\""', "") else (None,)
     candidates = [*([hint] if hint else ()), *(one for one in _DELIMITERS if one != hint)]
-    found = max((Dialect(one, escape) for one in candidates),
+    found = max((Dialect(one, escape) for one in candidates for escape in escapes),
                 key=lambda dialect: (_score(dialect, sample, is_cut), dialect.delimiter == hint))
     plain = replace(found, is_quoted=False)
     is_plain = _quotes_nothing(found, sample) and _score(plain, sample, is_cut) >= _score(found, sample, is_cut)
