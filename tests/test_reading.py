@@ -170,6 +170,11 @@ def test_a_backslash_before_a_quote_escapes_it_only_where_that_fits_every_record
     assert texts(data)[0] == read and len(data.conversations) == len(rows)
 
 
+def test_a_table_that_names_its_columns_apart_is_read_by_their_names(saved):
+    table = {"columns": ["topic", "answer", "question"], "index": [0, 1], "data": [["x", "a", "q"], ["y", "b", 7]]}
+    assert texts(read_data(saved("a.json", json.dumps(table).encode()))) == [("q", "a"), ("7", "b")]
+
+
 def test_a_json_that_does_not_parse_is_refused_whole(saved):
     for content in (json.dumps(ROWS)[:-20], as_jsonl().decode() + "\n{", "[1, 2", "{}]", "[1,]", "[" * 100_000):
         with pytest.raises(ValueError, match="is not whole JSON"):

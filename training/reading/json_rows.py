@@ -180,7 +180,8 @@ def _parts_of_object(whole: dict[str, Any], name: str) -> Iterator[Part]:
     """Rows under one key, under the names of splits, as columns, or the object as a row of its own."""
     lists = {key: value for key, value in whole.items() if isinstance(value, list) and value}
     splits = {key: rows for key, rows in lists.items() if key.lower() in SPLITS and isinstance(rows[0], (dict, list))}
-    rows = next((lists[key] for key in _ROW_LISTS if key in lists and _are_rows(lists[key])), None)
+    rows = _named_cells(whole) or next(
+        (lists[key] for key in _ROW_LISTS if key in lists and _are_rows(lists[key])), None)
     if len(splits) > 1:
         for key, split in splits.items():
             yield Part(f"{name}, {key}", iter(enumerate(split, start=1)), split=SPLITS[key.lower()])
@@ -194,6 +195,16 @@ def _parts_of_object(whole: dict[str, Any], name: str) -> Iterator[Part]:
 
 def _are_rows(value: list[Any]) -> bool:
     return isinstance(value[0], (dict, list)) and not is_turn(value[0])
+
+
+def _named_cells(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of an object that names its columns apart from their cells, as pandas writes it split."""
+    names, rows = whole.get("columns"), whole.get("data")
+    if not isinstance(names, list) or not isinstance(rows, list) or not all(isinstance(name, str) for name in names):
+        return []
+    if not all(isinstance(row, list) and len(row) == len(names) for row in rows):
+        return []
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _columns(whole: dict[str, Any], lists: dict[str, list[Any]]) -> list[dict[str, Any]]:
