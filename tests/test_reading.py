@@ -175,6 +175,14 @@ def test_a_table_that_names_its_columns_apart_is_read_by_their_names(saved):
     assert texts(read_data(saved("a.json", json.dumps(table).encode()))) == [("q", "a"), ("7", "b")]
 
 
+def test_conversations_of_a_text_file_part_where_a_text_begins(saved):
+    for begin, turn, end in (("<|begin_of_text|>", "<|start_header_id|>{}<|end_header_id|>\n\n{}", "<|eot_id|>"),
+                             ("<bos>", "<start_of_turn>{}\n{}", "<end_of_turn>\n")):
+        said = [[("user", "q"), ("model", "a")], [("user", "r"), ("model", "b"), ("user", "s"), ("model", "c")]]
+        text = "\n".join(begin + "".join(turn.format(*one) + end for one in turns) for turns in said)
+        assert texts(read_data(saved("a.txt", text.encode()))) == [("q", "a"), ("r", "b", "s", "c")]
+
+
 def test_a_json_that_does_not_parse_is_refused_whole(saved):
     for content in (json.dumps(ROWS)[:-20], as_jsonl().decode() + "\n{", "[1, 2", "{}]", "[1,]", "[" * 100_000):
         with pytest.raises(ValueError, match="is not whole JSON"):

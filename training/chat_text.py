@@ -20,6 +20,7 @@ _ALPACA_NEXT = {"": ("Instruction",), "Instruction": ("Input", "Response"), "Inp
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 _NAMED = re.compile(r"(?:^[^\S\n]*|(?=### ?[A-Z]))(?:### ?)?(Human|User|Assistant|System|Bot|GPT) ?:[ \t]*",
                     re.MULTILINE)
+_BEGINS = {"llama-3 text": "<|begin_of_text|>", "gemma text": "<bos>"}
 _FORMS = (("chatml", re.compile(r"\A.{0,200}?<\|im_start\|>", re.DOTALL)),
           ("phi-3", re.compile(rf"\A\s*(?:<s>|<\|endoftext\|>)?\s*{_PHI3_ROLES}")),
           ("llama-3 text", re.compile(r"\A\s*(?:<\|begin_of_text\|>)?\s*<\|start_header_id\|>")),
@@ -79,9 +80,11 @@ def _insts(text: str) -> Iterator[tuple[str, str]]:
 
 def conversations_of_text(text: str) -> list[str]:
     """A text file's conversations: a blank line or `<|endoftext|>` after a turn's end parts them, and so does a
-    system turn that follows an answer.
+    system turn that follows an answer; in the forms of Llama 3 and Gemma, the mark with which a text begins.
     """
     form = looks_like_chat(text)
+    if form in _BEGINS:
+        return [one for one in text.split(_BEGINS[form]) if one.strip()]
     if form not in ("chatml", "phi-3"):
         return [text]
     end, start = (r"<\|im_end\|>", r"<\|im_start\|>") if form == "chatml" else (r"<\|end\|>", _PHI3_ROLES)
