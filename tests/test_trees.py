@@ -50,6 +50,14 @@ def test_what_chatgpt_was_told_to_be_is_kept_and_what_was_hidden_is_not():
     assert as_chat(told).messages == [{"role": "system", "content": "Be brief."}, *TURNS]
 
 
+def test_an_empty_message_before_another_of_the_same_person_is_none():
+    begun = (node("hi", None, "user", "Hi"), node("nothing", "hi", "assistant"), node("sys", "nothing", "system"))
+    assert as_chat(export(*begun, node("ho", "sys", "assistant", "Ho"), current_node="ho")).messages == TURNS
+    with pytest.raises(ValueError, match="an empty answer"):
+        as_chat(export(*begun[:2], node("b", "nothing", "user", "b"), node("c", "b", "assistant", "c"),
+                       current_node="c"))
+
+
 @pytest.mark.parametrize(("last", "why"), [
     (node("ho", "hi", "assistant", "search()", recipient="browser"), "calls a tool"),
     (node("ho", "hi", "tool", "found"), "a turn of a tool"),

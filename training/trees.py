@@ -7,6 +7,7 @@ ChatGPT's `conversations.json` (OpenAI's help centre, "How do I export my ChatGP
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -39,10 +40,12 @@ def _chatgpts(row: Mapping[str, Any]) -> Iterator[Message]:
         seen.add(at)
         branch.append(nodes[at])
         at = nodes[at].get("parent")
-    for node in reversed(branch):
-        said = node.get("message")
-        if isinstance(said, dict):
-            yield from _chatgpts_turn(said)
+    said = [node["message"] for node in reversed(branch) if isinstance(node.get("message"), dict)]
+    turns = [turn for one in said for turn in _chatgpts_turn(one) if turn["role"] != "system" or turn["content"]]
+    # An empty message is begun and left where the next one of the same author takes its place.
+    for turn, after in itertools.zip_longest(turns, turns[1:]):
+        if turn["content"].strip() or after is None or after["role"] != turn["role"]:
+            yield turn
 
 
 def _last_of(nodes: Mapping[str, Any]) -> str | None:
