@@ -106,6 +106,18 @@ def test_text_is_kept_as_it_is():
     assert chat.messages[1]["content"] == "half � of one" and "lone surrogates" in chat.changes[0]
 
 
+@pytest.mark.parametrize("prompt", ["<|user|>\nHi<|end|>\n<|assistant|>\n", "<s>[INST] Hi [/INST]",
+                                    "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"])
+def test_a_question_that_somebodys_template_wrote_is_kept_and_told(prompt):
+    for row in ({"prompt": prompt, "completion": "Ho"}, {"prompt": prompt, "chosen": "Ho", "rejected": "No"},
+                {"messages": [SYSTEM, {"role": "user", "content": prompt}, TURNS[1]]}):
+        chat = as_chat(row)
+        assert chat.messages[-2]["content"] == prompt
+        assert len(chat.changes) == 1 and "chat template" in chat.changes[0]
+    assert not as_chat({"prompt": "What does <|user|> mean?", "completion": "Ho"}).changes
+    assert not as_chat({"text": "<|user|>\nHi<|end|>\n<|assistant|>\nHo<|end|>"}).changes
+
+
 def test_numbers_in_a_table_are_text():
     assert as_messages({"question": 7, "answer": 3.0}) == [
         {"role": "user", "content": "7"}, {"role": "assistant", "content": "3"}]

@@ -37,6 +37,11 @@ def looks_like_chat(text: str) -> str | None:
     return next((name for name, begins in _FORMS if begins.match(text)), None)
 
 
+def is_templated(text: str) -> bool:
+    """Whether a text begins as a chat template of some model does."""
+    return text.lstrip()[:1] in ("<", "[") and looks_like_chat(text) in (*_MARKED, "inst text")
+
+
 def turns_of_text(text: str, form: str) -> Iterator[tuple[str, str]]:
     """(who, what they said) of each turn; what a mark spells inside a turn stays as it is."""
     if form in _MARKED:

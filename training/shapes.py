@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from phi3.template import Message
-from training.chat_text import looks_like_chat, turns_of_text
+from training.chat_text import is_templated, looks_like_chat, turns_of_text
 from training.reading.rows import BadRow, shown
 from training.trees import tree_of
 from training.turns import (
     NOT_TO_BE_LEARNED,
     ROLE_KEYS,
     ROLES,
+    TEMPLATED,
     TEXT_KEYS,
     bare,
     cell,
@@ -86,8 +87,10 @@ def as_chat(row: Any, columns: Columns | None = None) -> Chat:
     """The row as a conversation. ValueError gives the reason in words why it is none that can be trained on."""
     shape = _shape(row, columns)
     changes: list[str] = []
-    turns = [whole_characters(turn, changes) for turn in shape.turns()]
-    return Chat(shape.name, usable(turns, changes), tuple(dict.fromkeys(changes)))
+    turns = usable([whole_characters(turn, changes) for turn in shape.turns()], changes)
+    if any(turn["role"] == "user" and is_templated(turn["content"]) for turn in turns):
+        changes.append(TEMPLATED)
+    return Chat(shape.name, turns, tuple(dict.fromkeys(changes)))
 
 
 def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Columns | None:

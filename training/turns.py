@@ -35,6 +35,8 @@ NOT_TO_BE_LEARNED = "an answer that is marked not to be learned"
 JOINED = "turns of one role in a row were joined"
 GREETING = "what the assistant said before the first question was left out"
 TRAILING = "what follows the last answer was left out"
+TEMPLATED = ("a question is written in a chat template already, whose marks (such as <|user|> or [INST]) stay text "
+             "inside the base's own template: leave them out of the data")
 SURROGATES = "halves of characters (lone surrogates) were replaced by �"
 
 
