@@ -262,6 +262,34 @@ def test_a_run_whose_files_are_damaged_hides_no_other(run, home, chats, name, da
         Runs(home).get(other.id)
 
 
+@pytest.mark.parametrize(("name", "content"), [
+    ("config.yaml", "\0" * 900), ("config.yaml", "r: 99999\n"), ("config.yaml", "of_a_later_version: 1\n"),
+    ("config.yaml", "name: [\n"), ("config.yaml", "- r\n"), ("data.json", '{"name": "cha'), ("data.json", "[]"),
+    ("owner", None)])
+def test_a_run_whose_files_say_what_can_not_be_read_hides_no_other(run, home, chats, caplog, name, content):
+    runs = Runs(home)
+    other = runs.create(RunConfig(name="other"), read_data(chats), beginning=Beginning("in turn"))
+    assert len(runs.all()) == 2
+    if content is None:
+        (other.folder / name).unlink()
+    else:
+        (other.folder / name).write_text(content)
+    for studio in (runs, Runs(home)):
+        assert [one.summary()["run"] for one in studio.of({"local"})] == [run.id] == [studio.going().id]
+        assert studio.free_names("", read_data(chats), {"local"}) == ["chats-1"]
+    assert [f"The run {other.id} can't be read" in one.message for one in caplog.records] == [True, True]
+
+
+@pytest.mark.parametrize("line", [b"\0" * 200, b"damaged", b"[1]", b'{"type": "step"}', b'{"step": 3}', b"null"])
+def test_a_line_that_is_no_event_hides_no_other(run, line):
+    run.append("step", 1, loss=1.0)
+    with (run.folder / "events.jsonl").open("ab") as lines:
+        lines.write(line + b"\n")
+    assert run.state() == "interrupted" and run.last_event().type == "step"
+    run.append("stopped", 1, adapter="mine")
+    assert [one.type for one in run.events()] == ["created", "step", "stopped"] and run.state() == "stopped"
+
+
 @pytest.mark.parametrize("more", [{"num_train_epochs": 2}, {"num_train_epochs": 3}, {"max_steps": 15}])
 def test_a_finished_run_is_not_given_less_than_it_has_seen(run, home, more):
     run.append("step", 15, loss=1.0, epoch=3.0)

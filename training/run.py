@@ -64,6 +64,14 @@ class Event:
         kind, run, moment = values.pop("type"), values.pop("run"), values.pop("time")
         return cls(kind, run, moment, values.pop("step", None), values)
 
+    @classmethod
+    def in_line(cls, line: bytes | str) -> Event | None:
+        """What a line of the file says; None where it is damaged: the others still tell how the run stands."""
+        try:
+            return cls.from_json(line if isinstance(line, str) else line.decode("utf-8", errors="replace"))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
 
 @dataclass(frozen=True)
 class Run:
@@ -167,7 +175,7 @@ class Run:
         """All events so far; a last line that a power cut left half written is not one."""
         path = self.folder / "events.jsonl"
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        return [Event.from_json(line) for line in text.split("\n")[:-1] if line]
+        return [event for line in text.split("\n")[:-1] if line and (event := Event.in_line(line))]
 
     def last_event(self) -> Event | None:
         """The newest event; what a long run said before is not read for it."""
@@ -182,7 +190,7 @@ class Run:
                 lines.seek(start)
                 part = lines.read(end - start)
         whole = [line for line in part.split(b"\n") if line]
-        return Event.from_json(whole[-1].decode("utf-8", errors="replace")) if whole else None
+        return (Event.in_line(whole[-1]) or next(reversed(self.events()), None)) if whole else None
 
     def first_event(self) -> Event | None:
         """How it began; the rest of a long run is not read for it."""
@@ -191,7 +199,7 @@ class Run:
             return None
         with path.open("rb") as lines:
             first = lines.readline()
-        return Event.from_json(first.decode("utf-8", errors="replace")) if first.endswith(b"\n") else None
+        return Event.in_line(first) if first.endswith(b"\n") else None
 
     def course(self) -> list[Event]:
         """The events without what a resume has undone: what came after the checkpoint that it went on from."""

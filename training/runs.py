@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import logging
 import re
 import secrets
 import shutil
@@ -23,7 +24,10 @@ from training.owners import LOCAL, Owners
 from training.run import BUSY, START, UNDERWAY, Run
 from training.tracking import demand_trackers
 
+_log = logging.getLogger("studio")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# The files that tell of a run, the one that never changes first.
+_TELLING = ("data.json", "config.yaml", "owner")
 # Alone on this machine; when its turn comes (training/queue.py gives it one); or beside others, on GPUs that are lent.
 Goes = Literal["alone", "in turn", "beside others"]
 # What an adapter may hold beyond plain LoRA weights, and a run of ours wouldn't keep.
@@ -52,6 +56,7 @@ class Runs:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.folder = home / "runs"
+        self._known: dict[Path, tuple[list[tuple[int, int]], bool]] = {}
 
     def create(self, config: RunConfig, data: ChatData, owner: str = LOCAL, owners: Owners = (),
                beginning: Beginning = USUAL_BEGINNING) -> Run:
@@ -188,9 +193,23 @@ class Runs:
         """Newest first."""
         folders = [one for one in self.folder.iterdir() if not one.name.startswith(".")] \
             if self.folder.is_dir() else []
-        runs = [Run(one) for one in folders if _is_whole(one)]
-        # Written once: the folder itself changes with whatever becomes of the run.
-        return sorted(runs, key=lambda run: (run.folder / "data.json").stat().st_mtime_ns, reverse=True)
+        # The newest by what is written once: the folder itself changes with whatever becomes of the run.
+        told = [(files[0], one) for one in folders if (files := self._told_by(one))]
+        return [Run(one) for _, one in sorted(told, reverse=True)]
+
+    def _told_by(self, folder: Path) -> list[tuple[int, int]] | None:
+        """When each of the files was written that tell of a run (nanoseconds), and its bytes; None where they can't be
+        read, of which the log hears once. They are read again only where one has changed.
+        """
+        try:
+            files = [(one.st_mtime_ns, one.st_size) for one in ((folder / name).stat() for name in _TELLING)]
+        except OSError:
+            files = []
+        known, is_readable = self._known.get(folder, (None, False))
+        if files != known:
+            is_readable = _is_whole(folder) and _is_readable(Run(folder))
+            self._known[folder] = files, is_readable
+        return files if is_readable else None
 
     def going(self) -> Run | None:
         """The run that is being trained or about to be."""
@@ -243,6 +262,19 @@ class Runs:
 def _is_whole(folder: Path) -> bool:
     """Whether a run can be told of. Power that fails may leave files without a byte; such a run hides no other."""
     return all(path.is_file() and path.stat().st_size for path in (folder / "config.yaml", folder / "data.json"))
+
+
+def _is_readable(run: Run) -> bool:
+    """Whether its settings, its owner and what is known of its data can be read: a run of a later version, or one whose
+    files the disk has damaged, hides no other.
+    """
+    import yaml
+
+    try:
+        return bool(run.config.base and run.about_data["name"]) and isinstance(run.owner, str)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as problem:
+        _log.warning("The run %s can't be read, so it isn't listed: %s", run.id, " ".join(str(problem).split()))
+        return False
 
 
 def _leave_queue(run: Run) -> None:
