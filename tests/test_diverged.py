@@ -92,6 +92,34 @@ def test_what_is_no_number_never_takes_a_good_checkpoints_place(new_run, home, d
     assert sorted(one.name for one in (run.folder / CHECKPOINTS).iterdir()) == ["step-3", "step-4"]
 
 
+def test_what_is_no_number_is_not_asked_what_it_says(new_run, home, diverges_at):
+    diverges_at(5, after=True)
+    run = new_run("mine", held_out=0, save_steps=2, eval_steps=1, logging_steps=100)
+    end = run_lease(run)
+    assert (end.values["diverged_at"], end.values["went_back_to"]) == (5, 4)
+    assert [one.step for one in run.events() if one.type == "sampled"] == [0, 1, 2, 3, 4]
+
+
+def test_a_last_look_that_finds_no_number_goes_back_and_asks_nothing(new_run, home, monkeypatch):
+    plain = Trainer.evaluate
+
+    def damaged(self, *given, **named):
+        if self.state.global_step == 4:
+            with torch.no_grad():
+                for weight in self.model.parameters():
+                    if weight.requires_grad:
+                        weight.fill_(torch.nan)
+        return plain(self, *given, **named)
+
+    monkeypatch.setattr(Trainer, "evaluate", damaged)
+    run = new_run("mine", save_steps=1)
+    monkeypatch.setattr(type(run), "is_asked_to_stop", lambda self: len([
+        one for one in self.course() if one.type == "step"]) >= 3)  # after step 4, which is logged later
+    end = run_lease(run)
+    assert (end.type, end.values["diverged_at"], end.values["went_back_to"]) == ("stopped", 4, 3)
+    assert [one.step for one in run.events() if one.type == "sampled"] == [0, 3]
+
+
 def test_asked_to_stop_at_that_step_it_keeps_what_was_good(new_run, home, diverges_at, monkeypatch):
     diverges_at(5)
     run = new_run("mine", held_out=0, save_steps=1)

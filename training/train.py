@@ -176,9 +176,9 @@ def _speak(trainer: Trainer, writer: Writer, step: int) -> None:
 def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) -> Event:
     """Last evaluation, the adapter in PEFT's format, its place in the library, and the last event."""
     step = trainer.state.global_step
+    if not writer.diverged and trainer.eval_dataset is not None and writer.held_out_losses[-1][0] != step:
+        trainer.evaluate()
     if not writer.diverged:
-        if trainer.eval_dataset is not None and writer.held_out_losses[-1][0] != step:
-            trainer.evaluate()
         writer.sample(step, trainer.model)
     advice = after_diverging(run.config.learning_rate, base.facts.shape.hidden)
     back = _go_back(run, trainer, writer, advice) if writer.stopped_early or writer.diverged else None

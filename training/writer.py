@@ -110,9 +110,10 @@ class Writer(TrainerCallback):
             control.should_training_stop = control.should_save = True
         elif now - self._saved_at > max(self.lease.checkpoint_every, self._longest_save / CHECKPOINT_SHARE):
             control.should_save = True
-        if control.should_save and not self._is_sound():
+        speaks = self.trainer.eval_dataset is None and state.global_step % args.eval_steps == 0
+        if (control.should_save or speaks) and not self._is_sound():
             self._diverge(control)
-        elif self.trainer.eval_dataset is None and state.global_step % args.eval_steps == 0:
+        elif speaks:
             self.sample(state.global_step, self.trainer.model)
         return control
 
