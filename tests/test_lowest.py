@@ -74,6 +74,25 @@ def test_it_stops_early_and_goes_back(home, few):
     assert kept.keys() == made.keys() and all(kept[name].equal(made[name]) for name in kept)
 
 
+def test_one_that_was_interrupted_after_it_stopped_early_makes_no_step_more_unless_it_is_given_some(home, few):
+    class Interrupted(Run):
+        """A run whose trainer ends when all but its last word is said."""
+
+        def append(self, kind, step=None, **values):
+            if kind == "finished":
+                raise KeyboardInterrupt
+            return super().append(kind, step, **values)
+
+    run = run_of(home, few, early_stopping=1, save_steps=3)
+    with pytest.raises(KeyboardInterrupt):
+        run_lease(Interrupted(run.folder))
+    losses = [(event.step, event.values["loss"]) for event in run.course() if event.type == "evaluated"]
+    assert since_lowest(losses) == 1
+    end = run_lease(run)
+    assert (end.type, end.step, end.values["went_back_to"]) == ("finished", losses[-1][0], lowest_of(losses)[0])
+    assert Runs(home).resume(run, max_steps=29) and run_lease(run).step == end.step + 3
+
+
 @pytest.mark.slow
 def test_a_look_at_it_where_somebody_stopped_it_makes_it_stop_early_no_sooner(home, few, monkeypatch):
     straight = run_lease(run_of(home, few, early_stopping=3))

@@ -74,7 +74,7 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
             if run.config.continues:
                 trainer.method.begin_from(trainer.model, run.folder / START)
             _speak(trainer, writer, step=0)
-        if found and found.step >= plan.batches.steps:
+        if found and (writer.stopped_early or found.step >= plan.batches.steps):
             _take_up(trainer, found)
         else:
             trainer.train(resume_from_checkpoint=str(found.folder) if found else None)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from torch.nn.utils import get_total_norm
@@ -62,7 +63,10 @@ class Writer(TrainerCallback):
         course = run.course()
         self.held_out_losses = [(one.step, one.values["loss"]) for one in course if one.type == "evaluated"]
         self.seconds_before = max((one.values["seconds"] for one in course if one.type == "step"), default=0.0)
-        self.asked_to_stop = self.out_of_time = self.stopped_early = self.diverged = False
+        self.asked_to_stop = self.out_of_time = self.diverged = False
+        # Its trainer may have been interrupted before it could say so.
+        said_since = takewhile(lambda one: one.type != "evaluated", reversed(course))
+        self.stopped_early = self._is_out_of_patience and all(one.type != "finished" for one in said_since)
         self.trained = self.spoke = 0.0  # seconds of this trainer's steps, and of answers
         self.began: float | None = None  # seconds of the first step, in which much is done once and never again
         self._paused = 0.0  # seconds spent on evaluation and speaking, which are no part of a step
@@ -140,8 +144,7 @@ class Writer(TrainerCallback):
                             general_loss=None if general is None else round(general, 5))
             if self.lowest == (state.global_step, loss):
                 control.should_save = True  # if it is never as low again, this is the one to go back to
-            patience = self.run.config.early_stopping
-            if patience and since_lowest(self._on_schedule) >= patience:
+            if self._is_out_of_patience:
                 self.stopped_early = control.should_training_stop = True
         self.sample(state.global_step, self.trainer.model)
         self._longest_look = max(self._longest_look, self._paused - paused_before)
@@ -162,6 +165,12 @@ class Writer(TrainerCallback):
     def lowest(self) -> tuple[int, float] | None:
         """(step, held-out loss) of the lowest after the first step; None before there is one."""
         return lowest_of(self._on_schedule)
+
+    @property
+    def _is_out_of_patience(self) -> bool:
+        """Whether held-out loss was at its lowest so many evaluations ago that it is to stop early."""
+        patience = self.run.config.early_stopping
+        return bool(patience) and since_lowest(self._on_schedule) >= patience
 
     @property
     def _on_schedule(self) -> list[tuple[int, float]]:
