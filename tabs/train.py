@@ -149,8 +149,8 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
             config = _asked(studio, settings, filled)
             configs = [one.config for one in members_of(config, tried)] if tried else [config]
         except ValueError as problem:
-            return {setup.note: f'<p class="problem">{problem}</p>', setup.plan: "", setup.start: theme.START,
-                    setup.fit: gr.update(visible=False)}
+            return {setup.note: f'<p class="problem">{escaped(str(problem))}</p>', setup.plan: "",
+                    setup.start: theme.START, setup.fit: gr.update(visible=False)}
         def plan_of(one: RunConfig) -> Plan:
             return _plan_of(studio, one, lengths, source)
 

@@ -227,6 +227,14 @@ def test_a_setting_out_of_its_range_is_named(visit):
     expect(page.locator("#settings-note")).to_contain_text("Rank (r) is 9000, and must be between 1 and 512")
 
 
+def test_what_is_typed_into_a_setting_is_shown_as_text(visit):
+    page = visit()
+    page.get_by_role("button", name="More LoRA settings").click()
+    page.locator("#setting-target_modules").get_by_role("textbox").fill("<img src=x> qkv_proj")
+    expect(page.locator("#settings-note .problem")).to_contain_text("'<img src=x> qkv_proj'")
+    expect(page.locator("#settings-note img")).to_have_count(0)
+
+
 # ---- A run ----------------------------------------------------------------------------------------------------------
 
 
