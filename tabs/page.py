@@ -21,6 +21,21 @@ CHOICES = """const asOne = () => {
 };
 document.addEventListener('focusin', asOne);
 document.addEventListener('keydown', asOne);"""
+# Whoever presses a button by keyboard and makes it go away would be at the page's beginning again: they go on at what
+# came in its place.
+STAYING = """let pressed = null;
+const places = '.setup input:checked, #run-heading [tabindex], #message textarea';
+const watching = new ResizeObserver(() => {
+  if (pressed.checkVisibility()) return;
+  watching.disconnect();
+  if (![document.body, pressed].includes(document.activeElement)) return;
+  [...document.querySelectorAll(places)].find((place) => place.checkVisibility())?.focus();
+});
+document.addEventListener('click', (event) => {
+  watching.disconnect();
+  pressed = event.detail === 0 ? event.target.closest('button') : null;
+  if (pressed) watching.observe(pressed);
+});"""
 
 
 def build(studio: Studio) -> gr.Blocks:
@@ -29,7 +44,7 @@ def build(studio: Studio) -> gr.Blocks:
         api.build(studio)  # first: names that are taken get a number
         chat_api.build(studio)
         with gr.Column(elem_classes="top"):
-            theme.markup(_masthead(studio), js_on_load=CHOICES, elem_classes="masthead")
+            theme.markup(_masthead(studio), js_on_load=CHOICES + STAYING, elem_classes="masthead")
             signin.build(studio, page)
         keys, known = keys_state(studio), gr.State(None)
         presence = remembering.build()

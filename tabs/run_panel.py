@@ -215,7 +215,7 @@ def build() -> RunPanel:
     with gr.Column(visible=False, elem_classes="run") as column:
         steps = theme.markup()
         with gr.Row(elem_classes="run-top"):
-            heading = theme.markup(elem_classes="grow")
+            heading = theme.markup(elem_id="run-heading", elem_classes="grow", js_on_load="element.tabIndex = -1;")
             stop = gr.Button(theme.STOP_RUN, elem_id="stop-run", elem_classes="fit")
             resume = gr.Button(theme.RESUME_RUN, variant="primary", visible=False, elem_id="resume-run",
                                elem_classes="fit")

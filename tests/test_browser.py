@@ -127,6 +127,28 @@ def test_who_comes_by_keyboard_sees_where_they_are(visit):
         assert page.locator(part).evaluate("one => getComputedStyle(one).outlineStyle") == "solid", part
 
 
+def test_who_makes_a_button_go_away_by_keyboard_goes_on_at_what_came_in_its_place(visit, app):
+    page = visit()
+    staged = StagedRun(app.home, name=next(names))
+    heading = page.locator("#run-heading [tabindex]")
+    with staged.held():
+        staged.begin()
+        page.locator("#start").press("Enter")
+        expect(page.locator("#run-bar")).to_contain_text("as soon as the run before it has ended")
+        expect(heading).to_be_focused()
+        page.locator("#stop-run").press("Enter")
+        expect(page.locator("#resume-run")).to_be_visible()
+        expect(heading).to_be_focused()
+    page.locator("#new-run").press("Enter")
+    expect(page.get_by_role("radio", name="A pirate")).to_be_focused()
+    to_chat(page)
+    while page.locator("#add-lane").is_visible():
+        before = page.locator(".lane:visible").count()
+        page.locator("#add-lane").press("Enter")
+        expect(page.locator(".lane:visible")).to_have_count(before + 1)
+    expect(page.locator("#message textarea")).to_be_focused()
+
+
 def test_arrow_keys_go_from_one_choice_to_the_next(visit):
     page = visit()
     expect(page.locator("#seen figure").first).to_be_visible()
