@@ -40,15 +40,8 @@ TURN_TOOLS = COPYING + """element.addEventListener('click', async (event) => {
   await copy(button.dataset.text);
   button.textContent = 'Copied';
 });"""
-# Whoever pressed by keyboard what is about to go away goes on in the message box, and not at the page's beginning.
-KEYS = """document.addEventListener('keydown', (event) => {
+ESCAPE_STOPS = """document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape') document.querySelector('#stop-answer')?.click();
-});
-document.addEventListener('click', (event) => {
-  const going = event.target.closest('#send, #stop-answer, .composer .suggestions button');
-  if (going && going === document.activeElement && event.detail === 0) {
-    document.querySelector('#message textarea').focus();
-  }
 });"""
 
 
@@ -196,7 +189,7 @@ def build(talks: Talks, choices: list[str]) -> ChatPanel:
     with gr.Row(elem_classes="lanes"):
         drawn = tuple(_lane(place, talks, choices) for place in range(MOST_LANES))
     with gr.Column(elem_classes="composer"):
-        announced = theme.markup(js_on_load=ANNOUNCED + KEYS, elem_classes="heard", elem_id="chat-state")
+        announced = theme.markup(js_on_load=ANNOUNCED + ESCAPE_STOPS, elem_classes="heard", elem_id="chat-state")
         with gr.Row(elem_classes="suggestions") as suggestions:
             suggested = tuple(gr.Button(question, elem_classes="chip fit") for question in theme.TRY_ASKING)
         with gr.Row(elem_classes="message-row"):
