@@ -170,9 +170,8 @@ def _answer(names: Mapping[str, str]) -> str | None:
 
 def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     """A list of turns under one of the usual names, or text of one; what is beside a question is its history."""
-    is_pair = bool(_question(names) and _answer(names))
     for name in _LISTS:
-        if name in names and not (is_pair and name in _HISTORIES):
+        if name in names and not (name in _HISTORIES and _question(names) and _answer(names)):
             value = _unpacked(row[names[name]])
             if _is_turns(value):
                 format = "sharegpt" if _keeps_from(value) else "messages"
@@ -185,8 +184,9 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
 
 def _answered(row: dict[str, Any], names: dict[str, str], listed: Any) -> list[Message]:
     """The turns of a list and, where they end with a question, the answer that stands in a column beside them."""
-    turns, column = turns_in(listed, row), _answer(names)
-    if column is None or turns[-1]["role"] != "user" or row[column] in (None, "", []):
+    turns = turns_in(listed, row)
+    column = _answer(names) if turns[-1]["role"] == "user" else None
+    if column is None or row[column] in (None, "", []):
         return turns
     answer = _unpacked_turns(row[column])
     return turns + (turns_in(answer) if answer is not None else [message("assistant", cell(row[column]))])
