@@ -183,6 +183,13 @@ def test_conversations_of_a_text_file_part_where_a_text_begins(saved):
         assert texts(read_data(saved("a.txt", text.encode()))) == [("q", "a"), ("r", "b", "s", "c")]
 
 
+@pytest.mark.parametrize("turn", ["<|im_start|>{}\n{}<|im_end|>\n\n", "<|{}|>\n{}<|end|>\n \n"])
+def test_a_blank_line_parts_no_answer_from_its_question_nor_a_system_turn_from_both(saved, turn):
+    said = [("system", "s"), ("user", "q"), ("assistant", "a"), ("user", "r"), ("assistant", "b")]
+    data = read_data(saved("a.txt", "".join(turn.format(*one) for one in said).encode()))
+    assert texts(data) == [("s", "q", "a"), ("r", "b")] and not data.dropped
+
+
 def test_a_json_that_does_not_parse_is_refused_whole(saved):
     for content in (json.dumps(ROWS)[:-20], as_jsonl().decode() + "\n{", "[1, 2", "{}]", "[1,]", "[" * 100_000):
         with pytest.raises(ValueError, match="is not whole JSON"):

@@ -84,7 +84,7 @@ def _insts(text: str) -> Iterator[tuple[str, str]]:
 
 
 def conversations_of_text(text: str) -> list[str]:
-    """A text file's conversations: a blank line or `<|endoftext|>` after a turn's end parts them, and so does a
+    """A text file's conversations: `<|endoftext|>` after a turn's end parts them, a blank line before a question, and a
     system turn that follows an answer; in the forms of Llama 3 and Gemma, the mark with which a text begins.
     """
     form = looks_like_chat(text)
@@ -92,8 +92,17 @@ def conversations_of_text(text: str) -> list[str]:
         return [one for one in text.split(_BEGINS[form]) if one.strip()]
     if form not in ("chatml", "phi-3"):
         return [text]
-    end, start = (r"<\|im_end\|>", r"<\|im_start\|>") if form == "chatml" else (r"<\|end\|>", _PHI3_ROLES)
-    system = r"<\|im_start\|>\s*system" if form == "chatml" else r"<\|system\|>"
+    is_chatml = form == "chatml"
+    end = r"<\|im_end\|>" if is_chatml else r"<\|end\|>"
+    turn = r"<\|im_start\|>{}" if is_chatml else rf"(?={_PHI3_ROLES})<\|{{}}"
+    start, system = turn.format(""), turn.format(r"\s*system")
+    asks, speaks = turn.format(r"(?!\s*assistant)"), turn.format(r"(?!\s*system)")
     parted = re.split(rf"(?<=\|>)[ \t]*(?:\r?\n)*<\|endoftext\|>\s*(?={start})"
-                      rf"|(?<=\|>)[ \t]*\r?\n[ \t]*\r?\n\s*(?={start})|(?<=\|>)\s*(?={system})", text)
-    return [one for one in parted if re.search(start, one) and (re.search(end, one) or len(parted) == 1)]
+                      rf"|(?<=\|>)[ \t]*\r?\n[ \t]*\r?\n\s*(?={asks})|(?<=\|>)\s*(?={system})", text)
+    whole, before = [], ""
+    for one in parted:
+        before += one
+        if re.search(speaks, one):  # a system turn by itself belongs to what follows
+            whole.append(before)
+            before = ""
+    return [one for one in [*whole, before] if re.search(start, one) and (re.search(end, one) or len(parted) == 1)]
