@@ -118,6 +118,14 @@ def test_a_question_that_somebodys_template_wrote_is_kept_and_told(prompt):
     assert not as_chat({"text": "<|user|>\nHi<|end|>\n<|assistant|>\nHo<|end|>"}).changes
 
 
+def test_an_empty_list_of_turns_beside_a_question_and_its_answer_is_none():
+    for empty in ([], "[]"):
+        assert as_messages({"messages": empty, "problem": "Hi", "solution": "Ho"}) == TURNS
+        assert as_messages({"chat": empty, "prompt": "Hi", "completion": "Ho"}) == TURNS
+    with pytest.raises(ValueError, match="no list of turns"):
+        as_messages({"messages": [], "prompt": "Hi"})
+
+
 def test_numbers_in_a_table_are_text():
     assert as_messages({"question": 7, "answer": 3.0}) == [
         {"role": "user", "content": "7"}, {"role": "assistant", "content": "3"}]

@@ -171,9 +171,10 @@ def _answer(names: Mapping[str, str]) -> str | None:
 def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     """A list of turns under one of the usual names, or text of one; what is beside a question is its history."""
     for name in _LISTS:
-        if name in names and not (name in _HISTORIES and _question(names) and _answer(names)):
+        if name in names:
             value = _unpacked(row[names[name]])
-            if _is_turns(value):
+            is_beside = (name in _HISTORIES or value == []) and _question(names) and _answer(names)
+            if _is_turns(value) and not is_beside:
                 format = "sharegpt" if _keeps_from(value) else "messages"
                 return _Shape(format, lambda value=value: _with_system(row, names, _answered(row, names, value)))
     strong = next((name for name in ("messages", "conversations") if name in names), None)
