@@ -44,6 +44,7 @@ def _connect_taking(runs: Openings) -> None:
             return {panel.run_id: run_id}
         visitor = visitor_of(studio, request, keys)
         studio.runs.delete(visitor.run(run_id))
+        (PARCELS / f"{run_id}.zip").unlink(missing_ok=True)
         return runs.none_shown(visitor)
 
     panel.take.click(plainly(take), [panel.run_id, runs.keys], panel.parcel, **AT_ONCE).success(

@@ -1,5 +1,7 @@
 """A run to take away: what is in it, and that it is whole."""
 
+import os
+import time
 import zipfile
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from adapters.files import WANTED
 from tests.staged import StagedRun
 from training.checkpoint import seal
-from training.parcel import pack
+from training.parcel import SECONDS_KEPT, pack
 
 
 @pytest.fixture
@@ -44,3 +46,21 @@ def test_the_finished_adapter_comes_before_a_checkpoint(run, tmp_path):
     made(run.folder / "adapter")
     with zipfile.ZipFile(pack(run, tmp_path)) as parcel:
         assert parcel.read("sums-1/adapter/adapter_config.json") == b"adapter_config.json in adapter"
+
+
+def test_what_was_taken_away_is_kept_for_an_hour_and_holds_nobodys_rows_after_that(run, tmp_path):
+    other = tmp_path / "another-run.zip"
+    other.write_bytes(b"rows of a run that was deleted since")
+    pack(run, tmp_path)
+    assert other.is_file()
+    old = time.time() - SECONDS_KEPT - 1
+    os.utime(other, (old, old))
+    assert [one.name for one in pack(run, tmp_path).parent.glob("*.zip")] == [f"{run.id}.zip"]
+
+
+def test_a_parcel_that_can_not_be_written_leaves_nothing_behind(run, tmp_path):
+    (run.folder / "start").mkdir()
+    (run.folder / "start" / "about.json").symlink_to(tmp_path / "nothing")
+    with pytest.raises(OSError):
+        pack(run, tmp_path / "parcels")
+    assert list((tmp_path / "parcels").iterdir()) == []

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from adapters.files import WANTED
@@ -12,22 +15,38 @@ from training import checkpoint
 from training.run import ADAPTER, START, Run
 from training.script import script_of
 
+# Whoever asked for one has it by then; it holds conversations, and their run may be deleted.
+SECONDS_KEPT = 3600
+
 
 def pack(run: Run, folder: Path) -> Path:
-    """Write the zip file into this folder, whole or not at all, and return its path.
+    """Write the zip file into this folder, which holds parcels alone, whole or not at all, and return its path.
 
     The adapter is the finished one, else that of the newest whole checkpoint, else none; the rows are in it, since the
     script trains on them.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_old(folder)
     path = folder / f"{run.id}.zip"
-    arriving = folder / f".{run.id}.{os.getpid()}"
-    with zipfile.ZipFile(arriving, "w", zipfile.ZIP_DEFLATED) as parcel:
-        parcel.writestr(f"{run.config.name}/train.py", script_of(run.config, "data.parquet"))
-        for source, name in _files(run):
-            parcel.write(source, f"{run.config.name}/{name}")
-    arriving.replace(path)
+    number, arriving = tempfile.mkstemp(prefix=f".{run.id}.", dir=folder)
+    try:
+        with os.fdopen(number, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as parcel:
+            parcel.writestr(f"{run.config.name}/train.py", script_of(run.config, "data.parquet"))
+            for source, name in _files(run):
+                parcel.write(source, f"{run.config.name}/{name}")
+        Path(arriving).replace(path)
+    except BaseException:
+        Path(arriving).unlink()
+        raise
     return path
+
+
+def _remove_old(folder: Path) -> None:
+    """Those that were written long ago, of whatever run."""
+    for path in folder.glob("*.zip"):
+        with suppress(FileNotFoundError):  # another visitor's click was quicker
+            if path.stat().st_mtime < time.time() - SECONDS_KEPT:
+                path.unlink()
 
 
 def _files(run: Run) -> Iterator[tuple[Path, str]]:
