@@ -19,9 +19,11 @@ from tabs.lengths import lengths_in
 from tabs.openings import Openings, begin_run
 from tabs.plainly import plainly
 from tabs.text import count, escaped
+from tabs.visitor import FETCHED
 from training.config import RunConfig
 from training.corrections import Correction, Corrections, as_jsonl, lesson, lesson_settings, old_rows
 from training.data import ChatData
+from training.owners import owner_by_key
 
 REMOVES = """element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-place]');
@@ -110,8 +112,13 @@ def connect(lessons: Lessons, editor: Editor, panel: ChatPanel, runs: Openings, 
 
 
 def corrections_of(reach: Reach, adapter: str) -> Corrections:
-    """This visitor's corrections of an adapter's answers."""
-    return Corrections(reach.visitor.studio.home, reach.owner, adapter)
+    """This visitor's corrections of an adapter's answers; with a name also those from before they signed in."""
+    visitor = reach.visitor
+    own = Corrections(visitor.studio.home, reach.owner, adapter)
+    key = dict(visitor.keys).get(FETCHED)
+    if visitor.name and key:
+        own.take_over(Corrections(visitor.studio.home, owner_by_key(key), adapter))
+    return own
 
 
 def taught(reach: Reach, adapter: str) -> tuple[RunConfig, ChatData]:

@@ -12,6 +12,7 @@ from tabs.hub import Reach
 from tabs.studio import Studio
 from tabs.teaching import corrections_of, taught
 from tabs.visitor import visitor_of
+from tests.test_signin import NOBODY, request_of
 from training.conversations import digest
 from training.corrections import LEAST_OLD_ROWS, TIMES_EACH, Correction
 from training.data import split
@@ -82,6 +83,22 @@ def test_a_lesson_of_the_base_begins_afresh_and_has_no_old_rows(reach):
     config, data = taught(reach, BASE)
     assert (config.start_from, config.name) == ("", "base-taught")
     assert len(data.conversations) == 2 * TIMES_EACH
+
+
+def test_what_was_corrected_before_signing_in_is_the_names_from_then_on(reach):
+    studio = replace(reach.visitor.studio, many_visitors=True)
+
+    def kept(request, keys=None):
+        return corrections_of(Reach(*visitor_of(studio, request, keys).fetching()), "pirate")
+
+    before = Reach(*visitor_of(studio, NOBODY).fetching())
+    corrected(before, "pirate", 3)
+    keys = dict(before.visitor.keys)
+    kept(request_of("ada")).add(Correction(({"role": "user", "content": "Ask 9"},), "Answer 9. Aye!"))
+    asked = [one.asked[0]["content"] for one in kept(request_of("ada"), keys).all()]
+    assert sorted(asked) == ["Ask 0", "Ask 1", "Ask 2", "Ask 9"]
+    assert len(kept(request_of("ada")).all()) == 4  # in another browser as well
+    assert kept(NOBODY, keys).all() == kept(request_of("bob"), keys).all() == []
 
 
 def test_a_lesson_of_nothing_is_refused(reach):

@@ -90,6 +90,18 @@ class Corrections:
         with self._alone():
             self._put([one for at, one in enumerate(self.all()) if at != place])
 
+    def take_over(self, other: Corrections) -> None:
+        """Those of another owner are this one's from now on, where all can be kept."""
+        if not other.path.is_file():
+            return
+        with self._alone(), other._alone():
+            came = other.all()
+            asked = [one.asked for one in came]
+            whole = [*(one for one in self.all() if one.asked not in asked), *came]
+            if len(whole) <= MOST_KEPT:
+                self._put(whole)
+                other._put([])
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Between what is read and what is written in its place, nobody else writes: another lane, tab or app."""
