@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -198,6 +199,17 @@ def test_a_run_that_is_claimed_while_it_is_trained_leaves_its_adapter_to_the_nam
     own = [one for one in Library(home, {"name:ada"}).all() if not one.shipped]
     assert end.values["adapter"] == "mine-2" and sorted(one.name for one in own) == ["mine", "mine-2"]
     assert Library(home, {"name:ada"}).get("mine-2").provenance["run"] == run.id and not Library(home).has("mine")
+
+
+def test_a_clock_that_is_put_back_meanwhile_makes_no_run_end_before_it_began(make_run):
+    from training.outcome import seconds_so_far
+    from training.writer import Lease
+
+    run = make_run()
+    line = run.events()[0].to_json().replace(f'"time": {run.events()[0].time}', f'"time": {time.time() + 3600}')
+    (run.folder / "events.jsonl").write_text(line + "\n", encoding="utf-8")
+    writer = SimpleNamespace(seconds_before=0.0, lease=Lease(began=time.monotonic() - 7))
+    assert 7 <= seconds_so_far(run, writer) < 60
 
 
 def test_answers_that_the_length_limit_cuts_away_are_said_and_nothing_is_trained(make_run, tmp_path, home, small_base):

@@ -17,10 +17,11 @@ from training.writer import Writer
 
 def seconds_so_far(run: Run, writer: Writer) -> float:
     """From Start, with the imports; where a GPU is lent or a run was resumed, of this lease and the steps before it."""
+    of_this_lease = time.monotonic() - writer.lease.began
     if writer.seconds_before or this_machine().kind == "zerogpu":
-        return writer.seconds_before + time.monotonic() - writer.lease.began
+        return writer.seconds_before + of_this_lease
     began = next(event.time for event in reversed(run.events()) if event.type in ("created", "resuming"))
-    return time.time() - began
+    return max(of_this_lease, time.time() - began)  # a clock may have been put back since
 
 
 def peak_bytes() -> int:
