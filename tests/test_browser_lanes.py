@@ -123,3 +123,15 @@ def test_many_prompts_make_a_table(chat):
     expect(chat.locator("#many-table")).to_contain_text("3 of 3")
     table = downloaded(chat, "#take-table")
     assert table.startswith("prompt,base,") and "Who are you?" in table
+
+
+def test_prompts_can_be_read_beside_the_answers_of_four_lanes(chat):
+    while chat.locator("#add-lane").is_visible():
+        before = chat.locator(".lane:visible").count()
+        chat.locator("#add-lane").click()
+        expect(chat.locator(".lane:visible")).to_have_count(before + 1)
+    unfold(chat, "many")
+    chat.locator("#many-prompts textarea").fill("What is the capital of Spain?")
+    chat.locator("#ask-many").click()
+    expect(chat.locator("#many-table tbody td")).to_have_count(4)
+    assert chat.locator("#many-table tbody th").bounding_box()["width"] >= 120
