@@ -16,7 +16,7 @@ from adapters.library import Library
 from tabs.studio import Studio
 from training.limits import Limits
 from training.owners import LOCAL, new_key, owner_by_key, owner_by_name, owners_by_keys
-from training.run import BUSY, Run
+from training.run import BUSY, UNDERWAY, Run
 
 # What the browser keeps: the key of each run that was begun or opened there, newest last.
 Keys = dict[str, str]
@@ -75,8 +75,9 @@ class Visitor:
         return run.owner in self.owners
 
     def going(self) -> Run | None:
-        """Their run that is being trained or waits for it."""
-        return next((run for run in self.runs() if run.state() in BUSY), None)
+        """Their run that is being trained, or the newest one that waits for it."""
+        busy = [run for run in self.runs() if run.state() in BUSY]
+        return next((run for run in busy if run.state() in UNDERWAY), next(iter(busy), None))
 
     def new_owner(self) -> tuple[str, str]:
         """(owner, key) of a run that they begin now; without a key on one's own machine and for a name."""

@@ -4,6 +4,7 @@ import html
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -11,19 +12,24 @@ from gradio.utils import deep_hash
 from hypothesis import given
 from hypothesis import strategies as some
 
+from adapters.library import Library
 from phi3.machine import Machine
+from phi3.models import EMBEDDED, base_facts
 from tabs import code_view, curves, data_view, describe, describe_view, plan_view, run_panel, run_view, text, theme
 from tabs.data_rows import Looked, Place, place_in, to_others, to_row
 from tabs.lengths import Lengths
 from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.stopping import Stops
+from tabs.studio import Studio
+from tabs.visitor import visitor_of
 from tests.staged import PIRATE_ANSWERS, PROMPTS, StagedRun, few_conversations
 from training.compare import result_of
 from training.config import RunConfig
 from training.data import DroppedRow
 from training.describe import Corrections, Described, Row
 from training.plan import make_plan
+from training.runs import Beginning, Runs
 from training.script import script_of
 
 CPU = Machine("cpu", "CPU", 2, 24.0)
@@ -69,6 +75,18 @@ def test_a_run_that_waits_for_a_gpu_says_why_and_what_to_do(staged):
     staged.run.append("lease_ended", 20, reason="quota", message="Your GPU time is used up.",
                       advice="Come back in 3:22:11.", again_in="3:22:11")
     assert "after step 20. Your GPU time is used up. Come back in 3:22:11." in run_view.outcome(seen(staged))
+
+
+def test_a_page_opens_with_the_run_that_is_trained_and_not_with_a_newer_one_that_waits(staged, home):
+    studio = Studio(home, CPU, base_facts(EMBEDDED), {}, Runs(home), Library(home))
+    visitor = visitor_of(studio, SimpleNamespace(headers={}, request=SimpleNamespace(scope={})))
+    later = replace(staged.run.config, name="sums-2")
+    waiting = Runs(home).create(later, few_conversations(), beginning=Beginning("in turn"))
+    with staged.held():
+        staged.begin()
+        assert waiting.state() == "queued"
+        assert visitor.going().id == staged.run.id
+    assert visitor.going().id == waiting.id
 
 
 def test_a_run_that_is_shown_to_others_offers_to_be_taken_back(staged):
