@@ -3,6 +3,7 @@
 # Before everything else: on a ZeroGPU it changes torch when it is imported, so it has to be first.
 import spaces  # noqa: I001
 
+import argparse
 import importlib.util
 import inspect
 import logging
@@ -48,12 +49,18 @@ VISITS_REMEMBERED = 256
 MEMORY_TO_STAND_BY = 8
 # Each answer that streams and each turn of a lent GPU holds one.
 THREADS = 64
+HOW_TO_TELL = ("It is told by environment variables, as in GRADIO_SERVER_PORT=8000 python app.py, and has no options; "
+               "README.md names them all.")
 
 
-def main() -> int:
-    """Serve until Ctrl+C; 2 and one sentence where the base or the port can't be used."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Serve until Ctrl+C; 2 and one sentence where the base or the port can't be used, or an argument is given."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    parser = argparse.ArgumentParser(prog="python app.py", description=f"Serves {theme.TITLE}. {HOW_TO_TELL}")
+    unknown = parser.parse_known_args(arguments)[1]
     try:
+        if unknown:
+            raise ValueError(f"The app can't be told {' '.join(unknown)}. {HOW_TO_TELL}")
         address = free_address(os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ["STUDIO_PORT"])
         studio = built()
     except ValueError as problem:
@@ -232,4 +239,4 @@ def free_address(host: str, port: str) -> tuple[str, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

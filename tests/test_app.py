@@ -16,16 +16,23 @@ from tests.browser import free_port
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def start(home: Path, **environment: str) -> subprocess.CompletedProcess:
+def start(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     settings = {**os.environ, "STUDIO_HOME": str(home), "GRADIO_SERVER_PORT": str(free_port()), **environment}
-    return subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=settings, capture_output=True, text=True,
-                          timeout=120, check=False)
+    return subprocess.run([sys.executable, "app.py", *arguments], cwd=ROOT, env=settings, capture_output=True,
+                          text=True, timeout=120, check=False)
 
 
 def refused_in_a_sentence(ended: subprocess.CompletedProcess) -> str:
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     return ended.stderr.strip().splitlines()[-1]
+
+
+def test_help_says_how_it_is_told_something_and_an_option_that_it_lacks_is_refused(home):
+    asked = start(home, "--help")
+    assert asked.returncode == 0 and "GRADIO_SERVER_PORT" in asked.stdout
+    said = refused_in_a_sentence(start(home, "--port", "7999"))
+    assert "--port 7999" in said and "GRADIO_SERVER_PORT" in said
 
 
 def test_a_port_in_use_is_named(home):
