@@ -38,10 +38,16 @@ class Batch:
             return self._drawn(rows, logits)
 
     def step(self) -> list[int | None]:
-        """The next token of every row; none where memory is too short for it (torch.OutOfMemoryError)."""
-        with self._computing(self.rows, self._decoder.captures_steps_of(len(self.rows))):
-            form = None if self._slots is None else self._slots.form
-            return self._drawn(self.rows, self._decoder.step([row.tokens[-1] for row in self.rows], form))
+        """The next token of every row. Where memory is too short for it (torch.OutOfMemoryError), all are as they were.
+        """
+        before = self._decoder.cache.lengths
+        try:
+            with self._computing(self.rows, self._decoder.captures_steps_of(len(self.rows))):
+                form = None if self._slots is None else self._slots.form
+                return self._drawn(self.rows, self._decoder.step([row.tokens[-1] for row in self.rows], form))
+        except torch.OutOfMemoryError:
+            self._decoder.cache.lengths = before
+            raise
 
     def turned_anew(self) -> list[Row]:
         """Rows whose positions are turned by other angles from here on, taken out: they join again to go on.

@@ -50,10 +50,6 @@ class Cache:
             self._grow(self._shape[0], self.room + max(TOKENS_AT_A_TIME, self.room // 4), self._keys[0])
         self.lengths = [length + 1 for length in self.lengths]
 
-    def shorten(self) -> None:
-        """Take back what `lengthen` did: the token was not computed."""
-        self.lengths = [length - 1 for length in self.lengths]
-
     @property
     def room(self) -> int:
         """Tokens that a row may have before the cache grows."""

@@ -84,17 +84,10 @@ class Decoder:
         step.
 
         `form` says which places hold what the layers read for these rows; None where those don't stay from step to
-        step. Where that ends in an error the rows are as they were.
+        step.
         """
-        self.cache.lengthen()
-        try:
-            return self._next(tokens, form)
-        except BaseException:
-            self.cache.shorten()
-            raise
-
-    def _next(self, tokens: Sequence[int], form: Hashable | None) -> torch.Tensor:
         cache = self.cache
+        cache.lengthen()
         inputs = (tokens, cache.lengths, [length - 1 + self._turns.offset(length) for length in cache.lengths])
         plain = partial(self._plainly, longest=max(cache.lengths), is_masked=not cache.is_all_seen(self._window))
         if form is None or not self.captures_steps_of(len(tokens)):

@@ -409,30 +409,33 @@ def long(tmp_path_factory):
     return load_base(str(folder))
 
 
-def test_memory_that_is_over_in_the_midst_of_answers_ends_the_longest_and_no_other(base, adapters, monkeypatch):
+@pytest.mark.parametrize("where", ["_stepped", "_drawn"])
+def test_memory_that_is_over_in_the_midst_of_answers_ends_the_longest_and_no_other(base, adapters, monkeypatch, where):
     import torch
 
+    from phi3.batch import Batch
     from phi3.decoder import Decoder
 
+    whose = Decoder if where == "_stepped" else Batch
     lanes = [ask("hm", max_new_tokens=60), ask("b" * 100, adapters[0], max_new_tokens=60),
              ask("hm hm", adapters[1], max_new_tokens=60)]
     answerer = Answerer(base)
     alone = [last(answerer, lane)[0] for lane in lanes]
     assert all(answer.tokens > 4 for answer in alone)
-    plain, steps = Decoder._stepped, []
+    plain, rows = getattr(whose, where), []
 
-    def short(self, inputs, *rest):
-        mixed = plain(self, inputs, *rest)
-        steps.append(inputs.shape[1])
-        if len(steps) == 3:
+    def short(self, first, *rest):
+        made = plain(self, first, *rest)
+        rows.append(made.shape[0] if where == "_stepped" else len(made))
+        if len(rows) == 3:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return mixed
+        return made
 
-    monkeypatch.setattr(Decoder, "_stepped", short)
+    monkeypatch.setattr(whose, where, short)
     first, longest, third = last(answerer, *lanes)
     assert longest.end == "error" and "not enough memory" in longest.note and alone[1].text.startswith(longest.text)
-    assert (first.text, third.text) == (alone[0].text, alone[2].text) and steps[2:4] == [3, 2]
-    monkeypatch.setattr(Decoder, "_stepped", plain)
+    assert (first.text, third.text) == (alone[0].text, alone[2].text) and rows[2:4] == [3, 2]
+    monkeypatch.setattr(whose, where, plain)
     assert last(answerer, lanes[1])[0].text == alone[1].text
 
 
