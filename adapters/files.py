@@ -172,6 +172,24 @@ def arriving(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def flush(path: Path) -> None:
+    """A file's bytes, or a folder's names, to the disk itself: a power cut can't leave a name without its content."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def moved(written: Path, place: Path) -> None:
+    """A folder that is written takes its name, with every file of it on the disk before that."""
+    for path in written.rglob("*"):
+        flush(path)
+    flush(written)
+    written.rename(place)
+    flush(place.parent)
+
+
 def _entries(declared: Mapping[str, Any], begin: int, size: int, name: str) -> dict[str, Entry]:
     if len(declared) > MOST_TENSORS:
         raise ValueError(f"{name} declares {len(declared):,} tensors; at most {MOST_TENSORS:,} are read.")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters.files import CONFIG, WEIGHTS, read_object
+from adapters.files import CONFIG, WEIGHTS, moved, read_object
 from phi3.models import EMBEDDED, EMBEDDED_FOLDER
 
 SHIPPED_FOLDER = EMBEDDED_FOLDER / "adapters"
@@ -134,6 +134,8 @@ class Library:
             self._settle(arriving, self._place(name, owner), provenance)
         except BaseException:
             shutil.rmtree(arriving, ignore_errors=True)
+            if leaving.exists() and not older.folder.exists():
+                leaving.rename(older.folder)
             raise
         shutil.rmtree(leaving, ignore_errors=True)
         return self.get(name)
@@ -141,7 +143,7 @@ class Library:
     def _settle(self, arriving: Path, place: Path, provenance: dict[str, Any]) -> None:
         """Move it to its place; where two put the same there at once, the quicker one has done it."""
         try:
-            arriving.rename(place)
+            moved(arriving, place)
         except OSError:
             if not (place.is_dir() and _same_origin(_read(place, shipped=False).provenance, provenance)):
                 raise

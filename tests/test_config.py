@@ -32,6 +32,7 @@ def test_a_config_survives_its_yaml():
 
 @pytest.mark.parametrize(("given", "said"), [
     ({"r": 0}, "Rank (r) is 0, and must be between 1 and 512."),
+    ({"seed": -1}, "Seed is -1, and must be between 0 and 4,294,967,295."),
     ({"learning_rate": 5}, "Learning rate is 5, and must be between 1e-07 and 0.1."),
     ({"learning_rate": "fast"}, "Learning rate is 'fast', and must be a number."),
     ({"num_train_epochs": float("nan")}, "Epochs (num_train_epochs) is nan, and must be a number."),

@@ -2,11 +2,15 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from adapters.library import PROVENANCE, Library, adapter_in, checked_name, with_tail
 from phi3.models import EMBEDDED
+from training.config import RunConfig
+from training.data import read_data
+from training.runs import Runs
 
 
 @pytest.fixture
@@ -44,6 +48,47 @@ def test_half_an_adapter_is_never_listed_nor_left_behind(home, made):
         library.put("mine", made, {})
     assert library.names() == before
     assert list(library.folder.iterdir()) == []
+
+
+def test_what_a_run_made_before_stays_where_its_new_adapter_can_not_take_its_place(home, made, monkeypatch):
+    library = Library(home)
+    library.put("mine", made, {"run": "r1"})
+    (made / "adapter_model.safetensors").write_bytes(b"others")
+
+    def full(written, place):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("adapters.library.moved", full)
+    with pytest.raises(OSError, match="No space"):
+        library.put("mine", made, {"run": "r1"})
+    assert (library.get("mine").folder / "adapter_model.safetensors").read_bytes() == b"weights"
+    assert [one.name for one in library.folder.iterdir()] == ["mine"]
+
+
+@pytest.fixture
+def flushed(monkeypatch):
+    """The names of files that went to the disk itself, and of what they were moved to."""
+    kept, fsync, rename = [], os.fsync, type(Path()).rename
+
+    def flush(number):
+        kept.append(Path(f"/proc/self/fd/{number}").readlink().name)
+        fsync(number)
+
+    def renamed(self, target):
+        kept.append(f"-> {Path(target).name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(type(Path()), "rename", renamed)
+    return kept
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="what is flushed is read from Linux' list of open files")
+def test_an_adapter_and_a_run_are_on_the_disk_before_they_have_their_names(home, made, chats, flushed):
+    Library(home).put("mine", made, {})
+    assert {*flushed[:flushed.index("-> mine")]} >= {one.name for one in made.iterdir()}
+    run = Runs(home).create(RunConfig(name="other"), read_data(chats))
+    assert {*flushed[:flushed.index(f"-> {run.id}")]} >= {"data.parquet", "data.json", "config.yaml", "owner"}
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are(home, made):

@@ -64,3 +64,8 @@ def test_a_parcel_that_can_not_be_written_leaves_nothing_behind(run, tmp_path):
     with pytest.raises(OSError):
         pack(run, tmp_path / "parcels")
     assert list((tmp_path / "parcels").iterdir()) == []
+
+
+def test_a_file_that_seems_older_than_zip_files_can_say_is_packed(run, tmp_path):
+    os.utime(run.folder / "data.json", (0, 0))
+    assert "sums-1/data.json" in names(pack(run, tmp_path))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters.files import sha256_of
+from adapters.files import flush, sha256_of
 
 # Where a run keeps them.
 CHECKPOINTS = "checkpoints"
@@ -59,13 +58,13 @@ def seal(written: Path, step: int) -> Checkpoint:
         shutil.rmtree(sealed.folder)
     files = {}
     for path in sorted(one for one in written.rglob("*") if one.is_file()):
-        _flush(path)
+        flush(path)
         files[str(path.relative_to(written))] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     manifest = written / MANIFEST
     manifest.write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
-    _flush(manifest)
+    flush(manifest)
     written.rename(sealed.folder)
-    _flush(sealed.folder.parent)
+    flush(sealed.folder.parent)
     return sealed
 
 
@@ -96,12 +95,3 @@ def remove_unsealed(folder: Path) -> None:
 def _all(folder: Path) -> list[Checkpoint]:
     named = ((one, _NAME.fullmatch(one.name)) for one in folder.iterdir()) if folder.is_dir() else ()
     return [Checkpoint(one, int(match[1])) for one, match in named if match]
-
-
-def _flush(path: Path) -> None:
-    """To the disk itself, so that a power cut can't leave a name without its content."""
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -259,7 +259,9 @@ def _number(setting: Setting, value: Any) -> float | int:
     if isinstance(value, bool) or not math.isfinite(number) or (setting.type is int and number != int(number)):
         raise _refused(setting, repr(value), kind)
     if not setting.minimum <= number <= setting.maximum:
-        raise _refused(setting, value, f"between {setting.minimum:g} and {setting.maximum:g}")
+        low, high = (f"{int(bound):,}" if setting.type is int else f"{bound:g}"
+                     for bound in (setting.minimum, setting.maximum))
+        raise _refused(setting, value, f"between {low} and {high}")
     if setting.name == "max_steps" and number == 0:
         raise ValueError(f"{setting.called} is 0, and would train nothing. Use -1 to train by epochs.")
     return setting.type(number)

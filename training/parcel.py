@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from adapters.files import WANTED
 from training import checkpoint
@@ -30,7 +31,7 @@ def pack(run: Run, folder: Path) -> Path:
     path = folder / f"{run.id}.zip"
     number, arriving = tempfile.mkstemp(prefix=f".{run.id}.", dir=folder)
     try:
-        with os.fdopen(number, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as parcel:
+        with os.fdopen(number, "wb") as file, _zip_in(file) as parcel:
             parcel.writestr(f"{run.config.name}/train.py", script_of(run.config, "data.parquet"))
             for source, name in _files(run):
                 parcel.write(source, f"{run.config.name}/{name}")
@@ -39,6 +40,11 @@ def pack(run: Run, folder: Path) -> Path:
         Path(arriving).unlink()
         raise
     return path
+
+
+def _zip_in(file: BinaryIO) -> zipfile.ZipFile:
+    # A file may seem older than zip files can say, where a clock was wrong.
+    return zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False)
 
 
 def _remove_old(folder: Path) -> None:

@@ -93,7 +93,8 @@ class Queue:
     def _alone(self) -> Iterator[None]:
         """Two apps on one folder never begin two runs at once."""
         self.runs.folder.mkdir(parents=True, exist_ok=True)
-        with (self.runs.folder / ".queue").open("a") as lock, _LOCAL:
+        # In this order: a POSIX lock is lost when another thread of the process closes a descriptor of the file.
+        with _LOCAL, (self.runs.folder / ".queue").open("a") as lock:
             fcntl.lockf(lock, fcntl.LOCK_EX)
             yield
 

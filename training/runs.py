@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from adapters.files import CONFIG, WANTED, WEIGHTS
+from adapters.files import CONFIG, WANTED, WEIGHTS, moved
 from adapters.library import LONGEST_NAME, Adapter, Library, checked_name
 from training.config import RunConfig
 from training.data import LISTED_DROPS, ChatData, Conversation, split
@@ -97,7 +97,7 @@ class Runs:
         arriving.mkdir()
         try:
             yield Run(self.folder / run_id), arriving
-            arriving.rename(self.folder / run_id)
+            moved(arriving, self.folder / run_id)
         except BaseException:
             shutil.rmtree(arriving, ignore_errors=True)
             raise
