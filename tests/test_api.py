@@ -128,7 +128,7 @@ def test_columns_are_chosen_of_a_text_too(client):
     ({}, "Given: nothing. Give one of example, text, file, hub."),
     ({"text": 5}, "text is 5, and must be a text."), ({"hub": None}, "Given: nothing."),
     ({"file": "chats.jsonl"}, "file is 'chats.jsonl', and must be an object"),
-    ({"example": "pirate", "max_length": -5}, "(max_length) is -5, and must be between 16 and 131072."),
+    ({"example": "pirate", "max_length": -5}, "(max_length) is -5, and must be between 16 and 131,072."),
     ({"example": "pirate", "max_length": "long"}, "(max_length) is 'long', and must be a whole number."),
 ])
 def test_what_a_program_says_wrong_of_its_data_is_a_sentence(client, given, said):
