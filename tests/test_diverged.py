@@ -11,6 +11,7 @@ from adapters.library import Library
 from tabs.progress import progress_of
 from tabs.run_view import outcome
 from training.checkpoint import CHECKPOINTS
+from training.data import LESSON
 from training.run import ADAPTER
 from training.runs_terminal import in_words
 from training.train import run_lease
@@ -73,6 +74,14 @@ def test_it_ends_there_and_is_the_adapter_of_lowest_held_out_loss(new_run, home,
     assert "at step 8 its loss was no number any more" in said and "try 0.0002" in said
     shown = outcome(progress_of(run, run.course(), run.state()))
     assert f"the adapter of step {lowest[0]}" in shown and "try 0.0002" in shown
+
+
+def test_a_lesson_is_the_newest_that_was_saved_since_it_knows_the_most_corrections(new_run, home, diverges_at):
+    diverges_at(5)
+    run = new_run("mine", save_steps=1)
+    about = json.loads((run.folder / "data.json").read_text(encoding="utf-8"))
+    (run.folder / "data.json").write_text(json.dumps({**about, "kind": LESSON}), encoding="utf-8")
+    assert run.is_lesson and run_lease(run).values["went_back_to"] == 4
 
 
 def test_without_held_out_rows_it_is_the_newest_that_was_saved(new_run, home, diverges_at):

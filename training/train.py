@@ -210,10 +210,11 @@ def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) 
 
 def _go_back(run: Run, trainer: Trainer, writer: Writer, advice: str) -> int:
     """The model as it was when held-out loss was lowest or, where there is none, as it was last saved; which step
-    that was. ValueError where nothing was saved.
+    that was. Of a lesson that diverged, what was last saved knows the most corrections. ValueError where nothing was.
     """
     folder = run.folder / CHECKPOINTS
-    found = checkpoint.of_step(folder, writer.lowest[0]) if writer.lowest else None
+    lowest = None if writer.diverged and run.is_lesson else writer.lowest
+    found = checkpoint.of_step(folder, lowest[0]) if lowest else None
     if found is None or found.damage():
         found, _ = checkpoint.newest(folder)
     if found is None:
