@@ -172,6 +172,13 @@ def arriving(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """The text in place of what the file says, whole or not at all."""
+    arriving = path.with_name(f".{path.name}.{os.getpid()}")
+    arriving.write_text(text, encoding="utf-8")
+    arriving.replace(path)
+
+
 def flush(path: Path) -> None:
     """A file's bytes, or a folder's names, to the disk itself: a power cut can't leave a name without its content."""
     number = os.open(path, os.O_RDONLY)

@@ -19,7 +19,7 @@ from training.config import RunConfig
 from training.conversations import gathered
 from training.data import ChatData
 from training.lowest import adapter_of
-from training.parcel import pack
+from training.parcel import pack, parcel_of
 from training.presets import recommended
 from training.run import Run
 
@@ -44,7 +44,7 @@ def _connect_taking(runs: Openings) -> None:
             return {panel.run_id: run_id}
         visitor = visitor_of(studio, request, keys)
         studio.runs.delete(visitor.run(run_id))
-        (PARCELS / f"{run_id}.zip").unlink(missing_ok=True)
+        parcel_of(run_id, PARCELS).unlink(missing_ok=True)
         return runs.none_shown(visitor)
 
     panel.take.click(plainly(take), [panel.run_id, runs.keys], panel.parcel, **AT_ONCE).success(

@@ -96,8 +96,7 @@ def outcome(run: Progress) -> str:
 
 def _went_back(ending: Mapping[str, Any]) -> str:
     if "diverged_at" in ending:
-        words = theme.DIVERGED.format(at=ending["diverged_at"], step=ending["went_back_to"], advice=ending["advice"])
-        return f'<span class="warning">{escaped(words.strip())}</span> '
+        return f'<span class="warning">{escaped(ending["advice"])}</span> '
     return theme.WENT_BACK.format(step=ending["went_back_to"]) if "went_back_to" in ending else ""
 
 

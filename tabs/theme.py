@@ -246,8 +246,6 @@ TRAIN_ONES_OWN = "Train your own"
 ELSEWHERE = "Train it here with the tiny Phi-3"
 USE_STEP = "Make an adapter of step {step:,}"
 STEP_USED = "{name} is in the Chat tab, beside the adapter of the whole run."
-DIVERGED = ("Its training diverged: at step {at:,} its loss was no number any more, so it ended there and is the "
-            "adapter of step {step:,}. {advice} ")
 WENT_BACK = "Held-out loss fell no further, so it stopped early and is the adapter of step {step:,}. "
 QUEUED_NEXT = "It begins as soon as the run before it has ended."
 QUEUED_BEHIND = "{count} runs come before it."

@@ -49,12 +49,14 @@ def warnings_for(config: RunConfig, task: Task) -> list[str]:
     return [f"{SETTINGS[name].called} {rest}" for rule in _RULES for name, rest in rule(case)]
 
 
-def after_diverging(rate: float, hidden_size: int) -> str:
-    """What to do where a run's loss was no number any more: the rule's learning rate or, where it was no higher, a
-    tenth.
+def after_diverging(step: int, back: int | None, rate: float, hidden_size: int) -> str:
+    """What became of a run whose loss was no number any more at a `step`, which went `back` to another where one was
+    saved, and what to do: take the rule's learning rate or, where it was no higher, a tenth.
     """
+    became = "and nothing had been saved" if back is None else f"so it ended there and is the adapter of step {back:,}"
     rule = rate_for(hidden_size)
-    return f"Start again with a lower learning rate: it was {rate:g}; try {rule if rule < rate else rate / 10:g}."
+    return (f"The training diverged: at step {step:,} its loss was no number any more (NaN or infinite), {became}. "
+            f"Start again with a lower learning rate: it was {rate:g}; try {rule if rule < rate else rate / 10:g}.")
 
 
 def _about_rate(case: _Case) -> _Warnings:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.files import printable, sha256_of
+from adapters.files import printable, sha256_of, write_whole
 from adapters.hub import Hub, checked_token
 from adapters.hub_refusals import plainly
 from training import checkpoint
@@ -84,9 +84,7 @@ def note_of(run: Run) -> Note:
 
 def write_note(folder: Path, note: Note) -> None:
     """Note it in the run's folder, whole or not at all."""
-    arriving = folder / f".{NOTE}"
-    arriving.write_text(json.dumps(dataclasses.asdict(note)), encoding="utf-8")
-    arriving.replace(folder / NOTE)
+    write_whole(folder / NOTE, json.dumps(dataclasses.asdict(note)))
 
 
 def repository_of(run: Run, account: str) -> str:

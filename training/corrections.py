@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adapters.files import write_whole
 from adapters.library import Adapter
 from phi3.template import Message
 from training.config import RunConfig
@@ -122,9 +123,7 @@ class Corrections:
         if not kept:
             self.path.unlink(missing_ok=True)
             return
-        arriving = self.path.with_suffix(".arriving")
-        arriving.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
-        arriving.replace(self.path)
+        write_whole(self.path, json.dumps(kept, ensure_ascii=False, indent=1))
 
 
 def as_jsonl(corrections: Sequence[Correction]) -> str:

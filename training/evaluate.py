@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.files import write_whole
 from phi3.bounds import USUAL, Bounds
 from phi3.lane import Lane, Sampling
 from phi3.models import EMBEDDED
@@ -92,9 +93,7 @@ class Evaluation:
 
     def write(self, folder: Path) -> None:
         """Into evaluation.json, whole or not at all."""
-        arriving = folder / f".{FILE}"
-        arriving.write_text(json.dumps(self.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        arriving.replace(folder / FILE)
+        write_whole(folder / FILE, json.dumps(self.as_json(), ensure_ascii=False, indent=1) + "\n")
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:

@@ -28,7 +28,7 @@ def pack(run: Run, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_old(folder)
-    path = folder / f"{run.id}.zip"
+    path = parcel_of(run.id, folder)
     number, arriving = tempfile.mkstemp(prefix=f".{run.id}.", dir=folder)
     try:
         with os.fdopen(number, "wb") as file, _zip_in(file) as parcel:
@@ -40,6 +40,11 @@ def pack(run: Run, folder: Path) -> Path:
         Path(arriving).unlink()
         raise
     return path
+
+
+def parcel_of(run_id: str, folder: Path) -> Path:
+    """Where `pack` puts this run into the folder."""
+    return folder / f"{run_id}.zip"
 
 
 def _zip_in(file: BinaryIO) -> zipfile.ZipFile:

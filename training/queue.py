@@ -60,7 +60,7 @@ class Queue:
             self._start(run)
         except Exception as problem:  # noqa: BLE001 - whatever it was, it is this run's, and others wait
             _log.exception("%s could not be begun", run.id)
-            why = problem.strerror if isinstance(problem, OSError) else type(problem).__name__
+            why = getattr(problem, "strerror", None) or type(problem).__name__
             run.append("failed", message=f"The training could not be begun: {why}.", advice="Resume it to try again.")
             return False
         return True

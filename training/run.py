@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
+from adapters.files import write_whole
 from adapters.library import Library
 from training.config import RunConfig
 from training.data import LESSON, Conversation
@@ -148,16 +149,12 @@ class Run:
             last = self.last_event()
             if last and last.values.get("adapter") == name:
                 self.append(last.type, last.step, **{**last.values, "adapter": free})
-        arriving = self.folder / ".owner"
-        arriving.write_text(owner, encoding="utf-8")
-        arriving.replace(self.folder / "owner")
+        write_whole(self.folder / "owner", owner)
         self.read_anew()
 
     def settle(self, config: RunConfig) -> None:
         """These are its settings from now on."""
-        arriving = self.folder / ".config.yaml"
-        arriving.write_text(config.to_yaml(), encoding="utf-8")
-        arriving.replace(self.folder / "config.yaml")
+        write_whole(self.folder / "config.yaml", config.to_yaml())
         self.read_anew()
 
     def read_anew(self) -> None:

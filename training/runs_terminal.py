@@ -180,9 +180,7 @@ def in_words(event: Event) -> str:
         case "finished" | "stopped":
             change = f" It was planned for {told['planned_seconds']:.0f} s." if "planned_seconds" in told else ""
             change += f" Held-out loss {told['loss_before']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
-            if "diverged_at" in told:
-                change += (f" It diverged: at step {told['diverged_at']:,} its loss was no number any more, so it is "
-                           f"the adapter of step {told['went_back_to']:,}. {told['advice']}")
+            change += f" {told['advice']}" if "diverged_at" in told else ""
             wrong = f" {told['check']['verdict']}" if "check" in told and not told["check"]["ok"] else ""
             judged = f" {told['verdict']}" if "verdict" in told else ""
             return f"{event.type.capitalize()} after {told['seconds']:.0f} s: {told['adapter']}.{change}{judged}{wrong}"

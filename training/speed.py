@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from adapters.files import write_whole
 from phi3.machine import Machine
 from phi3.shape import WIDTHS, Shape
 from training.config import RunConfig
@@ -67,9 +67,7 @@ def keep(home: Path, machine: Machine, width: int, outcome: Outcome) -> None:
     path, name = home / FILE, _name(machine, width)
     newest = [asdict(one) for one in (*_outcomes(home, name), outcome)][-KEPT:]
     noted = {**_read(path), name: newest}
-    arriving = path.with_name(f".{FILE}.{os.getpid()}")
-    arriving.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
-    arriving.replace(path)
+    write_whole(path, json.dumps(noted, indent=1) + "\n")
 
 
 def prices(outcomes: Sequence[Outcome], guess: Sequence[float]) -> tuple[float, float, float]:

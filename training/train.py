@@ -180,8 +180,11 @@ def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) 
         trainer.evaluate()
     if not writer.diverged:
         writer.sample(step, trainer.model)
-    advice = after_diverging(run.config.learning_rate, base.facts.shape.hidden)
-    back = _go_back(run, trainer, writer, advice) if writer.stopped_early or writer.diverged else None
+    back = _go_back(run, trainer, writer) if writer.stopped_early or writer.diverged else None
+    if writer.diverged:
+        advice = after_diverging(step, back, run.config.learning_rate, base.facts.shape.hidden)
+        if back is None:
+            raise ValueError(advice)
     losses = dict(writer.held_out_losses)
     loss = losses.get(step if back is None else back)
     went_back = {} if back is None else {"went_back_to": back}
@@ -208,20 +211,18 @@ def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) 
                       example=writer.prompts[0][-1]["content"])
 
 
-def _go_back(run: Run, trainer: Trainer, writer: Writer, advice: str) -> int:
+def _go_back(run: Run, trainer: Trainer, writer: Writer) -> int | None:
     """The model as it was when held-out loss was lowest or, where there is none, as it was last saved; which step
-    that was. Of a lesson that diverged, what was last saved knows the most corrections. ValueError where nothing was.
+    that was, None where nothing was saved. Of a lesson that diverged, what was last saved knows the most corrections.
     """
     folder = run.folder / CHECKPOINTS
     lowest = None if writer.diverged and run.is_lesson else writer.lowest
     found = checkpoint.of_step(folder, lowest[0]) if lowest else None
     if found is None or found.damage():
         found, _ = checkpoint.newest(folder)
-    if found is None:
-        raise ValueError(f"The training diverged: at step {trainer.state.global_step:,} its loss was no number any "
-                         f"more (NaN or infinite), and nothing had been saved. {advice}")
-    trainer.method.load(trainer.model, found.folder)
-    return found.step
+    if found:
+        trainer.method.load(trainer.model, found.folder)
+    return found.step if found else None
 
 
 def _write_failure(run: Run, failure: Failure) -> None:

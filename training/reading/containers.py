@@ -95,10 +95,10 @@ def _placed(path: Path, parts: list[Part]) -> list[Part]:
     """A file's parts with their split: its own, else the one that their file's name says or their folder's is."""
     for part in parts:
         place = PurePosixPath(path.parent.name, part.name)
-        by_folder = SPLITS.get(place.parent.name.lower(), "")
-        if not part.split and not split_of(part.name) and by_folder and part.name == path.name:
+        said, by_folder = part.split or split_of(part.name), SPLITS.get(place.parent.name.lower(), "")
+        if not said and by_folder and part.name == path.name:
             part.name = str(place)  # files in the folders of splits are often called the same
-        part.split = part.split or split_of(part.name) or by_folder
+        part.split = said or by_folder
     return parts
 
 
