@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -16,10 +16,13 @@ MOST_FRAMES = 2000
 
 
 class Message(TypedDict):
-    """One turn: `role` is system, user or assistant."""
+    """One turn: `role` is system, user or assistant. `train` is False for an answer that is read and never learned, and
+    absent otherwise.
+    """
 
     role: str
     content: str
+    train: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Encoder:
         self.control = tokenizer.get_added_vocab()
         self._control_ids = set(self.control.values())
         self._frames: dict[tuple[tuple[str, ...], bool], list[str]] = {}
-        self._begins: dict[tuple[str, ...], tuple[int, ...] | None] = {}
+        self._begins: dict[tuple[tuple[str, ...], tuple[bool, ...]], tuple[int, ...] | None] = {}
 
     def encoded(self, conversations: Sequence[Sequence[Message]]) -> list[Encoded]:
         """Each conversation as `encode_conversation` makes it."""
@@ -84,7 +87,7 @@ class Encoder:
             return None
         roles = tuple(turn["role"] for turn in messages)
         frame, contents = self._frame(roles, for_answer=False), [turn["content"].lstrip() for turn in messages]
-        begins = self._begins_of(roles, frame)
+        begins = self._begins_of(tuple(map(is_learned, messages)), roles, frame)
         if begins is None or any(self._spelled.search(content) for content in contents):
             return None
         return "".join(piece for pair in zip(frame, contents, strict=False) for piece in pair) + frame[-1], begins
@@ -103,20 +106,21 @@ class Encoder:
             spans = [*spans[:-1], (spans[-1][0], len(ids))] if spans[-1][1] == closing[0] else [*spans, closing]
         return Spans(len(ids), tuple(spans))
 
-    def _begins_of(self, roles: tuple[str, ...], frame: Sequence[str]) -> tuple[int, ...] | None:
-        """Count of the template's control tokens, then the number of the one that each answer follows at once; None
-        where one follows none, or the conversation doesn't end with an answer.
+    def _begins_of(self, learned: tuple[bool, ...], roles: tuple[str, ...],
+                   frame: Sequence[str]) -> tuple[int, ...] | None:
+        """Count of the template's control tokens, then the number of the one that each answer to be learned follows at
+        once; None where one follows none, or the conversation doesn't end with one.
         """
-        if roles in self._begins:
-            return self._begins[roles]
+        if (roles, learned) in self._begins:
+            return self._begins[roles, learned]
         pieces = self._ids(list(frame), plain=False)
         counts = [sum(token in self._control_ids for token in piece) for piece in pieces]
-        answers = [place for place, role in enumerate(roles) if role == "assistant"]
-        fits = roles[-1:] == ("assistant",) and all(
+        answers = [place for place, is_one in enumerate(learned) if is_one]
+        fits = learned[-1:] == (True,) and all(
             pieces[place] and pieces[place][-1] in self._control_ids and counts[place + 1] for place in answers)
         begins = (sum(counts), *(sum(counts[:place + 1]) - 1 for place in answers)) if fits else None
         if len(self._begins) < MOST_FRAMES:
-            self._begins[roles] = begins
+            self._begins[roles, learned] = begins
         return begins
 
     @cached_property
@@ -161,8 +165,7 @@ class Encoder:
             input_ids += some
             answered = kind == "assistant"
         # A conversation's closing token (`<|endoftext|>`) is trained as well, as TRL's template marks it.
-        if messages and messages[-1]["role"] == "assistant" and input_ids and \
-                input_ids[-1] == self.tokenizer.eos_token_id:
+        if messages and is_learned(messages[-1]) and input_ids and input_ids[-1] == self.tokenizer.eos_token_id:
             trained[-1] = True
         return Encoded(input_ids, trained)
 
@@ -207,7 +210,7 @@ class Encoder:
             before += head
             if turn["role"] == "assistant" or self._spelled.search(content):
                 yield before, "template"
-                yield content, "assistant" if turn["role"] == "assistant" else "text"
+                yield content, "assistant" if is_learned(turn) else "text"
                 before = ""
             else:
                 before += content
@@ -256,7 +259,8 @@ def _runs(trained: list[bool]) -> Iterator[tuple[int, int]]:
 
 
 def encode_conversation(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> Encoded:
-    """The whole conversation, as training sees it: answers and the tokens that end them are trained.
+    """The whole conversation, as training sees it: answers and the tokens that end them are trained, but for those that
+    say otherwise.
 
     Equal to rendering the template and tokenising the text at once, with two differences that are meant: control
     tokens spelled inside a turn stay plain text (no dataset can forge a turn), and white space at a turn's start
@@ -268,6 +272,11 @@ def encode_conversation(tokenizer: PreTrainedTokenizerFast, messages: Sequence[M
 def encode_prompt(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> list[int]:
     """Tokens up to where the assistant's answer begins; a prefix of what training sees, by construction."""
     return Encoder(tokenizer).prompt(messages)
+
+
+def is_learned(turn: Message) -> bool:
+    """Whether a turn is an answer that training learns."""
+    return turn["role"] == "assistant" and turn.get("train") is not False
 
 
 def with_whole_characters(text: str) -> str:

@@ -133,7 +133,7 @@ class RunPanel:
             self.evaluation: evaluation_view.evaluation(read_evaluation(run.folder) if picture.adapter else None,
                                                         standing.is_own),
             self.about: run_view.about(run, picture, run.log() if over and standing.is_own else ""),
-            self.code: code_view.script(script_of(run.config, rows)),
+            self.code: code_view.script(script_of(run.config, rows, run.spares)),
             self.kept: run_view.kept(picture, "" if standing.many_visitors else str(run.home)),
             self.link: run_view.link(run.id, run.shared_key()),
             **self.looks.going(not over, picture.can_go_on),

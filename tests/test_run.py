@@ -63,6 +63,27 @@ def test_a_new_run_holds_its_config_its_rows_and_its_split(run):
     assert run.about_data["rows"] == 40
 
 
+def test_an_answer_that_is_spared_is_frozen_as_one(home, tmp_path):
+    turns = [{"role": "user", "content": "Two?"}, {"role": "assistant", "content": "Three.", "weight": 0},
+             {"role": "user", "content": "No."}, {"role": "assistant", "content": "Two.", "weight": 1}]
+    path = tmp_path / "spared.jsonl"
+    path.write_text("".join(json.dumps({"messages": [{**turns[0], "content": f"{number}?"}, *turns[1:]]}) + "\n"
+                            for number in range(20)))
+    data = read_data(path)
+    assert data.notes == ("In 20 conversations, an answer that is marked not to be learned is read and not trained "
+                          "on.",)
+    run = Runs(home).create(RunConfig(name="mine"), data)
+    train, held = run.conversations()
+    assert run.spares and run.about_data["unlearned"] == 20
+    assert sorted([*train, *held], key=lambda one: one.row) == list(data.conversations)
+    assert train[0].messages[1:] == ({"role": "assistant", "content": "Three.", "train": False},
+                                     {"role": "user", "content": "No."}, {"role": "assistant", "content": "Two."})
+    plain = tmp_path / "plain.jsonl"
+    plain.write_text(path.read_text().replace('"weight": 0', '"weight": 1'))
+    assert not {*read_data(plain).conversations.column("digest")} & {*data.conversations.column("digest")}
+    assert not Runs(home / "other").create(RunConfig(name="mine"), read_data(plain)).spares
+
+
 def test_a_held_run_is_running_and_a_killed_one_is_interrupted(run, trainer):
     assert run.state() == "running"
     trainer.send_signal(signal.SIGKILL)

@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from adapters.library import Library
+from phi3.template import encode_conversation
+from tests.phi3_folder import byte_tokenizer
 from training.config import RunConfig
 from training.data import read_data
 from training.runs import Runs
@@ -22,7 +24,8 @@ QUICK = {"name": "mine", "max_steps": 12, "eval_steps": 1000, "save_steps": 1000
 @pytest.mark.parametrize("data", ["data.parquet", "my chats.jsonl"])
 def test_the_script_is_python_and_holds_both_dictionaries(settings, data):
     config = RunConfig.from_settings(settings)
-    tree = ast.parse(script_of(config, data))
+    assert "train: False" not in script_of(config, data)
+    tree = ast.parse(script_of(config, data, spares=True))
     values = {node.targets[0].id: node.value for node in tree.body
               if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}
     assert ast.literal_eval(values["training_config"]) == config.training_config()
@@ -36,10 +39,28 @@ def test_the_script_of_a_run_that_trains_an_adapter_further_starts_from_it():
     assert "LoraConfig" not in script and "peft_config=" not in script
 
 
+def test_the_script_of_rows_with_spared_answers_learns_the_others_alone():
+    """As TRL would tokenise them, by the template that the script writes."""
+    from trl.chat_template_utils import get_training_chat_template
+
+    tokenizer = byte_tokenizer()
+    lines = script_of(RunConfig(), "data.parquet", spares=True).split("\ntokenizer = ")[1].split("\n", 1)[1]
+    exec(lines.split("\nmodel = ")[0],
+         {"tokenizer": tokenizer, "get_training_chat_template": get_training_chat_template})
+    rows = [("user", "Two?", None), ("assistant", "Three.", False), ("user", "No.", None), ("assistant", "Two.", True)]
+    messages = [{"role": role, "content": said, "train": train} for role, said, train in rows]
+    theirs = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    ours = encode_conversation(tokenizer, messages)
+    assert theirs["input_ids"] == ours.input_ids
+    learned = [tokenizer.decode([token for token, is_one in zip(ours.input_ids, marks, strict=True) if is_one])
+               for marks in (theirs["assistant_masks"], ours.trained)]
+    assert "Two." in learned[0] and "Three" not in learned[0] and learned[0].split() == learned[1].split()
+
+
 def loss_by_script(run, folder):
     """Run the script of a run in this folder, outside the app; the held-out loss that it prints."""
     (folder / "data.parquet").write_bytes((run.folder / "data.parquet").read_bytes())
-    (folder / "script.py").write_text(script_of(run.config, "data.parquet"))
+    (folder / "script.py").write_text(script_of(run.config, "data.parquet", run.spares))
     ran = subprocess.run([sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=240,
                          check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from phi3.template import encode_conversation
 from tests.phi3_folder import CONTROL_TOKENS, byte_tokenizer
 from training.shapes import Columns, as_chat, as_messages, guess_columns, shape_of
-from training.turns import ROLES
+from training.turns import CONTEXT, ROLES, TRAILING
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -183,12 +183,21 @@ def test_a_number_joins_the_question_and_what_is_no_text_drops_its_row():
             as_messages({"question": "Who?", "context": more, "answer": "Ada"})
 
 
-@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"training": False}])
-def test_an_answer_that_should_not_be_learned_drops_its_row(mark):
-    with pytest.raises(ValueError, match="an answer that is marked not to be learned"):
-        as_messages({"messages": [TURNS[0], {**TURNS[1], **mark}, *TURNS]})
-    with pytest.raises(ValueError, match="an answer that is marked not to be learned"):
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"training": False},
+                                  {"loss": False}])
+def test_an_answer_that_should_not_be_learned_is_read_and_spared(mark):
+    spared = {**TURNS[1], **mark}
+    chat = as_chat({"messages": [TURNS[0], spared, *TURNS]})
+    assert chat.messages == [TURNS[0], {**TURNS[1], "train": False}, *TURNS] and chat.changes == (CONTEXT,)
+    assert as_messages({"messages": chat.messages}) == chat.messages
+    # Nothing is learned from what follows the last answer that is, and nothing at all where none is.
+    assert as_chat({"messages": [*TURNS, TURNS[0], spared]}).changes == (TRAILING,)
+    with pytest.raises(ValueError, match="every answer is marked not to be learned"):
         as_messages({"conversations": [SHAREGPT[0], {**SHAREGPT[1], **mark}]})
+    with pytest.raises(ValueError, match="answers in a row, of which some are marked"):
+        as_messages({"messages": [*TURNS, spared, *TURNS]})
+    twice = as_messages({"messages": [TURNS[0], spared, spared, *TURNS]})
+    assert twice[1] == {"role": "assistant", "content": "Ho\n\nHo", "train": False}
     marked = [{**TURNS[0], **mark}, {**TURNS[1], "weight": 1, "train": True}]
     assert as_messages({"messages": marked}) == TURNS
 

@@ -101,14 +101,25 @@ ENCODERS = {kind: Encoder(byte_tokenizer(**options)) for kind, options in {
 
 
 @settings(deadline=None)
-@given(some.lists(some.tuples(some.sampled_from(["system", "user", "assistant"]), text), min_size=1, max_size=5),
-       some.sampled_from(sorted(ENCODERS)))
+@given(some.lists(some.tuples(some.sampled_from(["system", "user", "assistant"]), text, some.booleans()), min_size=1,
+                  max_size=5), some.sampled_from(sorted(ENCODERS)))
 def test_what_is_counted_is_what_is_encoded(turns, kind):
-    messages = [{"role": role, "content": content} for role, content in turns]
+    messages = [{"role": role, "content": content, "train": train} for role, content, train in turns]
     counted, encoded = ENCODERS[kind].spans([messages])[0], ENCODERS[kind].encoded([messages])[0]
     assert counted.length == len(encoded.input_ids)
     marks = [any(begin <= place < end for begin, end in counted.trained) for place in range(counted.length)]
     assert marks == encoded.trained
+
+
+def test_an_answer_that_is_spared_is_read_like_one_and_not_trained():
+    for encoder in ENCODERS.values():
+        turns = [{"role": "user", "content": "Two?"}, {"role": "assistant", "content": "Three."}, *CHAT[-2:]]
+        spared = [turns[0], {**turns[1], "train": False}, *turns[2:]]
+        plain, marked = encoder.encoded([turns, spared])
+        first = encoder.spans([spared])[0].trained[0][0]
+        assert plain.input_ids == marked.input_ids
+        assert not any(marked.trained[:first]) and marked.trained[first:] == plain.trained[first:]
+        assert sum(marked.trained) < sum(plain.trained)
 
 
 def test_plain_conversations_are_counted_as_one_text():

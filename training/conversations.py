@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from phi3.template import Message
+from phi3.template import Message, is_learned
 
 if TYPE_CHECKING:
     import numpy
@@ -81,7 +81,8 @@ class Writer:
 
         texts = pyarrow.list_(pyarrow.string())
         self._schema = pyarrow.schema([("row", pyarrow.int64()), ("part", pyarrow.int32()), ("roles", texts),
-                                       ("contents", texts), ("digest", pyarrow.binary(16))])
+                                       ("contents", texts), ("unlearned", pyarrow.list_(pyarrow.int32())),
+                                       ("digest", pyarrow.binary(16))])
         self._file = tempfile.TemporaryFile(prefix="conversations-")  # noqa: SIM115 (lives as long as its map)
         self._out = pyarrow.ipc.new_file(pyarrow.PythonFile(self._file, "w"), self._schema)
         self._waiting: list[list[Any]] = [[] for _ in self._schema]
@@ -90,7 +91,8 @@ class Writer:
     def add(self, row: int, part: int, messages: Sequence[Message]) -> None:
         """One more conversation, the row of a file (`part` counts the files)."""
         roles, contents = [turn["role"] for turn in messages], [turn["content"] for turn in messages]
-        for column, value in zip(self._waiting, (row, part, roles, contents, digest(messages)), strict=True):
+        values = (row, part, roles, contents, unlearned(messages), digest(messages))
+        for column, value in zip(self._waiting, values, strict=True):
             column.append(value)
         self.count += 1
         self._characters += sum(map(len, contents))
@@ -133,13 +135,22 @@ def gathered(some: Iterable[Conversation]) -> Conversations:
 def digest(messages: Sequence[Message]) -> bytes:
     """16 bytes that are the same for equal conversations, and for no others."""
     text = "\x1e".join(f"{turn['role']}\x1f{len(turn['content'])}\x1f{turn['content']}" for turn in messages)
+    text += "".join(f"\x1e{place}" for place in unlearned(messages))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
+def unlearned(messages: Sequence[Message]) -> list[int]:
+    """The places of answers that are read and never learned."""
+    return [place for place, turn in enumerate(messages) if turn["role"] == "assistant" and not is_learned(turn)]
+
+
 def _read(table: pyarrow.Table) -> Iterator[Conversation]:
-    rows, roles, contents = (table.column(name).to_pylist() for name in ("row", "roles", "contents"))
-    for row, who, said in zip(rows, roles, contents, strict=True):
-        yield Conversation(row, tuple({"role": role, "content": text} for role, text in zip(who, said, strict=True)))
+    names = ("row", "roles", "contents", "unlearned")
+    for row, who, said, places in zip(*(table.column(name).to_pylist() for name in names), strict=True):
+        messages: list[Message] = [{"role": role, "content": text} for role, text in zip(who, said, strict=True)]
+        for place in places:
+            messages[place]["train"] = False
+        yield Conversation(row, tuple(messages))
 
 
 def _same(one: Conversation, other: object) -> bool:

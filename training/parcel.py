@@ -32,7 +32,7 @@ def pack(run: Run, folder: Path) -> Path:
     number, arriving = tempfile.mkstemp(prefix=f".{run.id}.", dir=folder)
     try:
         with os.fdopen(number, "wb") as file, _zip_in(file) as parcel:
-            parcel.writestr(f"{run.config.name}/train.py", script_of(run.config, "data.parquet"))
+            parcel.writestr(f"{run.config.name}/train.py", script_of(run.config, "data.parquet", run.spares))
             for source, name in _files(run):
                 parcel.write(source, f"{run.config.name}/{name}")
         Path(arriving).replace(path)

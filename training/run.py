@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from adapters.files import write_whole
 from adapters.library import Library
+from phi3.template import Message
 from training.config import RunConfig
 from training.data import LESSON, Conversation
 from training.owners import new_key
@@ -106,6 +107,11 @@ class Run:
     def is_lesson(self) -> bool:
         """Whether it learns corrected answers; what it holds out then is of what its adapter knew before."""
         return self.about_data["kind"] == LESSON
+
+    @property
+    def spares(self) -> bool:
+        """Whether some of its answers are read and not learned."""
+        return bool(self.about_data.get("unlearned"))
 
     @cached_property
     def owner(self) -> str:
@@ -258,7 +264,7 @@ class Run:
         import pyarrow.parquet as parquet
 
         rows = parquet.read_table(self.folder / "data.parquet").to_pylist()
-        kept = [(row["held_out"], Conversation(row["row"], tuple(row["messages"]))) for row in rows]
+        kept = [(row["held_out"], Conversation(row["row"], tuple(map(_turn, row["messages"])))) for row in rows]
         return [one for held, one in kept if not held], [one for held, one in kept if held]
 
     def began(self) -> bool:
@@ -301,6 +307,11 @@ class Run:
         """Whether somebody is training it now."""
         with (self.folder / "lock").open("a") as lock:
             return not _locked(lock)
+
+
+def _turn(row: dict[str, Any]) -> Message:
+    """A turn as it was frozen; a table has a place for a mark in each of them."""
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def _locked(lock: IO[str]) -> bool:

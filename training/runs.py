@@ -341,9 +341,9 @@ def fill(folder: Path, config: RunConfig, data: ChatData, sides: tuple[Sequence[
          owner: str) -> None:
     """Write what every run begins with: rows, what is known of them, settings and owner. `sides`: train, held out."""
     train, held = sides
-    _write_rows(folder / "data.parquet", train, held)
+    unlearned = _write_rows(folder / "data.parquet", train, held)
     about = {"name": data.name, "kind": data.kind, "format": data.format, "rows": data.rows_read,
-             "dropped": len(data.dropped), "train": len(train), "held_out": len(held),
+             "dropped": len(data.dropped), "train": len(train), "held_out": len(held), "unlearned": unlearned,
              "rows_dropped": [asdict(one) for one in data.dropped[:LISTED_DROPS]]}
     (folder / "data.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
     (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
@@ -351,16 +351,20 @@ def fill(folder: Path, config: RunConfig, data: ChatData, sides: tuple[Sequence[
     (folder / "lock").touch()
 
 
-def _write_rows(path: Path, train: Sequence[Conversation], held: Sequence[Conversation]) -> None:
-    """The conversations of both sides as they are frozen at Start; only some at a time are Python's."""
+def _write_rows(path: Path, train: Sequence[Conversation], held: Sequence[Conversation]) -> int:
+    """The conversations of both sides as they are frozen at Start; only some at a time are Python's. Returns how many
+    of their answers are read and not learned.
+    """
     import pyarrow
     import pyarrow.parquet as parquet
 
-    turn = pyarrow.struct([("content", pyarrow.string()), ("role", pyarrow.string())])
+    turn = pyarrow.struct([("content", pyarrow.string()), ("role", pyarrow.string()), ("train", pyarrow.bool_())])
     schema = pyarrow.schema([("row", pyarrow.int64()), ("held_out", pyarrow.bool_()),
                              ("messages", pyarrow.list_(turn))])
     rows = ({"row": one.row, "held_out": side, "messages": list(one.messages)}
             for side, part in ((False, train), (True, held)) for one in part)
     batches = [pyarrow.RecordBatch.from_pylist(some, schema=schema)
                for some in iter(lambda: list(itertools.islice(rows, 1000)), [])]
-    parquet.write_table(pyarrow.Table.from_batches(batches, schema=schema), path)
+    table = pyarrow.Table.from_batches(batches, schema=schema)
+    parquet.write_table(table, path)
+    return sum(len(some.flatten().field("train").drop_null()) for some in table.column("messages").chunks)

@@ -12,7 +12,7 @@ peft_config = {peft_config}
 
 set_seed({seed})
 {rows}
-tokenizer = AutoTokenizer.from_pretrained({base!r})
+tokenizer = AutoTokenizer.from_pretrained({base!r}){spared}
 model = AutoModelForCausalLM.from_pretrained({base!r}, {model_options})
 '''
 
@@ -23,7 +23,7 @@ from datasets import load_dataset
 from peft import {peft_import}
 from transformers import AutoModelForCausalLM, AutoTokenizer{quantisation_import}, set_seed
 from trl import SFTConfig, SFTTrainer
-
+{template_import}
 ''' + _MODEL + '''{start}trainer = SFTTrainer(
     model=model,
     args=SFTConfig(output_dir={output!r}, use_cpu=not torch.cuda.is_available(), **training_config),
@@ -45,7 +45,7 @@ import torch
 from datasets import load_dataset
 {start_import}from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import SFTConfig, SFTTrainer
-
+{template_import}
 ''' + _MODEL + '''
 
 def with_lora(name, layer):
@@ -89,8 +89,18 @@ _OWN_ROWS = '''rows = load_dataset("json", data_files={data!r}, split="train")
 {split_line}'''
 
 
-def script_of(config: RunConfig, data: str) -> str:
-    """The script of a run; `data` is a run's data.parquet (same split as the run) or a JSONL file of messages."""
+_SPARED = """
+# An answer that says `train: False` is read and not learned: it is written like one, outside of TRL's marks.
+tokenizer.chat_template = get_training_chat_template(tokenizer).replace(
+    "{%- elif message['role'] == 'assistant' %}",
+    "{%- elif message['train'] is false %}{{- '<|assistant|>\\n' + message['content'] + '<|end|>\\n' }}"
+    "{%- elif message['role'] == 'assistant' %}")"""
+
+
+def script_of(config: RunConfig, data: str, spares: bool = False) -> str:
+    """The script of a run; `data` is a run's data.parquet (same split as the run) or a JSONL file of messages, and
+    `spares` whether some of its answers are read and not learned.
+    """
     return (_LORALIB if config.method == "loralib" else _SCRIPT).format(
         base=config.base, name=config.name or "adapter", seed=config.seed,
         method_name="4-bit QLoRA" if config.method == "qlora" else "LoRA",
@@ -101,6 +111,8 @@ def script_of(config: RunConfig, data: str) -> str:
         peft_import="PeftModel" if config.start_from else "LoraConfig", start=_start(config, data),
         peft_argument="" if config.start_from else "\n    peft_config=LoraConfig(**peft_config),",
         held_out="held_out" if config.held_out else "None",
+        spared=_SPARED if spares else "",
+        template_import="from trl.chat_template_utils import get_training_chat_template\n" if spares else "",
         evaluate="print(trainer.evaluate())\n" if config.held_out else "",
         start_import="from safetensors.torch import load_file\n" if config.start_from else "",
         targets=repr(tuple(LINEAR_LAYERS if config.layers() == "all-linear" else config.layers())),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from phi3.template import Message, with_whole_characters
+from phi3.template import Message, is_learned, with_whole_characters
 from training.reading.rows import shown
 
 # Spellings of roles as they are met in datasets; what isn't here drops its row, which is named.
@@ -29,12 +29,15 @@ TEXT_KEYS = ("content", "value", "text", "message", "parts", "body", "utterance"
 _PICTURES = ("image", "images", "video", "videos", "audio", "audios")
 
 CALLS_A_TOOL = "an answer that calls a tool"
-# OpenAI's files say so by a turn's weight, others by `train` or `training`; here every answer is learned.
-_UNLEARNED = ("weight", "train", "training")
+# OpenAI's files say so by a turn's weight, others by its `train`, `training` or `loss`.
+_UNLEARNED = ("weight", "train", "training", "loss")
 NOT_TO_BE_LEARNED = "an answer that is marked not to be learned"
+NONE_TO_BE_LEARNED = "every answer is marked not to be learned"
+SOME_TO_BE_LEARNED = "answers in a row, of which some are marked not to be learned"
+CONTEXT = "an answer that is marked not to be learned is read and not trained on"
 JOINED = "turns of one role in a row were joined"
 GREETING = "what the assistant said before the first question was left out"
-TRAILING = "what follows the last answer was left out"
+TRAILING = "what follows the last answer that is learned was left out"
 TEMPLATED = ("a question is written in a chat template already, whose marks (such as <|user|> or [INST]) stay text "
              "inside the base's own template: leave them out of the data")
 SURROGATES = "halves of characters (lone surrogates) were replaced by �"
@@ -102,9 +105,8 @@ def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
         raise ValueError(CALLS_A_TOOL)
     if role is not None and text is not None:
         turn = said_by(one[role], text_of(one[text]))
-        mark = next((name for name in _UNLEARNED if one.get(name, 1) in (0, False)), None)
-        if mark and turn["role"] == "assistant":
-            raise ValueError(f"{NOT_TO_BE_LEARNED} ({mark} {shown(one[mark])})")
+        if turn["role"] == "assistant" and any(one.get(name, 1) in (0, False) for name in _UNLEARNED):
+            turn["train"] = False
         yield turn
         return
     if role is not None and role in ("role", "from") and one[role] is not None:
@@ -192,22 +194,24 @@ def whole_characters(turn: Message, changes: list[str]) -> Message:
         turn["content"].encode("utf-8")
     except UnicodeEncodeError:
         changes.append(SURROGATES)
-        return message(turn["role"], with_whole_characters(turn["content"]))
+        return {**turn, "content": with_whole_characters(turn["content"])}
     return turn
 
 
 def usable(turns: list[Message], changes: list[str]) -> list[Message]:
-    """Join turns of one role, drop what stands before the first question and after the last answer.
+    """Join turns of one role, drop what stands before the first question and after the last answer to be learned.
 
-    ValueError where no question and answer are left, or where one in between is empty.
+    ValueError where no question and such an answer are left, or where one in between is empty.
     """
     turns = [turn for turn in turns if turn["role"] != "system" or turn["content"].strip()]
     spoke_nothing = any(turn["role"] == "assistant" and not turn["content"].strip() for turn in turns)
     kept = list(turns)
-    while kept and (kept[-1]["role"] != "assistant" or not kept[-1]["content"].strip()):
+    while kept and not (is_learned(kept[-1]) and kept[-1]["content"].strip()):
         kept.pop()
     if not kept:
-        raise ValueError("an empty answer" if spoke_nothing else "no answer by the assistant")
+        spoke = any(turn["role"] == "assistant" for turn in turns)
+        raise ValueError("an empty answer" if spoke_nothing else
+                         NONE_TO_BE_LEARNED if spoke else "no answer by the assistant")
     if len(kept) < len(turns):
         changes.append(TRAILING)
     kept = _from_first_question(kept, changes)
@@ -217,9 +221,13 @@ def usable(turns: list[Message], changes: list[str]) -> list[Message]:
             raise ValueError("an empty answer" if turn["role"] == "assistant" else "an empty question")
         if joined and joined[-1]["role"] == turn["role"]:
             changes.append(JOINED)
-            joined[-1] = message(turn["role"], joined[-1]["content"] + "\n\n" + turn["content"])
+            if is_learned(joined[-1]) != is_learned(turn):
+                raise ValueError(SOME_TO_BE_LEARNED)
+            joined[-1] = {**turn, "content": joined[-1]["content"] + "\n\n" + turn["content"]}
         else:
             joined.append(turn)
+    if any(turn["role"] == "assistant" and not is_learned(turn) for turn in joined):
+        changes.append(CONTEXT)
     return joined
 
 
