@@ -64,7 +64,7 @@ class Asker:
         """A message to every lane; a blind one to lanes that nobody knows."""
         if not message or not message.strip():
             raise ValueError(theme.NOTHING_TO_SEND)
-        now = self._now(talks, said, picked, request)
+        now = self._before_asking(talks, said, picked, request)
         if blind and len(now) < 2:
             raise ValueError(theme.NOT_ENOUGH_LANES)
         were_unnamed = any(talk.is_unnamed for talk in now)
@@ -76,7 +76,7 @@ class Asker:
     def again(self, place: int | None) -> Callable[..., Iterator[Changes]]:
         """The last message once more, to every lane or to the one at this place."""
         def retry(talks: Talks, said: str, kept: Any, request: gr.Request, **picked: Any) -> Iterator[Changes]:
-            now = self._now(talks, said, picked, request)
+            now = self._before_asking(talks, said, picked, request)
             if not conversation.has_answers(now):
                 raise ValueError(theme.NOTHING_TO_RETRY)
             asked = conversation.asked_again(now, place)
@@ -89,7 +89,8 @@ class Asker:
         """A message as it was edited."""
         if what is None or not text.strip():
             raise ValueError(theme.NOTHING_TO_SEND)
-        asked = conversation.edited(self._now(talks, said, picked, request), what.sent, text.strip())
+        now = self._before_asking(talks, said, picked, request)
+        asked = conversation.edited(now, what.sent, text.strip())
         yield {**self.editor.closed(), **self._begun(asked, request)}
         yield from self._fetched(asked, kept, request)
 
@@ -151,6 +152,11 @@ class Asker:
         """The lanes with all that was answered so far, of which the page may not have heard, and what is picked."""
         return self.panel.now(self.stops.of(request.session_hash).newest or talks, said, picked)
 
+    def _before_asking(self, talks: Talks, said: str, picked: dict[str, Any], request: gr.Request) -> Talks:
+        """The same; ValueError where no answer could be drawn as the form says, before the message leaves its field."""
+        sampling_of({name: picked[name] for name in self.panel.sampling})
+        return self._now(talks, said, picked, request)
+
     def _begun(self, asked: Talks, request: gr.Request, are_placed: bool = False) -> Changes:
         """The lanes with the question in them, at work; `are_placed` where they stand in another order than before."""
         self.stops.begin(request.session_hash, asked)
@@ -172,7 +178,7 @@ class Asker:
 def connect(asker: Asker) -> None:
     """Connect every way to ask with the one way to answer."""
     panel, entrance, edited = asker.panel, asker.entrance, asker.editor
-    now = {**panel.picking(), "kept": entrance.keys}
+    now = {**panel.picking(), **panel.sampling, "kept": entrance.keys}
     message = {"message": panel.message, "blind": panel.blind, **now}
     text = {"text": edited.text, "what": edited.what, **now}
     shown = {"outputs": [*panel.outputs(), entrance.tabs, entrance.keys], **AT_ONCE}

@@ -50,6 +50,14 @@ class Lingering:
         self.may_end.wait(60)
 
 
+class Broken:
+    """An answerer that can't."""
+
+    def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
+        raise ValueError("the base is gone")
+        yield
+
+
 class Said:
     """An answerer that says just this."""
 
@@ -169,6 +177,19 @@ def test_a_sampling_value_out_of_its_range_is_named_and_nothing_hangs(visit):
     ask(page, "Hello")
     expect(page.locator(".toast-body")).to_contain_text("Temperature is -3, and must be between 0 and 5")
     expect(page.locator("#send")).to_be_visible()
+    expect(page.locator("#message textarea")).to_have_value("Hello")
+    expect(page.locator("#newest-A .question")).to_have_count(0)
+
+
+def test_many_prompts_that_can_not_be_answered_leave_the_chat_as_it_was(home, browser):
+    with served(home, Broken(), browser) as (page, _):
+        to_chat(page)
+        page.locator("#many > button").click()
+        page.locator("#many-prompts textarea").fill("Hello")
+        page.locator("#ask-many").click()
+        expect(page.locator(".toast-body")).to_contain_text("the base is gone")
+        expect(page.locator("#send")).to_be_visible()
+        expect(page.locator("#stop-answer")).to_be_hidden()
 
 
 def test_an_empty_message_is_answered_with_a_sentence(visit):
