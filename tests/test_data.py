@@ -121,6 +121,44 @@ def test_the_split_is_seeded_and_keeps_equal_conversations_on_one_side():
     assert split(data, 0.2, seed=1) == (train, held) != split(data, 0.2, seed=2)
 
 
+def talk(*said):
+    return {"messages": [{"role": "user" if place % 2 == 0 else "assistant", "content": text}
+                         for place, text in enumerate(said)]}
+
+
+def test_what_asks_the_same_and_what_begins_another_is_on_one_side():
+    rows = [row for number in range(20) for row in (
+        talk(f"Question {number}", "one"), talk(f"question  {number} ", "another"),
+        talk(f"Question {number}", "one", "And?", "x"))]
+    data = read_text(lines(*rows))
+    for seed in range(5):
+        train, held = split(data, 0.1, seed)
+        asked = [{one.messages[0]["content"].split()[-1] for one in side} for side in (train, held)]
+        assert not asked[0] & asked[1] and len(held) == 6 and len(train) == 54
+    assert not any("held out" in one for one in make_report(data, byte_tokenizer(), 64).warnings)
+    # A greeting that many begin with alike keeps nobody together.
+    greeted = read_text(lines(*[talk("Hi", "Hello!", f"Question {number}", "one") for number in range(20)]))
+    assert len(split(greeted, 0.1, 0)[1]) == 2
+
+
+def test_too_few_questions_are_divided_all_the_same_and_that_is_said():
+    data = read_text(lines(*[talk("Tell me a joke.", f"Joke {number}") for number in range(20)]))
+    assert [len(side) for side in split(data, 0.1, 0)] == [18, 2]
+    warnings = make_report(data, byte_tokenizer(), 64).warnings
+    assert any(one.startswith("Too few different questions") for one in warnings)
+
+
+def test_own_validation_rows_that_ask_what_is_trained_on_are_told(tmp_path):
+    for name, answer in (("train", "a"), ("validation", "b")):
+        (tmp_path / f"{name}.jsonl").write_text(lines(
+            *[talk(f"{name if number else 'both'} {number}", answer) for number in range(4)]))
+    data = read_data(tmp_path)
+    told = [one for one in make_report(data, byte_tokenizer(), 64).warnings if "validation" in one]
+    assert told == ["The questions of 1 of the dataset's own validation rows are trained on as well, with another "
+                    "answer or further on: those rows say little of questions that are new."]
+    assert len(split(data, 0.1, 0)[1]) == 4
+
+
 def test_one_kind_of_conversation_leaves_nothing_held_out():
     train, held = split(read_text(lines(*[SAME_CHAT["messages"]] * 5)), 0.1, seed=0)
     assert len(train) == 5 and not held

@@ -63,7 +63,9 @@ class Conversations(Sequence[Conversation]):
         return Conversations(self._table, self.places[numpy.asarray(places, dtype=numpy.int64)])
 
     def column(self, name: str) -> list[Any]:
-        """One of the columns that say something of each: row, part, digest."""
+        """One of the columns that say something of each: row, part, roles; digest, asked (one of what its last answer
+        answers, whatever the case and the spaces) and begins (those of its beginnings that end with an answer).
+        """
         return self._table.column(name).take(self.places).to_pylist()
 
     def places_of(self, row: int) -> list[int]:
@@ -82,7 +84,8 @@ class Writer:
         texts = pyarrow.list_(pyarrow.string())
         self._schema = pyarrow.schema([("row", pyarrow.int64()), ("part", pyarrow.int32()), ("roles", texts),
                                        ("contents", texts), ("unlearned", pyarrow.list_(pyarrow.int32())),
-                                       ("digest", pyarrow.binary(16))])
+                                       ("digest", pyarrow.binary(16)), ("asked", pyarrow.binary(16)),
+                                       ("begins", pyarrow.list_(pyarrow.binary(16)))])
         self._file = tempfile.TemporaryFile(prefix="conversations-")  # noqa: SIM115 (lives as long as its map)
         self._out = pyarrow.ipc.new_file(pyarrow.PythonFile(self._file, "w"), self._schema)
         self._waiting: list[list[Any]] = [[] for _ in self._schema]
@@ -91,7 +94,8 @@ class Writer:
     def add(self, row: int, part: int, messages: Sequence[Message]) -> None:
         """One more conversation, the row of a file (`part` counts the files)."""
         roles, contents = [turn["role"] for turn in messages], [turn["content"] for turn in messages]
-        values = (row, part, roles, contents, unlearned(messages), digest(messages))
+        begins = [digest(messages[:place]) for place in range(2, len(messages)) if messages[place]["role"] == "user"]
+        values = (row, part, roles, contents, unlearned(messages), digest(messages), _asked(messages), begins)
         for column, value in zip(self._waiting, values, strict=True):
             column.append(value)
         self.count += 1
@@ -137,6 +141,41 @@ def digest(messages: Sequence[Message]) -> bytes:
     text = "\x1e".join(f"{turn['role']}\x1f{len(turn['content'])}\x1f{turn['content']}" for turn in messages)
     text += "".join(f"\x1e{place}" for place in unlearned(messages))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def groups_of(conversations: Conversations) -> list[list[int]]:
+    """The places of those that leak into each other if they are divided: they are the same, ask the same, or one is the
+    other's beginning. In the order of their first.
+    """
+    leads = list(range(len(conversations)))
+
+    def lead(place: int) -> int:
+        while leads[place] != place:
+            leads[place] = leads[leads[place]]
+            place = leads[place]
+        return place
+
+    def join(one: int, other: int) -> None:
+        first, second = sorted((lead(one), lead(other)))
+        leads[second] = first
+
+    asked: dict[bytes, int] = {}
+    for place, one in enumerate(conversations.column("asked")):
+        join(place, asked.setdefault(one, place))
+    whole = {one: place for place, one in enumerate(conversations.column("digest"))}
+    for place, some in enumerate(conversations.column("begins")):
+        for one in some:
+            if one in whole:
+                join(place, whole[one])
+    groups: dict[int, list[int]] = {}
+    for place in range(len(leads)):
+        groups.setdefault(lead(place), []).append(place)
+    return list(groups.values())
+
+
+def _asked(messages: Sequence[Message]) -> bytes:
+    return digest([{"role": turn["role"], "content": " ".join(turn["content"].casefold().split())}
+                   for turn in messages[:-1]])
 
 
 def unlearned(messages: Sequence[Message]) -> list[int]:

@@ -146,7 +146,8 @@ def old_rows(adapter: Adapter | None, runs: Runs) -> OldRows:
     if not adapter.shipped or adapter.name not in example_names():
         return OldRows()
     made = RunConfig.from_settings(adapter.provenance["settings"])
-    return OldRows(*split(read_data(adapter.name), made.held_out, made.seed))
+    # They were trained on a split that kept equal conversations together, and no others.
+    return OldRows(*split(read_data(adapter.name), made.held_out, made.seed, keeps_apart=False))
 
 
 def lesson(corrections: Sequence[Correction], old: OldRows, name: str, seed: int = 0) -> ChatData:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from training.config import count_held_out
 from training.conversations import Conversation as Conversation
-from training.conversations import Conversations, Writer
+from training.conversations import Conversations, Writer, groups_of
 from training.hub_data import HubRows
 from training.reading.containers import files_in, opened
 from training.reading.rows import Bounds, Part
@@ -159,8 +159,9 @@ def last(steps: Iterable[float | Result]) -> Result:
     return result
 
 
-def split(data: ChatData, held_out: float, seed: int) -> tuple[Conversations, Conversations]:
-    """(train, held out): seeded, by conversation, equal conversations on one side only.
+def split(data: ChatData, held_out: float, seed: int, keeps_apart: bool = True) -> tuple[Conversations, Conversations]:
+    """(train, held out): seeded, and conversations that ask the same or begin each other on one side only. Where that
+    can't be, or `keeps_apart` is off, equal ones are.
 
     A dataset's own validation rows are the ones held out, less those that are trained on as well. Where nothing
     would be left to train on, nothing is held out.
@@ -174,15 +175,31 @@ def split(data: ChatData, held_out: float, seed: int) -> tuple[Conversations, Co
         held = [place for place in data.own_held if digests[place] not in trained]
         train = [place for place in range(len(digests)) if place not in own]
         return data.conversations.chosen(train), data.conversations.chosen(held)
+    wanted = count_held_out(len(digests), held_out)
+    order = list(_equal(digests))
+    random.Random(seed).shuffle(order)
+    apart = groups_of(data.conversations) if keeps_apart and wanted else order
+    held = _drawn(order, apart, wanted) or _drawn(order, order, wanted)
+    sides = numpy.setdiff1d(numpy.arange(len(digests)), held), numpy.array(held, dtype=numpy.int64)
+    train, held = map(data.conversations.chosen, sides)
+    return train, held
+
+
+def _equal(digests: Sequence[bytes]) -> Iterable[list[int]]:
     groups: dict[bytes, list[int]] = {}
     for place, one in enumerate(digests):
         groups.setdefault(one, []).append(place)
-    order = list(groups.values())
-    random.Random(seed).shuffle(order)
-    wanted = count_held_out(len(order), held_out)
-    sides = (sorted(place for group in some for place in group) for some in (order[wanted:], order[:wanted]))
-    train, held = (data.conversations.chosen(numpy.array(side, dtype=numpy.int64)) for side in sides)
-    return train, held
+    return groups.values()
+
+
+def _drawn(order: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], wanted: int) -> list[int]:
+    """The places of whole groups, so many together at most; which is tried first is their first members' order."""
+    group_of = {place: group for group in groups for place in group}
+    held: set[int] = set()
+    for first, *_ in order:
+        if first not in held and len(held) + len(group_of[first]) <= wanted:
+            held.update(group_of[first])
+    return sorted(held)
 
 
 class _Reader:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from phi3.template import Encoder, Message
-from training.config import SETTINGS, RunConfig
-from training.conversations import Conversation, Conversations
+from training.config import SETTINGS, RunConfig, count_held_out
+from training.conversations import Conversation, Conversations, groups_of
 
 if TYPE_CHECKING:
     import numpy
@@ -248,6 +248,9 @@ def _about_rows(data: ChatData, report: DataReport, config: RunConfig, kinds: in
         yield from _about_own_split(data)
     elif kinds == 1:
         yield "No two conversations differ, so none can be held out: what was learned won't be measured."
+    elif min(map(len, groups_of(data.conversations))) > count_held_out(report.rows_kept, config.held_out):
+        yield ("Too few different questions: what is held out asks what is trained on as well, and says little of "
+               "questions that are new.")
 
 
 def _about_own_split(data: ChatData) -> Iterator[str]:
@@ -259,6 +262,12 @@ def _about_own_split(data: ChatData) -> Iterator[str]:
                "learned won't be measured.")
     elif both:
         yield f"{both} of the dataset's own validation rows are trained on as well, and are not held out."
+    groups = map(set, groups_of(data.conversations))
+    mixed = [group for group in groups if group & own and group - own]
+    alike = sum(place in own and digests[place] not in trained for group in mixed for place in group)
+    if alike:
+        yield (f"The questions of {alike} of the dataset's own validation rows are trained on as well, with another "
+               "answer or further on: those rows say little of questions that are new.")
 
 
 def _times_seen(config: RunConfig, rows: int) -> float:
