@@ -19,7 +19,7 @@ class Asked:
 
     example: str = told("The name of an example: pirate, json or shop.", "")
     text: str = told("The text of a JSONL file, instead.", "")
-    file: dict | None = told("An uploaded file, instead: JSONL, JSON, CSV, TSV, Parquet, xlsx, gz or zip.", None)
+    file: dict | None = told("An uploaded file, instead: JSONL, JSON, CSV, TSV, Parquet, Arrow, xlsx, gz or zip.", None)
     hub: str = told("A dataset on the Hub, instead: OWNER/NAME or its page's address.", "")
     subset: str = told("Of a dataset on the Hub: its configuration. Empty: its only or default one.", "")
     split: str = told("Of a dataset on the Hub: its split. Empty: the one for training.", "")

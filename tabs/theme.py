@@ -84,7 +84,7 @@ EXAMPLES = {
     OWN_DATA: "Your own\nFiles, a paste, or a dataset on the Hub",
 }
 DATA_QUESTION = "What should the model learn?"
-UPLOAD = "Files: JSONL, JSON, CSV, Parquet, xlsx, zip"
+UPLOAD = "Files: JSONL, JSON, CSV, Parquet, Arrow, xlsx, zip"
 # Gradio 6.31 lacks this word, and shows its key.
 GRADIOS_WORDS = {"common.upload": "Add files"}
 PASTE = "Or paste conversations"

@@ -31,6 +31,14 @@ def as_csv(delimiter=",", encoding="utf-8", header=COLUMNS, pairs=PAIRS) -> byte
     return out.getvalue().encode(encoding, "replace")
 
 
+def as_arrow(rows, compression=None) -> bytes:
+    """A stream in two batches, as `datasets` writes it."""
+    out, table = io.BytesIO(), pyarrow.Table.from_pylist(rows)
+    with pyarrow.ipc.new_stream(out, table.schema, options=pyarrow.ipc.IpcWriteOptions(compression=compression)) as to:
+        to.write_table(table, max_chunksize=4)
+    return out.getvalue()
+
+
 def as_parquet(rows) -> bytes:
     out = io.BytesIO()
     parquet.write_table(pyarrow.Table.from_pylist(rows), out)
@@ -68,7 +76,8 @@ GOOD = {
     "a.tsv": as_csv("\t"), "comma.tsv": as_csv(), "bom.csv": as_csv(encoding="utf-8-sig"),
     "wide.csv": as_csv(encoding="utf-16"), "excel.csv": b"sep=;\r\n" + as_csv(";"), "shouting.csv": as_csv(
         header=("Prompt", "COMPLETION")),
-    "a.parquet": as_parquet(ROWS), "a.xlsx": as_xlsx([COLUMNS, *PAIRS]), "a.jsonl.gz": gzip.compress(as_jsonl()),
+    "a.parquet": as_parquet(ROWS), "a.arrow": as_arrow(ROWS), "b.arrow.gz": gzip.compress(as_arrow(ROWS)),
+    "a.xlsx": as_xlsx([COLUMNS, *PAIRS]), "a.jsonl.gz": gzip.compress(as_jsonl()),
     "a.csv.gz": gzip.compress(as_csv()), "a.parquet.gz": gzip.compress(as_parquet(ROWS)),
     "a.zip": as_zip({"folder/a.jsonl": as_jsonl(), "README.md": "hello", "__MACOSX/._a.jsonl": b"\x00"}),
     "gz.zip": as_zip({"a.csv.gz": gzip.compress(as_csv())}), "noname": as_jsonl(), "a.txt": as_jsonl(),
@@ -262,6 +271,21 @@ def test_a_split_is_known_by_its_folder_as_by_its_name(saved, tmp_path, is_zip):
     assert "test/0000.jsonl" in data.notes[0] and data.files[0].endswith("train/0000.jsonl")
 
 
+def test_what_datasets_saves_to_disk_is_read_with_its_splits(tmp_path):
+    from datasets import Dataset, DatasetDict
+
+    from training.data import split
+
+    some = {name: Dataset.from_list([{"messages": [{"role": "user", "content": f"{name} {number}"},
+                                                   {"role": "assistant", "content": "a"}], "picture": b"x", "more": []}
+                                     for number in range(3)]) for name in ("train", "test")}
+    DatasetDict(some).save_to_disk(tmp_path / "saved")
+    (tmp_path / "saved" / "train" / "cache-0123.arrow").write_bytes(as_arrow(ROWS))
+    data = read_data(tmp_path / "saved")
+    assert [[one.messages[0]["content"] for one in side] for side in split(data, 0.1, seed=0)] == [
+        [f"{name} {number}" for number in range(3)] for name in ("train", "test")]
+
+
 def test_where_only_validation_rows_can_be_used_they_are_divided(saved, tmp_path):
     from training.data import split
 
@@ -301,7 +325,9 @@ DEEP = as_zip({"a.zip": as_zip({"b.zip": as_zip({"c.zip": as_zip({"a.jsonl": as_
     ("a.xlsx", workbook_with_entities(), "declares entities"),
     ("a.zip", as_zip({"photo.png": b"x"}), "no file that can"), ("deep.zip", DEEP, "archive in"),
     ("a.jsonl.gz", gzip.compress(as_jsonl())[:-20], "cut off or damaged"),
-    ("a.parquet", b"PAR1" + b"x" * 40, "damaged"), ("a.xlsx", as_csv(), "isn't one"),
+    ("a.parquet", b"PAR1" + b"x" * 40, "damaged"), ("a.arrow", as_arrow(ROWS)[:-200], "can't be read as Arrow"),
+    ("a.arrow", as_arrow(ROWS, compression="zstd"), "compressed or holds categories"),
+    ("a.arrow", b"ARROW1\0\0", "a Feather file"), ("a.arrow", as_csv(), "isn't one"), ("a.xlsx", as_csv(), "isn't one"),
     ("a.pdf", b"%PDF-1.4", "a PDF"), ("a.xls", b"\xd0\xcf\x11\xe0\xa1", "old Office"),
     ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
     ("a.json", b"\n<!DOCTYPE html><html></html>", "a web page"),

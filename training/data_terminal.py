@@ -18,7 +18,7 @@ from training.presets import USUAL_PRESET, Task, preset_of
 if TYPE_CHECKING:
     from training.data import Conversation, DataReport, Source
 
-WHAT = ("a file (JSONL, JSON, CSV, TSV, Parquet, xlsx, gz, zip), a folder of them, a dataset on the Hub as "
+WHAT = ("a file (JSONL, JSON, CSV, TSV, Parquet, Arrow, xlsx, gz, zip), a folder of them, a dataset on the Hub as "
          "OWNER/NAME, or an example's name")
 NONE_NAMED = "Which data? Name a file, or an example such as pirate; for a run as --data FILE or --data pirate."
 BAR = 30

@@ -14,23 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from training.reading.arrow_stream import BEGINS, arrow_part
 from training.reading.json_rows import SPLITS, chat_text, json_lines, json_whole
 from training.reading.rows import MEBIBYTE, Bounds, Part, bounded
 from training.reading.tables import csv_part, parquet_part, xlsx_parts
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".xlsx", ".txt", ".gz", ".zip")
-_FORMATS = "JSONL, JSON, CSV, TSV, Parquet, xlsx, or gz and zip of these"
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".txt", ".gz", ".zip")
+_FORMATS = "JSONL, JSON, CSV, TSV, Parquet, Arrow, xlsx, or gz and zip of these"
 # What a file can be that is no table of conversations, by its first bytes.
 _STRANGE = ((b"\xff\xd8\xff", "a JPEG picture"), (b"\x89PNG", "a PNG picture"), (b"GIF8", "a GIF picture"),
             (b"%PDF", "a PDF"), (b"\xd0\xcf\x11\xe0", "an old Office file (.xls or .doc)"),
             (b"7z\xbc\xaf", "a 7z archive"), (b"Rar!", "a RAR archive"),
             (b"BZh", "a bzip2 file"), (b"\xfd7zXZ", "an xz file"),
             (b"\x28\xb5\x2f\xfd", "a Zstandard file"), (b"SQLite format 3", "an SQLite database"),
-            (b"ARROW1", "an Arrow file"), (b"\x7fELF", "a program"), (b"\x93NUMPY", "a NumPy array"))
+            (b"ARROW1", "a Feather file"), (b"\x7fELF", "a program"), (b"\x93NUMPY", "a NumPy array"))
 _TAR = (257, b"ustar")
 # What a download brings where it went wrong.
 _NOT_ITSELF = ((b"version https://git-lfs", "a pointer of Git LFS"), (b"<!doctype html", "a web page"),
                (b"<html", "a web page"))
+_ABOUT = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json", "readme.txt",
+          "license.txt", "metadata.json", "requirements.txt", "schema.json")
 _CHUNK = MEBIBYTE
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
                    OverflowError, MemoryError)
@@ -134,12 +137,14 @@ def _parts(path: Path, name: str, folder: Path, left: _Left, depth: int = 0) -> 
         return _zip_or_xlsx(path, name, folder, left, depth)
     if start.startswith(b"PAR1"):
         return [parquet_part(path, name, left.bounds)]
+    if start.startswith(BEGINS):
+        return [arrow_part(path, name, left.bounds)]
     return _text_parts(path, name, start, left.bounds)
 
 
 def _text_parts(path: Path, name: str, start: bytes, bounds: Bounds) -> list[Part]:
     suffix = PurePosixPath(name).suffix.lower()
-    if suffix in (".parquet", ".xlsx", ".zip", ".gz"):
+    if suffix in (".parquet", ".arrow", ".xlsx", ".zip", ".gz"):
         raise ValueError(f"{name} is called {suffix}, but isn't one. It is damaged, or something else.")
     if suffix in (".jsonl", ".ndjson"):
         return json_lines(path, name, bounds)
@@ -241,9 +246,9 @@ def _may_hold_rows(entry: zipfile.ZipInfo) -> bool:
 
 
 def _is_about(name: str) -> bool:
-    """Files about a dataset rather than of it."""
-    return name.lower() in ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json",
-                            "readme.txt", "license.txt", "metadata.json", "requirements.txt", "schema.json")
+    """Files about a dataset rather than of it, and what `datasets` keeps beside it of earlier work."""
+    is_kept = name.startswith("cache-") and name.endswith(".arrow")
+    return is_kept or name.lower() in _ABOUT
 
 
 def _new_file(folder: Path) -> Path:

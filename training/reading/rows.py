@@ -56,6 +56,13 @@ def bounded(rows: Iterator[Row], name: str, bounds: Bounds) -> Iterator[Row]:
         yield row
 
 
+def damaged(name: str, kind: str, problem: Exception) -> ValueError:
+    """A file that its reader broke off at, in a sentence."""
+    said = " ".join(str(problem).split())[:150]
+    return ValueError(f"{name} can't be read as {kind} ({said or type(problem).__name__}). It is damaged, or something "
+                      "else.")
+
+
 def shown(text: Any, most: int = 40) -> str:
     """A value of the data inside a sentence: short, and on one line."""
     if not isinstance(text, str):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from training.reading.encoding import Encoding, encoding_of
-from training.reading.rows import BadRow, Bounds, Part, Row
+from training.reading.rows import BadRow, Bounds, Part, Row, damaged
 
 SAMPLE = 262_144
 SAMPLED_RECORDS = 100
@@ -217,7 +217,7 @@ def parquet_part(path: Path, name: str, bounds: Bounds) -> Part:
         about = file.metadata
         unpacked = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
     except (pyarrow.ArrowException, OSError, MemoryError, ValueError, OverflowError) as problem:
-        raise _damaged(name, "Parquet", problem) from None
+        raise damaged(name, "Parquet", problem) from None
     if about.num_columns > bounds.columns * 4 or about.num_rows > bounds.rows or unpacked > bounds.unpacked_bytes:
         raise ValueError(f"{name} has {about.num_rows:,} rows in {about.num_columns:,} columns, {unpacked:,} bytes in "
                          "all, and that is more than can be read here. Use a part of it.")
@@ -237,7 +237,7 @@ def _parquet_rows(file: Any, name: str, place: list[int], bounds: Bounds) -> Ite
                 place[0] += 1
                 yield place[0], row
     except (pyarrow.ArrowException, OSError, MemoryError, UnicodeDecodeError, OverflowError, KeyError) as problem:
-        raise _damaged(name, "Parquet", problem) from None
+        raise damaged(name, "Parquet", problem) from None
     finally:
         file.close()
 
@@ -247,12 +247,6 @@ def _is_binary(kind: Any) -> bool:
     import pyarrow.types as types
 
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
-
-
-def _damaged(name: str, kind: str, problem: Exception) -> ValueError:
-    said = " ".join(str(problem).split())[:150]
-    return ValueError(f"{name} can't be read as {kind} ({said or type(problem).__name__}). It is damaged, or something "
-                      "else.")
 
 
 # ---- xlsx -----------------------------------------------------------------------------------------------------------
@@ -272,7 +266,7 @@ def xlsx_parts(path: Path, name: str, bounds: Bounds) -> list[Part]:
         starts = {sheet.title: _start(sheet, bounds) for sheet in book.worksheets}
         sheets = [sheet for sheet in book.worksheets if starts[sheet.title]]
     except (*_XLSX_ERRORS, InvalidFileException) as problem:
-        raise _damaged(name, "xlsx", problem) from None
+        raise damaged(name, "xlsx", problem) from None
     if not sheets:
         book.close()
         raise ValueError(f"{name} is empty: no sheet holds anything.")
@@ -332,6 +326,6 @@ def _xlsx_rows(book: Any, sheet: Any, name: str, how: tuple[Bounds, int]) -> Ite
             yield from ((number - left, {}) for left in range(empty.pop("waiting", 0), 0, -1))
             yield number, _as_row(names, cells[:len(written)], bounds)
     except _XLSX_ERRORS as problem:
-        raise _damaged(name, "xlsx", problem) from None
+        raise damaged(name, "xlsx", problem) from None
     finally:
         book.close()
