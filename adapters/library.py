@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,8 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 # The owner of what is trained on one's own machine, and where an adapter's owner is written.
 LOCAL = "local"
 OWNER = "owner"
+# How the owner begins who has a key and no name, and the name of a file that is kept for one.
+BY_KEY, NOBODYS = "key:", "nobody-"
 # Touched whenever a lane asks for the adapter: see adapters/cache.py.
 USED = "used"
 # Words that lanes and command lines use for "no adapter"; Windows and dot files are kept out by the pattern.
@@ -186,11 +188,20 @@ def adapter_in(folder: Path) -> Adapter:
     return _read(folder.resolve(), shipped=False)
 
 
-def fetched_for(is_theirs: Callable[[str], bool], home: Path) -> list[tuple[Adapter, float]]:
-    """What such owners have from the Hub, with the time (seconds since 1970) when each adapter came."""
-    fetched = [(_read(folder, shipped=False), _made_at(folder)) for folder in _adapters_in(home / "adapters")
-               if is_theirs(_owner_of(folder))]
-    return [(adapter, came) for adapter, came in fetched if "hub" in adapter.provenance]
+def nobodys(home: Path) -> list[tuple[Adapter, float]]:
+    """The adapters that belong to no name, with the time (seconds since 1970) when each of them came."""
+    return [(_read(folder, shipped=False), _made_at(folder)) for folder in _adapters_in(home / "adapters")
+            if is_nobodys(_owner_of(folder))]
+
+
+def is_nobodys(owner: str) -> bool:
+    """Whether something belongs to whoever has its key, and to no name."""
+    return owner.startswith(BY_KEY)
+
+
+def file_name(owner: str, sign: str) -> str:
+    """What a file is called that is kept for an owner: one of nobody's can be told, since it isn't kept for good."""
+    return f"{NOBODYS}{sign}" if is_nobodys(owner) else sign
 
 
 def as_plain(adapter: Adapter) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from adapters.library import file_name
 from phi3.template import Message
 
 Verdict = Literal["best", "tie", "all bad"]
@@ -113,7 +114,8 @@ class Votes:
     """One owner's votes on this disk, one line each."""
 
     def __init__(self, home: Path, owner: str) -> None:
-        self.path = home / FOLDER / f"{hashlib.sha256(owner.encode()).hexdigest()[:12]}.jsonl"
+        sign = hashlib.sha256(owner.encode()).hexdigest()[:12]
+        self.path = home / FOLDER / f"{file_name(owner, sign)}.jsonl"
 
     def all(self) -> list[Vote]:
         """Oldest first, the newest of them where there are very many; a damaged line is passed over."""

@@ -232,9 +232,9 @@ RUN_LOG = "What its trainer printed"
 PAST_RUNS = "Runs so far"
 KEPT_ON_THIS_MACHINE = ("Runs, the conversations that they learned from, and adapters are kept in {home} until you "
                         "delete them.")
-KEPT_FOR_A_WHILE = ("Your runs, the conversations that they learned from, and their adapters are kept for {days} days "
-                    "after they last changed, or until this Space restarts. Only who has a run's link, as it stands in "
-                    "your address bar, sees it. Download what you want to keep.")
+KEPT_FOR_A_WHILE = ("Your runs, the conversations that they learned from, their adapters, your corrections and your "
+                    "votes are kept for {days} days after they last changed, or until this Space restarts. Only who "
+                    "has a run's link, as it stands in your address bar, sees it. Download what you want to keep.")
 KEPT_BY_NAME = ("What belongs to your name stays until you delete it or the Space restarts, and you alone see it "
                 "when you are signed in, without a link.")
 SHARE_RUN = "Let others look at this run"

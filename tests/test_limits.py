@@ -7,15 +7,18 @@ from collections import namedtuple
 import pytest
 
 from adapters.library import Library
+from chat.vote import Vote, Votes
 from phi3.machine import Machine
 from tabs import openings
 from tabs.studio import Studio
 from tabs.visitor import Visitor
 from training.config import RunConfig
+from training.corrections import Correction, Corrections
 from training.data import read_data
 from training.limits import ONES_OWN, SECONDS_A_DAY, Limits, sweep
 from training.owners import LOCAL, owner_by_key, owner_by_name
 from training.runs import Beginning, Runs, lengthened
+from training.turns import message
 
 OWNER = owner_by_key("secret")
 Usage = namedtuple("Usage", "total used free")
@@ -105,3 +108,23 @@ def test_old_runs_of_nobodys_name_are_swept_and_others_stay(home, data):
     assert sweep(Runs(home), Limits(), soon * 2) == []
     assert sweep(Runs(home), Limits(days_kept=1), soon) == [old.id]
     assert {run.id for run in Runs(home).all()} == {named.id, local.id, going.id}
+
+
+def test_nothing_else_of_nobodys_outlives_its_time_and_what_has_a_name_stays(home, data, tmp_path):
+    made = tmp_path / "made"
+    made.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (made / name).write_text("{}")
+    owners, going = (OWNER, owner_by_name("ada"), LOCAL), run_of(home, data)
+    for number, owner in enumerate(owners):
+        Library(home, {owner}).put(f"mate-{number}-step-6", made, {"run": f"gone-{number}"}, owner)
+        Corrections(home, owner, "pirate").add(Correction((message("user", "Hi"),), "Ahoy!", "Hello"))
+        Votes(home, owner).add(Vote((), "tie", None))
+    Library(home, {OWNER}).put("going-step-6", made, {"run": going.id}, OWNER)
+    assert sweep(Runs(home), Limits(days_kept=1)) == []
+    gone = sweep(Runs(home), Limits(days_kept=1), time.time() + 2 * SECONDS_A_DAY)
+    assert gone[0] == "mate-0-step-6" and len(gone) == 4  # with the corrections and their lock
+    assert {*Library(home, owners).names()[:3]} == {"going-step-6", "mate-1-step-6", "mate-2-step-6"}
+    for owner in owners:
+        stays = owner != OWNER
+        assert bool(Corrections(home, owner, "pirate").all()) is bool(Votes(home, owner).all()) is stays

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.files import write_whole
-from adapters.library import Adapter
+from adapters.library import Adapter, file_name
 from phi3.template import Message
 from training.config import RunConfig
 from training.conversations import digest
@@ -62,7 +62,7 @@ class Corrections:
     def __init__(self, home: Path, owner: str, adapter: str) -> None:
         self.adapter = adapter
         sign = hashlib.sha256(json.dumps([owner, adapter]).encode()).hexdigest()[:16]
-        self.path = home / FOLDER / f"{sign}.json"
+        self.path = home / FOLDER / f"{file_name(owner, sign)}.json"
 
     def all(self) -> list[Correction]:
         """Oldest first; none where what was kept can't be read."""

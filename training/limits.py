@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.library import Adapter, fetched_for
+from adapters.library import NOBODYS, Adapter, nobodys
 from training.config import RunConfig
 from training.owners import is_nobodys
 from training.reading.rows import MEBIBYTE, Bounds
@@ -25,8 +25,8 @@ SECONDS_A_DAY = 86_400
 
 @dataclass(frozen=True)
 class Limits:
-    """What one visitor may have; None is no limit. `days_kept` is for runs, and for adapters of the Hub's, that
-    belong to a key and no name.
+    """What one visitor may have; None is no limit. `days_kept` is for runs, adapters, corrections and votes that belong
+    to a key and no name.
     """
 
     runs_kept: int | None = None
@@ -139,8 +139,8 @@ SHARED = Limits(runs_kept=12, runs_at_once=1, waiting=40, rows=20_000, upload_me
 
 
 def sweep(runs: Runs, limits: Limits, now: float | None = None) -> list[str]:
-    """Delete the runs and the fetched adapters of nobody's name that are older than is promised; the ids of those runs
-    and the names of those adapters.
+    """Delete what belongs to nobody's name and is older than is promised: runs, adapters that none of the runs left
+    made, corrections and votes. The ids of those runs, and the names of the others.
     """
     if limits.days_kept is None:
         return []
@@ -150,10 +150,15 @@ def sweep(runs: Runs, limits: Limits, now: float | None = None) -> list[str]:
         if is_nobodys(run.owner) and run.state() not in BUSY and _last_change(run) < oldest:
             runs.delete(run)
             gone.append(run.id)
-    for adapter, came in fetched_for(is_nobodys, runs.home):
-        if came < oldest:
+    left = {run.id for run in runs.all()}
+    for adapter, came in nobodys(runs.home):
+        if came < oldest and adapter.provenance.get("run") not in left:
             shutil.rmtree(adapter.folder, ignore_errors=True)
             gone.append(adapter.name)
+    for path in runs.home.glob(f"*/{NOBODYS}*"):
+        if path.is_file() and path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+            gone.append(path.name)
     return gone
 
 

@@ -6,12 +6,11 @@ import hashlib
 import secrets
 from collections.abc import Collection, Iterable
 
-from adapters.library import LOCAL
+from adapters.library import BY_KEY, LOCAL, is_nobodys
 
 __all__ = ["LOCAL", "Owners", "is_nobodys", "new_key", "owner_by_key", "owner_by_name", "owners_by_keys"]
 
 Owners = Collection[str]
-_BY_KEY = "key:"
 
 
 def new_key() -> str:
@@ -21,12 +20,7 @@ def new_key() -> str:
 
 def owner_by_key(key: str) -> str:
     """What is written into a run that belongs to whoever holds this key."""
-    return f"{_BY_KEY}{hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def is_nobodys(owner: str) -> bool:
-    """Whether a run belongs to whoever has its key, and to no name."""
-    return owner.startswith(_BY_KEY)
+    return f"{BY_KEY}{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def owner_by_name(name: str) -> str:
