@@ -63,10 +63,23 @@ class Conversations(Sequence[Conversation]):
         return Conversations(self._table, self.places[numpy.asarray(places, dtype=numpy.int64)])
 
     def column(self, name: str) -> list[Any]:
-        """One of the columns that say something of each: row, part, roles; digest, asked (one of what its last answer
-        answers, whatever the case and the spaces) and begins (those of its beginnings that end with an answer).
-        """
+        """One of the columns that say something of each: row, part, roles."""
         return self._table.column(name).take(self.places).to_pylist()
+
+    def keys(self, name: str) -> numpy.ndarray:
+        """16 bytes of each: `digest`, or `asked`, the digest of what its last answer answers, whatever the case and the
+        spaces.
+        """
+        return _as_keys(self._table.column(name).take(self.places))
+
+    def begins(self) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """(digests, owners): of each beginning that ends with an answer, and in which place of this sequence the
+        conversation is whose beginning it is.
+        """
+        import numpy
+
+        column = self._table.column("begins").take(self.places).combine_chunks()
+        return _as_keys(column.flatten()), numpy.repeat(numpy.arange(len(column)), column.value_lengths().to_numpy())
 
     def places_of(self, row: int) -> list[int]:
         """Where the conversations of this row stand: one for each file that has it."""
@@ -143,34 +156,36 @@ def digest(messages: Sequence[Message]) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def groups_of(conversations: Conversations) -> list[list[int]]:
-    """The places of those that leak into each other if they are divided: they are the same, ask the same, or one is the
-    other's beginning. In the order of their first.
+def firsts(keys: numpy.ndarray) -> numpy.ndarray:
+    """For each key the place of the first that is equal."""
+    import numpy
+
+    _, first, which = numpy.unique(keys, return_index=True, return_inverse=True)
+    return first[which]
+
+
+def groups_of(conversations: Conversations) -> numpy.ndarray:
+    """For each conversation the place of the first of its group. Those of a group leak into each other if they are
+    divided: they are the same, ask the same, or one is the other's beginning.
     """
-    leads = list(range(len(conversations)))
+    import numpy
+
+    wholes, (begins, owners) = conversations.keys("digest"), conversations.begins()
+    leads = firsts(conversations.keys("asked"))
+    same = firsts(numpy.concatenate([wholes, begins]))[len(wholes):]
+    joined = same < len(wholes)
+    if not joined.any():
+        return leads
 
     def lead(place: int) -> int:
         while leads[place] != place:
-            leads[place] = leads[leads[place]]
-            place = leads[place]
+            leads[place] = place = leads[leads[place]]
         return place
 
-    def join(one: int, other: int) -> None:
+    for one, other in zip(owners[joined].tolist(), same[joined].tolist(), strict=True):
         first, second = sorted((lead(one), lead(other)))
         leads[second] = first
-
-    asked: dict[bytes, int] = {}
-    for place, one in enumerate(conversations.column("asked")):
-        join(place, asked.setdefault(one, place))
-    whole = {one: place for place, one in enumerate(conversations.column("digest"))}
-    for place, some in enumerate(conversations.column("begins")):
-        for one in some:
-            if one in whole:
-                join(place, whole[one])
-    groups: dict[int, list[int]] = {}
-    for place in range(len(leads)):
-        groups.setdefault(lead(place), []).append(place)
-    return list(groups.values())
+    return numpy.array([lead(place) for place in range(len(leads))])
 
 
 def _asked(messages: Sequence[Message]) -> bytes:
@@ -181,6 +196,15 @@ def _asked(messages: Sequence[Message]) -> bytes:
 def unlearned(messages: Sequence[Message]) -> list[int]:
     """The places of answers that are read and never learned."""
     return [place for place, turn in enumerate(messages) if turn["role"] == "assistant" and not is_learned(turn)]
+
+
+def _as_keys(column: pyarrow.ChunkedArray | pyarrow.Array) -> numpy.ndarray:
+    """Of a column of 16 bytes each."""
+    import numpy
+    import pyarrow
+
+    column = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
+    return numpy.frombuffer(column.buffers()[1] or b"", dtype="V16")[column.offset:column.offset + len(column)]
 
 
 def _read(table: pyarrow.Table) -> Iterator[Conversation]:

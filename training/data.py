@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from training.config import count_held_out
 from training.conversations import Conversation as Conversation
-from training.conversations import Conversations, Writer, groups_of
+from training.conversations import Conversations, Writer, firsts, groups_of
 from training.hub_data import HubRows
 from training.reading.containers import files_in, opened
 from training.reading.rows import Bounds, Part
@@ -22,6 +22,9 @@ from training.report import as_the_model_sees as as_the_model_sees
 from training.report import lengths_of as lengths_of
 from training.report import make_report as make_report
 from training.shapes import COLUMNS_WE_KNOW, Columns, as_chat, guess_columns
+
+if TYPE_CHECKING:
+    import numpy
 
 EXAMPLES_FOLDER = Path(__file__).parent / "examples"
 # The kind of data that corrected answers make (training/corrections.py).
@@ -168,38 +171,33 @@ def split(data: ChatData, held_out: float, seed: int, keeps_apart: bool = True) 
     """
     import numpy
 
-    digests = data.conversations.column("digest")
+    count, digests = len(data.conversations), data.conversations.keys("digest")
     if data.own_held and held_out:
-        own = set(data.own_held)
-        trained = {one for place, one in enumerate(digests) if place not in own}
-        held = [place for place in data.own_held if digests[place] not in trained]
-        train = [place for place in range(len(digests)) if place not in own]
-        return data.conversations.chosen(train), data.conversations.chosen(held)
-    wanted = count_held_out(len(digests), held_out)
-    order = list(_equal(digests))
+        own = numpy.isin(numpy.arange(count), data.own_held)
+        held = own & ~numpy.isin(digests, digests[~own])
+        return data.conversations.chosen(numpy.flatnonzero(~own)), data.conversations.chosen(numpy.flatnonzero(held))
+    wanted, alike = count_held_out(count, held_out), firsts(digests)
+    order = numpy.unique(alike).tolist()
     random.Random(seed).shuffle(order)
-    apart = groups_of(data.conversations) if keeps_apart and wanted else order
-    held = _drawn(order, apart, wanted) or _drawn(order, order, wanted)
-    sides = numpy.setdiff1d(numpy.arange(len(digests)), held), numpy.array(held, dtype=numpy.int64)
-    train, held = map(data.conversations.chosen, sides)
-    return train, held
+    apart = groups_of(data.conversations) if keeps_apart and wanted else alike
+    held = _drawn(order, apart, wanted)
+    if not held.any():
+        held = _drawn(order, alike, wanted)
+    return data.conversations.chosen(numpy.flatnonzero(~held)), data.conversations.chosen(numpy.flatnonzero(held))
 
 
-def _equal(digests: Sequence[bytes]) -> Iterable[list[int]]:
-    groups: dict[bytes, list[int]] = {}
-    for place, one in enumerate(digests):
-        groups.setdefault(one, []).append(place)
-    return groups.values()
+def _drawn(order: Sequence[int], groups: numpy.ndarray, wanted: int) -> numpy.ndarray:
+    """Which are held out: whole groups, so many conversations together at most, those first that are first in order."""
+    import numpy
 
-
-def _drawn(order: Sequence[Sequence[int]], groups: Sequence[Sequence[int]], wanted: int) -> list[int]:
-    """The places of whole groups, so many together at most; which is tried first is their first members' order."""
-    group_of = {place: group for group in groups for place in group}
-    held: set[int] = set()
-    for first, *_ in order:
-        if first not in held and len(held) + len(group_of[first]) <= wanted:
-            held.update(group_of[first])
-    return sorted(held)
+    sizes = numpy.bincount(groups).tolist()
+    first_of, drawn, left = groups.tolist(), set(), wanted
+    for place in order:
+        group = first_of[place]
+        if group not in drawn and sizes[group] <= left:
+            drawn.add(group)
+            left -= sizes[group]
+    return numpy.isin(groups, list(drawn))
 
 
 class _Reader:
@@ -306,13 +304,12 @@ def _without_repeats(conversations: Conversations, held: Sequence[int], dropped:
                      names: Sequence[str]) -> tuple[Conversations, list[int], list[tuple[int, DroppedRow]]]:
     """Each conversation once: its first; the others are dropped rows."""
     rows, parts = conversations.column("row"), conversations.column("part")
-    first: dict[bytes, int] = {}
-    more = list(dropped)
-    for place, one in enumerate(conversations.column("digest")):
-        if first.setdefault(one, place) != place:
-            reason = f"the same as row {rows[first[one]]}"
-            more.append((parts[place], DroppedRow(rows[place], reason, names[parts[place]])))
-    kept = list(first.values())
+    more, kept = list(dropped), []
+    for place, first in enumerate(firsts(conversations.keys("digest")).tolist()):
+        if first == place:
+            kept.append(place)
+        else:
+            more.append((parts[place], DroppedRow(rows[place], f"the same as row {rows[first]}", names[parts[place]])))
     own = set(held)
     return conversations.chosen(kept), [new for new, old in enumerate(kept) if old in own], more
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from phi3.template import Encoder, Message
 from training.config import SETTINGS, RunConfig, count_held_out
-from training.conversations import Conversation, Conversations, groups_of
+from training.conversations import Conversation, Conversations, firsts, groups_of
 
 if TYPE_CHECKING:
     import numpy
@@ -145,16 +144,18 @@ def make_report(data: ChatData, tokenizer: PreTrainedTokenizerFast, max_length: 
 
 def report_of(data: ChatData, counted: Counted, tokenizer: PreTrainedTokenizerFast, config: RunConfig) -> DataReport:
     """The report on data whose tokens are counted already, for a run with these settings."""
+    import numpy
+
     trained, total = counted.trained(config.max_length), counted.cut(config.max_length)
     counts = TokenCounts(int(total.sum()), int(trained.sum()), int(counted.lengths.max(initial=0)),
                          int(statistics.median(counted.lengths.tolist())))
-    repeats = Counter(data.conversations.column("digest"))
+    kinds = len(numpy.unique(firsts(data.conversations.keys("digest"))))
     truncated = int((counted.lengths > config.max_length).sum())
     lost = int(counted.trained(counts.longest + 1).sum()) - counts.trained
     report = DataReport(data.format, data.rows_read, len(data.conversations), data.dropped[:LISTED_DROPS],
-                        len(data.dropped), sum(count - 1 for count in repeats.values()), counts, truncated, (), lost,
+                        len(data.dropped), len(data.conversations) - kinds, counts, truncated, (), lost,
                         _spelling(data.conversations, tokenizer), counted.bars(config.max_length))
-    warnings = (*_about_tokens(report, int((trained == 0).sum())), *_about_rows(data, report, config, len(repeats)),
+    warnings = (*_about_tokens(report, int((trained == 0).sum())), *_about_rows(data, report, config, kinds),
                 *_about_base(data, report, tokenizer), *data.notes)
     return DataReport(**{**vars(report), "warnings": warnings})
 
@@ -248,23 +249,31 @@ def _about_rows(data: ChatData, report: DataReport, config: RunConfig, kinds: in
         yield from _about_own_split(data)
     elif kinds == 1:
         yield "No two conversations differ, so none can be held out: what was learned won't be measured."
-    elif min(map(len, groups_of(data.conversations))) > count_held_out(report.rows_kept, config.held_out):
+    elif _smallest_group(data) > count_held_out(report.rows_kept, config.held_out):
         yield ("Too few different questions: what is held out asks what is trained on as well, and says little of "
                "questions that are new.")
 
 
+def _smallest_group(data: ChatData) -> int:
+    """How many conversations must be held out together, at least."""
+    import numpy
+
+    return int(numpy.unique(groups_of(data.conversations), return_counts=True)[1].min())
+
+
 def _about_own_split(data: ChatData) -> Iterator[str]:
-    digests, own = data.conversations.column("digest"), set(data.own_held)
-    trained = {one for place, one in enumerate(digests) if place not in own}
-    both = sum(digests[place] in trained for place in own)
-    if both == len(own):
+    import numpy
+
+    digests, groups = data.conversations.keys("digest"), groups_of(data.conversations)
+    own = numpy.isin(numpy.arange(len(digests)), data.own_held)
+    is_trained = own & numpy.isin(digests, digests[~own])
+    both = int(is_trained.sum())
+    if both == own.sum():
         yield (f"All {both} of the dataset's own validation rows are trained on as well, so none is held out: what was "
                "learned won't be measured.")
     elif both:
         yield f"{both} of the dataset's own validation rows are trained on as well, and are not held out."
-    groups = map(set, groups_of(data.conversations))
-    mixed = [group for group in groups if group & own and group - own]
-    alike = sum(place in own and digests[place] not in trained for group in mixed for place in group)
+    alike = int((own & ~is_trained & numpy.isin(groups, groups[~own])).sum())
     if alike:
         yield (f"The questions of {alike} of the dataset's own validation rows are trained on as well, with another "
                "answer or further on: those rows say little of questions that are new.")
