@@ -301,6 +301,23 @@ def test_a_trained_run_is_finished_although_its_evaluation_finds_no_memory(make_
     assert end.type == run.state() == "finished" and "verdict" not in end.values
 
 
+def test_what_was_measured_before_a_run_went_on_is_not_said_of_the_adapter_that_it_makes_then(make_run, home,
+                                                                                                monkeypatch):
+    from training.evaluate import read_evaluation
+    from training.train import run_lease
+
+    def without_memory(*_, **__):
+        raise MemoryError
+
+    run = make_run(max_steps=2)
+    assert read_evaluation(run.folder) is None
+    assert run_lease(run).values["verdict"] == read_evaluation(run.folder).verdict
+    Runs(home).resume(run, max_steps=4)
+    monkeypatch.setattr("training.writer.evaluate_trained", without_memory)
+    assert "verdict" not in run_lease(run).values
+    assert read_evaluation(run.folder) is None
+
+
 def test_an_evaluation_that_takes_its_trainer_down_twice_is_left_out_the_third_time(make_run, monkeypatch, home):
     from training.train import run_lease
     from training.writer import EVALUATING

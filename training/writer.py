@@ -21,6 +21,7 @@ from training import checkpoint, speed
 from training.answers import PROMPTS_AT_THE_END, PROMPTS_WHERE_LENT, SPOKEN_TOKENS
 from training.checkpoint import CHECKPOINTS
 from training.conversations import Conversation
+from training.evaluate import FILE as EVALUATION
 from training.evaluate import Evaluation, evaluate_trained, losses_up_to
 from training.failure import is_out_of_memory
 from training.plan import Plan
@@ -217,11 +218,13 @@ class Writer(TrainerCallback):
 
     def evaluate(self, last: int | None = None) -> Evaluation | None:
         """The adapter, which was written, against what it began from on held-out rows, kept in the run's folder; None
-        where there are none, or no time or memory. It is that of the `last` step, where that isn't the run's.
+        where there are none, or no time or memory. It is that of the `last` step, where that isn't the run's. What was
+        measured of an earlier adapter goes.
 
         A run that is trained is worth more than its figures: what an evaluation lacks doesn't fail it, and one that
         took its trainer down again and again is left out.
         """
+        (self.run.folder / EVALUATION).unlink(missing_ok=True)
         _, held = self.run.conversations()
         if not held or (self._is_lent and self.lease.left() < 4 * self._longest_look + TRAINER_MARGIN_SECONDS):
             return None
