@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from adapters.library import Library
+from training.config import RunConfig
 from training.corrections import (
     OLD_ROWS_EACH,
     TIMES_EACH,
@@ -19,6 +20,7 @@ from training.corrections import (
     old_rows,
 )
 from training.data import LESSON, read_data, read_text, split
+from training.evaluate import PROMPTS_AT_THE_END
 from training.runs import Runs
 
 
@@ -126,6 +128,15 @@ def test_a_lesson_holds_out_what_the_adapter_never_saw_and_nothing_else():
     train, held = split(data, **lesson_settings(data), seed=0)
     assert sorted(one.messages[-1]["content"] for one in held) == sorted(OTHERS[6:])
     assert {one.messages[-1]["content"] for one in train} == {*OTHERS[:6], *(one.answer for one in taught)}
+
+
+def test_a_lesson_may_hold_out_more_than_it_learns_from():
+    """As where a dataset's own validation part is larger than what is trained on."""
+    rows = conversations(OTHERS + PLUS)
+    data = lesson([correction("Ask 0")], OldRows(rows[:2], rows[2:]), "mine")
+    config = RunConfig.from_settings(lesson_settings(data))
+    train, held = split(data, config.held_out, config.seed)
+    assert (len(train), len(held)) == (TIMES_EACH + 2, PROMPTS_AT_THE_END)
 
 
 def test_old_rows_are_those_of_the_run_or_of_the_example_that_ships(home, chats, tmp_path):

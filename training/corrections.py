@@ -22,7 +22,7 @@ from typing import Any
 from adapters.files import write_whole
 from adapters.library import Adapter, file_name
 from phi3.template import Message
-from training.config import RunConfig
+from training.config import SETTINGS, RunConfig
 from training.conversations import digest
 from training.data import LESSON, ChatData, Conversation, example_names, read_data, read_text, split
 from training.evaluate import PROMPTS_AT_THE_END
@@ -174,8 +174,9 @@ def lesson(corrections: Sequence[Correction], old: OldRows, name: str, seed: int
 
 
 def lesson_settings(data: ChatData) -> dict[str, Any]:
-    """What a lesson sets of its run; the rest follows from its rows."""
-    return {"held_out": round(len(data.own_held) / len(data.conversations), 3)}
+    """What a lesson sets of its run; the rest follows from its rows. It holds out its own, whatever share they are."""
+    share = math.ceil(1000 * len(data.own_held) / len(data.conversations)) / 1000
+    return {"held_out": min(share, SETTINGS["held_out"].maximum)}
 
 
 def of_other_kinds(old: Sequence[Conversation], corrections: Sequence[Correction]) -> list[Conversation]:
