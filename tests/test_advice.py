@@ -30,6 +30,7 @@ def test_good_settings_are_not_warned_of():
     ({"num_train_epochs": 40}, ("Epochs (num_train_epochs) is 40", "270 conversations", "learned by heart", "3 to 10")),
     ({"max_steps": 2000}, ("Steps at most (max_steps) is 2000", "seen 58.8 times", "learned by heart")),
     ({"warmup_steps": 200}, ("Warm-up (warmup_steps) is 200", "the run has 102", "A tenth (0.1) is usual")),
+    ({"max_steps": 1}, ("Warm-up (warmup_steps) is 0.1, and the run has one step", "at a rate of 0", "Set it to 0")),
     ({"warmup_steps": 0.8}, ("Warm-up (warmup_steps) is 0.8", "more than half", "A tenth (0.1) is usual")),
     ({"per_device_train_batch_size": 512}, ("Batch size (per_device_train_batch_size) is 512", "there are 270",
                                             "Make it smaller")),
@@ -66,6 +67,8 @@ def test_a_share_that_holds_nobody_out_is_named():
 @pytest.mark.parametrize("settings", [
     {"bf16": True, "learning_rate": 3.6e-4, "base": MINI, "machine": H200},
     {"r": 16, "lora_alpha": 8, "use_rslora": True}, {"warmup_steps": 10}, {"warmup_steps": 0},
+    {"max_steps": 1, "warmup_steps": 0}, {"max_steps": 1, "lr_scheduler_type": "constant"},
+    {"warmup_steps": 200, "lr_scheduler_type": "constant"}, {"warmup_steps": 0.8, "lr_scheduler_type": "constant"},
     {"target_modules": "down_proj"}, {"max_steps": 2, "eval_steps": 100}, {"r": 64}, {"lora_dropout": 0.1},
 ])
 def test_what_is_unusual_and_still_fine_is_not_warned_of(settings):

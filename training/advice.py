@@ -118,7 +118,12 @@ def _about_epochs(case: _Case) -> _Warnings:
 
 def _about_warmup(case: _Case) -> _Warnings:
     warmup, steps = case.config.warmup_steps, case.batches.steps if case.batches else 0
-    if steps > 1 and warmup >= 1 and warmup >= steps:
+    if case.config.lr_scheduler_type == "constant":
+        return  # it knows no warm-up
+    if steps == 1 and warmup:
+        yield "warmup_steps", (f"is {warmup:g}, and the run has one step, which a warm-up makes at a rate of 0: it "
+                               "learns nothing. Set it to 0, or train for more steps.")
+    elif 1 < steps <= warmup:
         yield "warmup_steps", (f"is {warmup:g}, and the run has {steps:,}: the learning rate never gets as high as it "
                                "should. A tenth (0.1) is usual.")
     elif WARMUP_SHARE_TOO_HIGH < warmup < 1:
