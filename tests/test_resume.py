@@ -1,6 +1,7 @@
 """Interrupted runs that go on: the same adapter, byte for byte, wherever they were interrupted."""
 
 import json
+import math
 import random
 import signal
 import subprocess
@@ -172,6 +173,9 @@ def test_a_finished_run_needs_no_resume_but_can_be_given_more_steps(studio):
     assert runs.resume(run, max_steps=6)
     end = run_lease(run)
     assert end.type == "finished" and end.step == 6
+    # The first step more has the rate of the longer schedule, too: at the end of the shorter one it was 0.
+    rates = [event.values["learning_rate"] for event in run.course() if event.type == "step"]
+    assert rates[4:] == pytest.approx([5e-3 * (1 + math.cos(math.pi * share)) / 2 for share in (0.6, 0.8)])
     assert Runs(studio.home).get(run.id).config.max_steps == 6
     with pytest.raises(ValueError, match=r"has made 6 steps, .* already\. Ask for more than that"):
         runs.resume(run, max_steps=5)

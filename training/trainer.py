@@ -144,6 +144,15 @@ class Trainer(SFTTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self.method.load(self.model, Path(resume_from_checkpoint))
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """With the learning rate that this run's own schedule has for the next step: a run that was given more steps
+        would make it at that of the shorter schedule, which may have come to its end at 0.
+        """
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint:
+            self.lr_scheduler.last_epoch -= 1
+            self.lr_scheduler.step()
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self.method.keeps_itself:
             self.method.keep(self.model, Path(output_dir or self.args.output_dir))
