@@ -227,6 +227,11 @@ def test_a_product_makes_at_most_eight_runs_that_differ_in_nothing_else():
         members_of(config, {"learning_rate": (1e-4, 3e-4), "r": (8, 16), "seed": (1, 2)})
     with pytest.raises(ValueError, match="its rank and layers are kept"):
         members_of(RunConfig(start_from="pirate"), {"r": (8, 16)})
+    with pytest.raises(ValueError, match=r"Epochs \(num_train_epochs\) .* while Steps at most \(max_steps\) is 60"):
+        members_of(RunConfig(max_steps=60), {"num_train_epochs": (1.0, 3.0)})
+    with pytest.raises(ValueError, match="while Steps at most"):
+        members_of(RunConfig(), {"num_train_epochs": (1.0, 3.0), "max_steps": (-1, 60)})
+    assert len(members_of(RunConfig(), {"num_train_epochs": (1.0, 3.0)})) == 2
 
 
 @pytest.mark.parametrize(("tried", "tails"), [

@@ -83,6 +83,10 @@ def members_of(config: RunConfig, tried: Tried) -> list[Member]:
     if len(products) > MOST_RUNS:
         raise ValueError(f"{' times '.join(str(len(values)) for values in tried.values())} values are "
                          f"{len(products)} runs, and one Start begins {MOST_RUNS} at most. Try fewer values.")
+    steps = max(values.get("max_steps", config.max_steps) for values in products)
+    if "num_train_epochs" in tried and steps > 0:
+        raise ValueError(f"{SETTINGS['num_train_epochs'].called} can't be tried while {SETTINGS['max_steps'].called} "
+                         f"is {steps:,}, which overrides them. Set it to -1.")
     group_id = f"{config.name or 'group'}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     return [Member(RunConfig.from_settings({**config.settings(), **values}),
                    Group(group_id, place, len(products), values)) for place, values in enumerate(products, 1)]
