@@ -14,6 +14,7 @@ from training.data import read_data
 from training.lowest import adapter_of, better_checkpoint
 from training.run import Run
 from training.runs import Runs
+from training.runs_terminal import in_words
 from training.train import run_lease
 from training.verdict import Overfit, lowest_of, since_lowest
 
@@ -119,6 +120,16 @@ def test_a_run_that_went_back_by_itself_is_offered_nothing_better(home, chats, w
     run.append("finished", 35, adapter="few", steps=35, **went_back)
     found = better_checkpoint(run)
     assert found == (better and Overfit(10, 1.0, 2.0))
+
+
+def test_a_terminal_says_that_a_run_stopped_early_and_lists_the_loss_of_the_adapter_that_it_is(home, chats):
+    run = run_of(home, chats, early_stopping=3)
+    overfitted(run)
+    assert run.summary()["loss"] == 2.0
+    end = run.append("finished", 35, adapter="few", steps=35, seconds=9.0, loss_before=3.0, loss=1.0, went_back_to=10)
+    assert run.summary()["loss"] == 1.0
+    assert in_words(end) == ("Finished after 9 s: few. Held-out loss 3.0000 → 1.0000. That loss fell no further, so "
+                             "it stopped early and is the adapter of step 10.")
 
 
 def test_a_run_that_did_not_overfit_has_nothing_to_go_back_to(home, chats):

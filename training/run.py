@@ -169,10 +169,14 @@ class Run:
             self.__dict__.pop(name, None)
 
     def summary(self) -> dict[str, Any]:
-        """What a list of runs says of it, as plain values."""
-        losses = [event.values["loss"] for event in self.course() if event.type == "evaluated"]
+        """What a list of runs says of it, as plain values; `loss` is the adapter's on held-out rows where there is one,
+        else the newest.
+        """
+        course = self.course()
+        newest = next((event.values["loss"] for event in reversed(course) if event.type == "evaluated"), None)
+        ending = course[-1].values.get("loss") if course and course[-1].type in ("finished", "stopped") else None
         return {"run": self.id, "name": self.config.name, "state": self.state(), "method": self.config.method,
-                "data": self.about_data["name"], "loss": losses[-1] if losses else None}
+                "data": self.about_data["name"], "loss": newest if ending is None else ending}
 
     def events(self) -> list[Event]:
         """All events so far; a last line that a power cut left half written is not one."""

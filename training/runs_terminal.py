@@ -157,6 +157,13 @@ def _more_measured(told: dict[str, Any]) -> str:
     return "".join(f"  {words.format(value)}" for words, value in parts if value is not None)
 
 
+def _went_back(told: dict[str, Any]) -> str:
+    """That a run stopped early, where it did."""
+    if "went_back_to" not in told:
+        return ""
+    return f" That loss fell no further, so it stopped early and is the adapter of step {told['went_back_to']:,}."
+
+
 def in_words(event: Event) -> str:
     """An event as a line for a person; empty where it says nothing new to one."""
     told = event.values
@@ -180,7 +187,7 @@ def in_words(event: Event) -> str:
         case "finished" | "stopped":
             change = f" It was planned for {told['planned_seconds']:.0f} s." if "planned_seconds" in told else ""
             change += f" Held-out loss {told['loss_before']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
-            change += f" {told['advice']}" if "diverged_at" in told else ""
+            change += f" {told['advice']}" if "diverged_at" in told else _went_back(told)
             wrong = f" {told['check']['verdict']}" if "check" in told and not told["check"]["ok"] else ""
             judged = f" {told['verdict']}" if "verdict" in told else ""
             return f"{event.type.capitalize()} after {told['seconds']:.0f} s: {told['adapter']}.{change}{judged}{wrong}"
