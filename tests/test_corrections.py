@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from adapters.library import Library
+from phi3.template import is_learned
 from training.config import RunConfig
 from training.corrections import (
     OLD_ROWS_EACH,
@@ -76,6 +77,16 @@ def test_they_are_an_ordinary_dataset():
     rows = as_jsonl([correction(), correction("Bye", "Farewell.\nSoon!")])
     data = read_text(rows)
     assert [one.messages[-1]["content"] for one in data.conversations] == ["Ho!", "Farewell.\nSoon!"]
+
+
+def test_of_a_conversation_the_corrected_answer_alone_is_learned():
+    """What was said before it may be wrong, or have been corrected as well."""
+    said = {"role": "user", "content": "Two?"}, {"role": "assistant", "content": "Three."}
+    again = Correction((*said, {"role": "user", "content": "And four?"}), "Four, matey!")
+    data = lesson([Correction(said[:1], "Two, matey!", "Three."), again], OldRows(), "mine")
+    learned = {turn["content"] for one in data.conversations for turn in one.messages if is_learned(turn)}
+    assert learned == {"Two, matey!", "Four, matey!"}
+    assert any("Three." in turn["content"] for one in data.conversations for turn in one.messages)
 
 
 def test_a_lesson_holds_each_correction_several_times_among_old_rows(chats):

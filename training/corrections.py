@@ -44,8 +44,9 @@ class Correction:
     was: str = ""
 
     def row(self) -> dict[str, list[Message]]:
-        """As a row of an ordinary dataset."""
-        return {"messages": [*self.asked, {"role": "assistant", "content": self.answer}]}
+        """As a row of an ordinary dataset. What was answered before is read and not learned: it may be wrong, too."""
+        asked = [{**turn, "train": False} if turn["role"] == "assistant" else turn for turn in self.asked]
+        return {"messages": [*asked, {"role": "assistant", "content": self.answer}]}
 
 
 @dataclass(frozen=True)
