@@ -70,13 +70,15 @@ def progress_of(run: Run, events: list[Event], state: str) -> Progress:
 
 def _note(seen: dict[str, Any], event: Event) -> None:
     values = event.values
+    # Of whatever names the newest step, since a loss may be logged but now and then; a resume goes back.
+    seen["step"] = max(0 if event.type == "resumed" else seen.get("step", 0), event.step or 0)
     if event.type in ("started", "resumed"):
         seen |= {"steps": values["steps"], "device": values["device"], "trainable": values["trainable_parameters"],
                  "skipped": tuple(values.get("skipped", ())), "ending": {}}
     elif event.type == "step":
         seen["losses"].append((event.step, values["loss"]))
         seen["speeds"].append((event.step, values["tokens_per_second"]))
-        seen |= {"step": event.step, "seconds": values["seconds"], "seconds_left": values["seconds_left"]}
+        seen |= {"seconds": values["seconds"], "seconds_left": values["seconds_left"]}
     elif event.type == "evaluated":
         seen["held_out"].append((event.step, values["loss"]))
         if values.get("accuracy") is not None:

@@ -67,6 +67,19 @@ def test_a_run_that_goes_on_says_how_far_it_is_and_what_the_model_says(staged):
     assert [step for step, _ in picture.held_out] == [0, 20, 40]
 
 
+def test_a_run_whose_loss_is_seldom_logged_is_as_far_as_the_newest_thing_that_it_said(staged):
+    staged.begin()
+    staged.train(1, 1)
+    staged.run.append("sampled", 20, prompts=PROMPTS, answers=PIRATE_ANSWERS)
+    assert run_view.standing(seen(staged, "running")).startswith("Step 20 of 60")
+    staged.end("stopped", step=33)
+    assert "was stopped after step 33" in run_view.outcome(seen(staged))
+    staged.run.append("resumed", 30, checkpoint="step-30", steps=60, device="cpu", trainable_parameters=1)
+    assert run_view.standing(seen(staged, "running")).startswith("Step 30 of 60")
+    staged.end("finished")
+    assert run_view.standing(seen(staged)).startswith("Step 60 of 60")
+
+
 def test_a_run_that_waits_for_a_gpu_says_why_and_what_to_do(staged):
     staged.begin()
     staged.train(1, 20)
