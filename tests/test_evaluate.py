@@ -163,8 +163,15 @@ def test_questions_are_cut_before_the_last_answer_and_the_same_ones_are_chosen_a
     turns = tuple({"role": role, "content": f"{role} {place}"} for place in range(2) for role in ("user", "assistant"))
     (only,) = questions([Conversation(1, turns)])
     assert only == Question(turns[:3], "assistant 1")
-    many = [Conversation(row, turns) for row in range(50)]
+    many = [Conversation(row, (*turns[:3], {"role": "assistant", "content": str(row)})) for row in range(50)]
     assert questions(many, 5) == questions(many, 5) and len(questions(many, 5)) == 5
+
+
+def test_a_conversation_that_is_repeated_is_asked_once_since_it_tells_no_more_than_one():
+    rows = [Conversation(row, ({"role": "user", "content": "Two?"}, {"role": "assistant", "content": str(row % 3)}))
+            for row in range(30)]
+    for most in (None, 9):
+        assert [one.reference for one in questions(rows, most)] == ["0", "1", "2"]
 
 
 def some_evaluation(seed: int = 1) -> Evaluation:

@@ -16,7 +16,7 @@ from phi3.lane import Lane, Sampling
 from phi3.models import EMBEDDED
 from phi3.template import Message, encode_conversation
 from training.answers import GENERAL_ROWS, PROMPTS_AT_THE_END, TOKENS_AT_THE_END
-from training.conversations import Conversation
+from training.conversations import Conversation, digest
 from training.measures import Comparison, Pair, compare, compared
 from training.verdict import Losses, verdict
 
@@ -103,12 +103,15 @@ def read_evaluation(folder: Path) -> Evaluation | None:
 
 
 def questions(rows: Sequence[Conversation], most: int | None = None) -> list[Question]:
-    """Conversations cut before the last assistant turn; of many, `most` that a seed chose, in their order."""
-    places = range(len(rows))
-    if most is not None and most < len(rows):
+    """Conversations cut before the last assistant turn, equal ones once; of many, `most` that a seed chose, in their
+    order. Rows that are repeated would pass for so many that agree.
+    """
+    different = list({digest(one.messages): one for one in rows}.values())
+    places = range(len(different))
+    if most is not None and most < len(different):
         places = sorted(random.Random(SAMPLE_SEED).sample(places, most))
     found = []
-    for one in (rows[place] for place in places):
+    for one in (different[place] for place in places):
         last = max((place for place, turn in enumerate(one.messages) if turn["role"] == "assistant"), default=0)
         if last:
             found.append(Question(tuple(one.messages[:last]), one.messages[last]["content"]))
