@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Questions, and their answers, that are read at once to see whether a whole conversation fits.
 TURNS_AT_FIRST = 16
+# In UTF-8, at most; and what stands for those that are none.
+BYTES_OF_A_CHARACTER, UNREADABLE = 4, "\ufffd"
 NO_NUMBERS = ("What it computes are no numbers any more (NaN or infinite). Where an adapter speaks, let it speak less "
               "strongly, or train it again with a lower learning rate.")
 
@@ -67,11 +69,11 @@ class Row:
 
     def answer(self, base: Base) -> Answer:
         """What there is of the answer; nothing is shown that the next tokens may take back."""
-        text = base.tokenizer.decode(self.tokens, skip_special_tokens=True) if self.cut is None else self.cut
+        text = _decoded(base, self.tokens) if self.cut is None else self.cut
         if self.end:
             return Answer(text.strip(), len(self.tokens), self.seconds, self.end, self.note)
         # A character of several bytes may still be on its way, and so may a stop text.
-        text = text.rstrip("\ufffd")
+        text = text.rstrip(UNREADABLE)
         held = max((size for stop in self.lane.sampling.stop_texts for size in range(1, len(stop))
                     if text.endswith(stop[:size])), default=0)
         return Answer(text[:len(text) - held].lstrip(), len(self.tokens), self.seconds, "", self.note)
@@ -83,6 +85,19 @@ class Row:
         text = base.tokenizer.decode(self.tokens, skip_special_tokens=True)
         found = [text.index(stop) for stop in stops if stop in text]
         return text[:min(found)] if found else None
+
+
+def _decoded(base: Base, tokens: Sequence[int]) -> str:
+    """The tokens' text. SentencePiece's tokenizers, as Phi-3's, find no byte readable in a row of bytes whose last
+    character isn't whole yet: what comes before that character is read without it.
+    """
+    texts = (base.tokenizer.decode(tokens[:len(tokens) - left_out], skip_special_tokens=True)
+             for left_out in range(BYTES_OF_A_CHARACTER))
+    text = next(texts)
+    if not text.endswith(UNREADABLE):
+        return text
+    whole = next((one for one in texts if not one.endswith(UNREADABLE)), "")
+    return text if text.startswith(whole) else whole + UNREADABLE
 
 
 def row_of(base: Base, lane: Lane, bounds: Bounds = USUAL) -> Row | Answer:

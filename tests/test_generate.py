@@ -1,6 +1,7 @@
 """Answers: the same as stock PEFT's, lane by lane; sampling, ends, and lanes that fail."""
 
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -315,6 +316,22 @@ def test_a_stop_text_cuts_the_answer_before_it_and_never_shows(base):
     *before, answers = answerer.answer([ask("hm", max_new_tokens=30, stop_texts=(stop, "never said"))])
     assert answers[0].text == whole[:whole.index(stop)].strip() and answers[0].end == "stop"
     assert all(stop not in snapshot[0].text for snapshot in before)
+
+
+def test_whole_characters_stay_while_the_bytes_of_the_next_one_arrive(base):
+    """A tokenizer as Phi-3's finds no byte of a sequence readable where its last character isn't whole."""
+    from phi3.row import row_of
+    from tests.phi3_folder import byte_tokenizer
+
+    text = "ok 😀😃🙂"
+    spelled = replace(base, tokenizer=byte_tokenizer(llama=True), stop_tokens=())
+    ids = spelled.tokenizer(text, add_special_tokens=False)["input_ids"]
+    row, seen = row_of(spelled, ask("hm", max_new_tokens=len(ids) - 1)), [""]
+    for token in ids[:-1]:
+        row.add(token, spelled, asked=False)
+        seen.append(row.answer(spelled).text)
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(seen))
+    assert row.end == "length" and seen[-2:] == ["ok 😀😃", "ok 😀😃\ufffd"]
 
 
 def test_more_rows_than_a_batch_takes_are_answered_in_turn(base, adapters):
