@@ -16,7 +16,7 @@ from phi3.bounds import bounds_on
 from phi3.by_peft import served_by_peft
 from phi3.captured import capture_on
 from phi3.lane import Answer, Lane
-from phi3.lora_files import WEIGHTS, Unsuited
+from phi3.lora_files import CONFIG, WEIGHTS, Unsuited
 from phi3.machine import this_machine
 from phi3.row import Row, row_of
 from phi3.slots import Slots
@@ -29,7 +29,7 @@ SECONDS_BETWEEN_SNAPSHOTS = 0.04
 MOST_MIXED_ROWS = 8
 MOST_BY_PEFT = 2
 
-Adapter = tuple[str, int]  # a folder, and when its weights were written
+Adapter = tuple[str, int, int]  # a folder, and when its weights and its config were written
 
 
 @dataclass
@@ -221,10 +221,12 @@ class Rounds:
 
 
 def _as_it_is_now(folder: str) -> Adapter:
-    weights = Path(folder) / WEIGHTS
-    if not weights.is_file():
-        raise ValueError(f"{weights.name} is missing in {Path(folder).name}.")
-    return folder, weights.stat().st_mtime_ns
+    files = [Path(folder) / name for name in (WEIGHTS, CONFIG)]
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f"{file.name} is missing in {Path(folder).name}.")
+    weights, config = (file.stat().st_mtime_ns for file in files)
+    return folder, weights, config
 
 
 def _slower(lane: Lane, why: str) -> str:

@@ -182,6 +182,18 @@ def test_an_adapter_that_was_trained_again_is_read_again(base, adapters, tmp_pat
     assert last(answerer, ask("hm", str(folder)))[0].text == last(answerer, ask("hm", adapters[1]))[0].text != first
 
 
+def test_an_adapter_whose_config_alone_was_written_anew_is_read_again(base, adapters, tmp_path):
+    import json
+    import shutil
+
+    shutil.copytree(adapters[0], tmp_path / "again")
+    answerer = Answerer(base)
+    first = last(answerer, ask("hm", str(tmp_path / "again")))[0].text
+    path = tmp_path / "again" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_alpha": 0}))
+    assert last(answerer, ask("hm", str(tmp_path / "again")))[0].text == last(answerer, ask("hm"))[0].text != first
+
+
 def test_more_adapters_than_stay_resident_still_answer_right(base, adapters, tmp_path):
     import shutil
 
