@@ -12,7 +12,7 @@ from adapters.check import Verdict, check, demand
 from adapters.files import CONFIG
 from adapters.hub_terminal import add_commands
 from adapters.library import Library, as_plain
-from phi3.machine import studio_home, this_machine
+from phi3.machine import path_of, studio_home, this_machine
 from phi3.models import BaseFacts, base_facts, chosen_base
 from phi3.terminal import be_quiet, status_of
 
@@ -133,7 +133,7 @@ def _read(asked: argparse.Namespace, facts: BaseFacts) -> tuple[Lora, dict[str, 
     from adapters.loralib_files import lora_of, read_checkpoint
 
     shape = shape_of(facts.config)
-    path = Path(asked.what).expanduser()
+    path = path_of(asked.what)
     is_there = path.is_file() or (path.is_dir() and not (path / CONFIG).exists())
     if is_there and not Library(studio_home()).has(asked.what):
         checkpoint = read_checkpoint(path, shape, asked.alpha, tuple(filter(None, asked.enable.split(","))))
@@ -152,9 +152,9 @@ def _read(asked: argparse.Namespace, facts: BaseFacts) -> tuple[Lora, dict[str, 
 def _folder(what: str) -> Path:
     """The folder of a name in the library, or one on this disk; ValueError names the adapters there are."""
     library = Library(studio_home())
-    if library.has(what) or not Path(what).expanduser().is_dir():
+    if library.has(what) or not path_of(what).is_dir():
         return library.get(what).folder
-    return Path(what).expanduser()
+    return path_of(what)
 
 
 def _facts(asked: argparse.Namespace) -> BaseFacts:

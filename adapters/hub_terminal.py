@@ -7,14 +7,13 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.card import LICENCES, Card, Example, Story, card_of
 from adapters.files import CONFIG, read_object
 from adapters.hub import Found, Hub, repository_name
 from adapters.library import Adapter, Library, adapter_in
-from phi3.machine import studio_home, this_machine, writable_home
+from phi3.machine import path_of, studio_home, this_machine, writable_home
 from phi3.models import base_facts, chosen_base
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def _answered(asked: argparse.Namespace, adapter: Adapter) -> Sequence[Example]:
 
 def _adapter(what: str) -> Adapter:
     """The adapter of a name in the library, or in a folder of this disk."""
-    library, folder = Library(studio_home()), Path(what).expanduser()
+    library, folder = Library(studio_home()), path_of(what)
     return library.get(what) if library.has(what) or not folder.is_dir() else adapter_in(folder)
 
 

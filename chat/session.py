@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chat.drawing import checked_strength
 from chat.speakers import Conversation, Speaker, check_count, export
 from phi3.lane import Answer
+from phi3.machine import path_of
 
 if TYPE_CHECKING:
     from phi3.generate import Answerer
@@ -102,8 +101,7 @@ class Session:
         return ""
 
     def _export(self, rest: str) -> str:
-        # A name that only begins so, "~chat.md", is nobody's home, and pathlib raises there.
-        export(self.conversation, Path(os.path.expanduser(rest)))
+        export(self.conversation, path_of(rest))
         return f"Written to {rest}."
 
 

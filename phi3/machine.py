@@ -106,11 +106,18 @@ def _torch_has_cuda() -> bool:
         return False
 
 
+def path_of(written: str | Path) -> Path:
+    """The path that somebody wrote, `~` for their home. A name that only begins so, "~$table.xlsx", is nobody's home,
+    and pathlib's own expanduser raises there.
+    """
+    return Path(os.path.expanduser(written))
+
+
 def studio_home() -> Path:
     """Where runs and adapters are kept: STUDIO_HOME, else a Space's persistent disk, else ./studio_home."""
     named = os.environ.get("STUDIO_HOME", "").strip()
     if named:
-        return Path(named).expanduser().resolve()
+        return path_of(named).resolve()
     disk = Path("/data")
     if os.environ.get("SPACE_ID") and os.access(disk, os.W_OK):
         return disk / "studio"

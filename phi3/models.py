@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from phi3.machine import path_of
 from phi3.shape import Shape
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def base_facts(name: str) -> BaseFacts:
     name = name.strip()
     if name == EMBEDDED or (Path(name).is_dir() and Path(name).resolve() == EMBEDDED_FOLDER):
         return _checked(BaseFacts(EMBEDDED, EMBEDDED_FOLDER, _json(EMBEDDED_FOLDER / "config.json")))
-    if Path(name).expanduser().is_dir():
-        folder = Path(name).expanduser().resolve()
+    if path_of(name).is_dir():
+        folder = path_of(name).resolve()
         if not (folder / "config.json").is_file():
             raise ValueError(f"The folder {name} holds no config.json, so it is no model.")
         return _checked(BaseFacts(str(folder), folder, _json(folder / "config.json")))

@@ -70,6 +70,13 @@ def test_a_check_is_a_line_and_a_table(run, mine):
     assert "moves" not in run("check", mine.folder, "--no-probe")[1]
 
 
+@pytest.mark.parametrize("arguments", [["check", "~$mine"], ["convert", "~$mine", "out", "--to", "split"],
+                                       ["publish", "~$mine", "--preview"], ["check", "mine", "--base", "~$base"]])
+def test_a_name_that_only_begins_as_somebodys_home_is_refused_in_a_sentence(run, mine, arguments):
+    status, _, err = run(*arguments)
+    assert status == 2 and "~$" in err and len(err.splitlines()) == 1
+
+
 def test_a_refusal_is_one_sentence_on_stderr_and_told_as_json_too(run, mine):
     (mine.folder / CONFIG).write_text('{"peft_type": "IA3"}')
     status, out, err = run("check", "mine", "--json")

@@ -80,6 +80,8 @@ def test_a_file_that_holds_nothing_usable_is_refused_in_a_sentence(tmp_path, nam
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"There is no file ~\$book\.xlsx"):
+        read_data("~$book.xlsx")
     with pytest.raises(ValueError, match=r"There is no file nowhere\.jsonl"):
         read_data("nowhere.jsonl")
     with pytest.raises(ValueError, match="holds no file that can be read"):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from phi3.machine import path_of
 from training.config import count_held_out
 from training.conversations import Conversation as Conversation
 from training.conversations import Conversations, Writer, firsts, groups_of
@@ -116,7 +117,7 @@ def source_of(what: str | Path | Sequence[str | Path], **more: Any) -> Source:
     named = [what] if isinstance(what, (str, Path)) else list(what)
     paths: list[Path] = []
     for one in named:
-        path = Path(one).expanduser()
+        path = path_of(one)
         if len(path.name) > LONGEST_NAME:
             raise ValueError(f"There is no file of so long a name ({len(path.name)} characters).")
         if path.is_dir():
@@ -128,7 +129,7 @@ def source_of(what: str | Path | Sequence[str | Path], **more: Any) -> Source:
                              f"{', '.join(example_names())}.")
     if not paths:
         raise ValueError("No file was named.")
-    name = Path(named[0]).expanduser().resolve().name
+    name = path_of(named[0]).resolve().name
     return Source(name if len(named) == 1 else f"{name} and {len(named) - 1} more", "file", tuple(paths), **more)
 
 
