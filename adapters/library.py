@@ -101,14 +101,6 @@ class Library:
             raise ValueError(f"There is no adapter named {name}. Adapters here: {known}.")
         return found
 
-    def use(self, name: str) -> Adapter:
-        """The same for a lane that answers with it: when that was is noted, so that what is in use stays here."""
-        adapter = self.get(name)
-        if not adapter.shipped:
-            with suppress(OSError):  # a disk that is full keeps nobody from talking
-                (adapter.folder / USED).touch()
-        return adapter
-
     def has(self, name: str) -> bool:
         """Whether the name is taken."""
         return name in self.names()
@@ -179,6 +171,14 @@ class Library:
         if owner == LOCAL:
             return self.folder / name
         return self.folder / f"{name}@{hashlib.sha256(owner.encode()).hexdigest()[:12]}"
+
+
+def in_use(adapter: Adapter) -> Adapter:
+    """The adapter, for a lane that answers with it: when that was is noted, so that what is in use stays here."""
+    if not adapter.shipped:
+        with suppress(OSError):  # a disk that is full keeps nobody from talking
+            (adapter.folder / USED).touch()
+    return adapter
 
 
 def adapter_in(folder: Path) -> Adapter:

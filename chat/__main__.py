@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from adapters.check import CONVERTED, ready_folder
 from adapters.fetch import Wish, bring, is_on_a_hub
 from adapters.hub_terminal import own_token, quiet_hub
-from adapters.library import Adapter, Library, adapter_in
+from adapters.library import Adapter, Library, adapter_in, in_use
 from chat.conversation import BASE, Asking
 from chat.drawing import LIMITS, SAMPLING_LABELS, checked_strength, in_range
 from chat.session import Session, converse
@@ -107,7 +107,8 @@ def _adapter(library: Library, name: str, facts: BaseFacts) -> Adapter:
     """An adapter of the library, a folder, or one of the Hub's, fetched where it isn't here yet."""
     if not library.has(name) and Path(name).is_dir():
         return adapter_in(Path(name))
-    return bring(quiet_hub(), Wish.of(name), library, facts, own_token()) if is_on_a_hub(name) else library.get(name)
+    return in_use(bring(quiet_hub(), Wish.of(name), library, facts, own_token()) if is_on_a_hub(name) else
+                  library.get(name))
 
 
 def _answers(asked: argparse.Namespace, conversation: Conversation) -> Sequence[Answer]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from adapters.fetch import here
-from adapters.library import Library
+from adapters.library import Library, in_use
 from chat.drawing import checked_strength
 from chat.vote import Said, Verdict, Vote, shuffled
 from phi3.generate import Answer, Answerer, Lane, Sampling
@@ -227,7 +227,7 @@ def has_answers(talks: Talks) -> bool:
 
 
 def _folder_of(adapter: str, library: Library) -> str | None:
-    return None if adapter == BASE else str(library.use(here(adapter, library).name).folder)
+    return None if adapter == BASE else str(in_use(here(adapter, library)).folder)
 
 
 def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import gradio as gr
 
 from adapters.fetch import LONGEST_NAME, is_on_a_hub
+from adapters.library import in_use
 from chat.conversation import BASE
 from chat.drawing import SAMPLING_LABELS, is_strength, sampling_of
 from phi3.lane import STRONGEST, Answer, Lane, Sampling
@@ -152,7 +153,7 @@ def _folder(reach: Reach, name: str) -> str | None:
     if is_on_a_hub(name) and not reach.owner and not reach.has(name):
         raise ValueError(f"{name[:LONGEST_NAME]} is fetched for whoever has a key. Give the one that /train returned, "
                          f"or make one up that nobody can guess, of {SHORTEST_KEY} characters or more.")
-    return str(reach.bring(name).folder)
+    return str(in_use(reach.bring(name)).folder)
 
 
 def _told(speaker: _Speaker, answer: Answer) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 import time
 import urllib.request
@@ -15,6 +16,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
+from adapters.cache import SECONDS_IN_USE, fetched
 from adapters.library import Library
 from phi3.generate import Answer, Answerer, Lane, Sampling
 from phi3.machine import this_machine
@@ -159,6 +161,14 @@ def test_an_adapter_of_the_hub_is_brought_once_and_belongs_to_the_key(home, answ
         *_, said = call(studio, "chat", message=QUESTIONS[0], adapter=name, key=key, **SHORT)
         assert said == alone(answerer, QUESTIONS[0], folder_of(studio, "pirate"), **SHORT)
     assert "captain" in studio.library.of({owner_by_key(key)}).names() and "captain" not in studio.library.names()
+
+
+def test_a_fetched_adapter_that_programs_ask_for_is_in_use_and_makes_no_room_for_others(studio):
+    put = studio.library.put("captain", folder_of(studio, "pirate"), {"hub": {"repository": "ada/captain"}})
+    os.utime(put.folder / "provenance.json", (1e9, 1e9))
+    list(call(studio, "chat", message=QUESTIONS[0], adapter="captain", **SHORT))
+    (one,) = fetched(studio.library.folder)
+    assert one.used > time.time() - SECONDS_IN_USE
 
 
 def test_who_goes_away_frees_their_lanes(studio, answerer):
