@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 PROBE_TOKENS = 24
 # In the studio's folder: copies of adapters that PEFT could not take as they are.
 CONVERTED = ".converted"
+# They are read once, when an adapter is loaded, and can be made anew.
+MOST_CONVERTED = 16
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,9 @@ def ready_folder(folder: Path, facts: BaseFacts, kept: Path) -> Path:
         except ValueError:
             if not (ready / CONFIG).is_file():  # it is there where somebody else was quicker
                 raise
+    with suppress(OSError):  # a disk that is full keeps nobody from talking
+        os.utime(ready)
+    _forget_the_oldest(kept)
     return ready
 
 
@@ -204,6 +212,13 @@ def _is_the_bases_own(key: str, value: torch.Tensor, base: Base) -> None:
                 not torch.equal(value.to(torch.bfloat16), own.detach().to("cpu", torch.bfloat16)):
             raise ValueError(f"It brings its own {path}, which differs from that of {base.facts.id}; only LoRA weights "
                              "are used here.")
+
+
+def _forget_the_oldest(kept: Path) -> None:
+    """Of the copies that PEFT was given stay those that were asked for last, whose adapters are most likely here."""
+    times = {one: one.stat().st_mtime for one in kept.iterdir() if not one.name.startswith(".")}
+    for one in sorted(times, key=times.__getitem__)[:-MOST_CONVERTED]:
+        shutil.rmtree(one, ignore_errors=True)
 
 
 def _identity(folder: Path, facts: BaseFacts) -> str:

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
-from adapters.check import check, demand, logits_moved, ready_folder
+from adapters.check import MOST_CONVERTED, check, demand, logits_moved, ready_folder
 from adapters.files import MOST_FILES, wanted
 from adapters.formats import attached, fused, read_peft
 from adapters.layers import shape_of
@@ -347,6 +347,17 @@ def test_names_without_weights_and_weights_without_use_are_told(base, sound, tmp
     assert any("rotary.inv_freq" in told for told in verdict.warnings)
     ready = ready_folder(sound, base.facts, tmp_path / "ready")
     assert ready != sound and check(ready, base.facts).warnings == ()
+
+
+def test_copies_that_peft_was_given_stay_within_a_number_and_the_oldest_go(base, sound, tmp_path):
+    kept, made = tmp_path / "ready", []
+    for alpha in range(1, MOST_CONVERTED + 3):
+        reconfigured(sound, quantum=1, lora_alpha=alpha)
+        made.append(ready_folder(sound, base.facts, kept))
+        os.utime(made[-1], (alpha, alpha))
+        if alpha == MOST_CONVERTED:
+            assert ready_folder(sound, base.facts, kept) == made[-1] and all(one.is_dir() for one in made)
+    assert set(kept.iterdir()) == set(made[2:]) and (made[-1] / WEIGHTS).is_file()
 
 
 def test_a_copy_of_the_embedding_never_reaches_the_resident_base(base, sound, tmp_path):
