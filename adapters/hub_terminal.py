@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from adapters.card import LICENCES, Card, Example, Story, card_of
+from adapters.check import CONVERTED, ready_folder
 from adapters.files import CONFIG, read_object
 from adapters.hub import Found, Hub, repository_name
 from adapters.library import Adapter, Library, adapter_in
@@ -119,7 +120,8 @@ def _answered(asked: argparse.Namespace, adapter: Adapter) -> Sequence[Example]:
     from phi3.generate import Answerer, Lane, Sampling
     from phi3.models import load_base
 
-    answerer = Answerer(load_base(base_facts(asked.base or adapter.base).id))
+    facts, kept = base_facts(asked.base or adapter.base), studio_home() / CONVERTED
+    answerer = Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
     sampling, examples = Sampling(max_new_tokens=EXAMPLE_TOKENS), []
     for prompt in asked.prompt:
         messages = ({"role": "user", "content": prompt},)

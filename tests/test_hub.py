@@ -626,3 +626,19 @@ def test_answers_to_prompts_that_somebody_picked_stand_in_the_card(home, capsys)
     assert main(["publish", "pirate", "ada/captain", "--preview", "--prompt", "Where is the library?"]) == 0
     shown = capsys.readouterr().out
     assert "## Before and after, side by side" in shown and "Where is the library?" in shown
+
+
+@pytest.mark.slow
+def test_a_split_adapter_answers_the_prompts_of_its_card_as_its_fused_one_does(home, tmp_path, capsys):
+    from adapters.__main__ import main
+    from adapters.formats import read_peft, split, write_peft
+    from adapters.layers import shape_of
+
+    pirate, shape = Library(home).get("pirate").folder, shape_of(base_facts(EMBEDDED).config)
+    write_peft(split(read_peft(pirate, shape), shape), tmp_path / "split", shape)
+    prompt = ["--preview", "--prompt", "Where is the library?"]
+    cards = []
+    for what in (pirate, tmp_path / "split"):
+        assert main(["publish", str(what), "ada/captain", *prompt]) == 0
+        cards.append(capsys.readouterr().out.partition("side by side")[2].partition("\n## ")[0])
+    assert cards[0] == cards[1] and "With this adapter:" in cards[0]
