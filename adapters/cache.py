@@ -60,7 +60,7 @@ def make_room(library: Path, needed: int, owner: str, room: Room | None = None) 
             leaving.append(oldest)
     for one in leaving:
         # Out of sight at once: a half removed one is never loaded.
-        gone = one.folder.rename(one.folder.with_name(f".{one.folder.name}.leaving"))
+        gone = one.folder.rename(one.folder.with_name(f".{one.folder.name}.{time.time_ns()}.leaving"))
         shutil.rmtree(gone, ignore_errors=True)
     return [one.folder.name for one in leaving]
 

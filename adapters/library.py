@@ -117,7 +117,7 @@ class Library:
             raise ValueError(f"There is already an adapter named {name}. Choose another name.")
         self.folder.mkdir(parents=True, exist_ok=True)
         arriving = self.folder / f".{name}.{time.time_ns()}"
-        leaving = arriving.with_suffix(".leaving")
+        leaving = arriving.with_name(f"{arriving.name}.leaving")
         try:
             shutil.copytree(made, arriving)
             written = json.dumps(provenance, indent=2, ensure_ascii=False)

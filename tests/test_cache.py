@@ -56,6 +56,14 @@ def test_a_lane_that_asks_for_an_adapter_keeps_it_here(home, came):
     assert make_room(folder(home), MEBIBYTE // 2, LOCAL, Room(2, 2)) == ["new"]
 
 
+def test_what_a_leaving_that_broke_off_left_behind_hinders_no_later_one(home, came, tmp_path, monkeypatch):
+    monkeypatch.setattr("adapters.cache.shutil.rmtree", lambda folder, **how: None)
+    for number in range(2):
+        came("mine")
+        assert make_room(folder(home), MEBIBYTE // 2, LOCAL, Room(1, 1)) == ["mine"]
+        (tmp_path / f"mine-{LOCAL}").rename(tmp_path / str(number))
+
+
 def test_what_was_trained_here_never_goes(home, came):
     came("trained", minutes=10_000, run="r1")
     came("older-still", minutes=10_000, run="r2", hub={"repository": "bo/start"})

@@ -65,6 +65,15 @@ def test_what_a_run_made_before_stays_where_its_new_adapter_can_not_take_its_pla
     assert [one.name for one in library.folder.iterdir()] == ["mine"]
 
 
+def test_what_a_replacing_that_broke_off_left_behind_hinders_no_later_one(home, made, monkeypatch):
+    library = Library(home)
+    library.put("mine", made, {"run": "r1"})
+    with monkeypatch.context() as broken:
+        broken.setattr("adapters.library.shutil.rmtree", lambda folder, **how: None)
+        library.put("mine", made, {"run": "r1", "steps": 2})
+    assert library.put("mine", made, {"run": "r1", "steps": 3}).provenance["steps"] == 3
+
+
 @pytest.fixture
 def flushed(monkeypatch):
     """The names of files that went to the disk itself, and of what they were moved to."""
