@@ -74,8 +74,8 @@ class Row:
             return Answer(text.strip(), len(self.tokens), self.seconds, self.end, self.note)
         # A character of several bytes may still be on its way, and so may a stop text.
         text = text.rstrip(UNREADABLE)
-        held = max((size for stop in self.lane.sampling.stop_texts for size in range(1, len(stop))
-                    if text.endswith(stop[:size])), default=0)
+        held = max((size for stop in self.lane.sampling.stop_texts
+                    for size in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:size])), default=0)
         return Answer(text[:len(text) - held].lstrip(), len(self.tokens), self.seconds, "", self.note)
 
     def _before_a_stop_text(self, base: Base) -> str | None:

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import time
 from dataclasses import replace
 
 import pytest
@@ -328,6 +329,12 @@ def test_a_stop_text_cuts_the_answer_before_it_and_never_shows(base):
     *before, answers = answerer.answer([ask("hm", max_new_tokens=30, stop_texts=(stop, "never said"))])
     assert answers[0].text == whole[:whole.index(stop)].strip() and answers[0].end == "stop"
     assert all(stop not in snapshot[0].text for snapshot in before)
+
+
+def test_a_stop_text_of_any_length_keeps_nobody_waiting(base):
+    began = time.monotonic()
+    answer = last(Answerer(base), ask("hm", stop_texts=("a" * 500_000,)))[0]
+    assert time.monotonic() - began < 5 and answer.text == last(Answerer(base), ask("hm"))[0].text
 
 
 def test_whole_characters_stay_while_the_bytes_of_the_next_one_arrive(base):
