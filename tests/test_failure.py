@@ -78,3 +78,11 @@ def test_where_nothing_is_enough_that_is_said():
 
 def test_memory_that_runs_out_before_there_is_a_plan_is_a_sentence_too():
     assert "before the training began" in explained(MemoryError()).message
+
+
+@pytest.mark.parametrize("numbers", (1, 5000))
+def test_a_disk_that_is_full_when_torch_writes_to_it_is_a_sentence(numbers):
+    with pytest.raises(RuntimeError) as caught:
+        torch.save({"exp_avg": torch.zeros(numbers)}, "/dev/full")
+    failure = explained(caught.value)
+    assert failure.mendable and failure.message.startswith("The disk is full")

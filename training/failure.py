@@ -15,6 +15,8 @@ from training.fitting import change_after_memory_ran_out, changes_in_words
 from training.plan import Plan
 
 _UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": GIBIBYTE}
+# What libraries say that wrap the system's error in their own: safetensors, and torch with C++'s words for it.
+_ON_A_FULL_DISK = ("No space left", "os error 28", "os error 27", "file write failed", "iostream error")
 # torch's words: on a card "Tried to allocate 2.00 GiB. … of which 1.20 GiB is free", on a CPU "you tried to allocate
 # 123 bytes".
 _ASKED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
@@ -106,7 +108,7 @@ def _is_disk_full(problem: BaseException | None) -> bool:
     while problem is not None:
         if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
-        if any(words in str(problem) for words in ("No space left", "os error 28", "os error 27", "file write failed")):
+        if any(words in str(problem) for words in _ON_A_FULL_DISK):
             return True
         problem = problem.__cause__ or problem.__context__
     return False
