@@ -26,10 +26,12 @@ def status_of(command: Callable[[], int]) -> int:
 
 
 def say(line: str) -> None:
-    """Print a line of a work that goes on whether or not somebody reads along."""
+    """Print a line of a work that goes on whether or not somebody reads along: the pipe or the terminal may be closed,
+    or the disk full that the lines go to.
+    """
     try:
         print(line, flush=True)
-    except BrokenPipeError:
+    except OSError:
         _print_nowhere()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -204,6 +205,16 @@ def test_a_run_goes_on_when_nobody_reads_its_lines_any_more(home, chats, small_b
     ran = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)
     assert ran.returncode == 0 and "Error" not in ran.stderr
     assert [run.state() for run in Runs(home).all()] == ["finished"]
+
+
+def test_a_work_that_goes_on_is_not_ended_by_a_terminal_that_was_closed():
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    work = "import sys; from phi3.terminal import say; say('step 1'); say('step 2'); print('done', file=sys.stderr)"
+    ran = subprocess.run([sys.executable, "-c", work], cwd=ROOT, stdout=theirs, stderr=subprocess.PIPE, text=True,
+                         check=False)
+    os.close(theirs)
+    assert ran.returncode == 0 and ran.stderr == "done\n"
 
 
 @pytest.mark.parametrize("arguments", [["adapters", "list"], ["training", "inspect", "pirate"]])
