@@ -1,5 +1,7 @@
 """What the doors of the terminal share: a sentence for what the user can mend, and libraries that keep quiet."""
 
+import codecs
+import json
 import logging
 import os
 import sys
@@ -11,6 +13,7 @@ def status_of(command: Callable[[], int]) -> int:
     """What the command returns; 2 with its sentence on stderr for a ValueError, 130 where it was interrupted, 141 where
     nobody reads what it prints any more, as after `| head`.
     """
+    _print_every_sign()
     try:
         status = command()
         sys.stdout.flush()
@@ -33,6 +36,13 @@ def say(line: str) -> None:
         print(line, flush=True)
     except OSError:
         _print_nowhere()
+
+
+def _print_every_sign() -> None:
+    """A sign that the terminal's encoding hasn't is escaped, as JSON does it: lines of JSON still say the same."""
+    codecs.register_error("as in JSON", lambda problem: (
+        json.dumps(problem.object[problem.start:problem.end])[1:-1], problem.end))
+    sys.stdout.reconfigure(errors="as in JSON")
 
 
 def _print_nowhere() -> None:

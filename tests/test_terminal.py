@@ -217,6 +217,16 @@ def test_a_work_that_goes_on_is_not_ended_by_a_terminal_that_was_closed():
     assert ran.returncode == 0 and ran.stderr == "done\n"
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_a_terminal_can_not_show_is_escaped_as_json_does_it(encoding):
+    work = ("import json; from phi3.terminal import say, status_of; "
+            "status_of(lambda: say(json.dumps({'loss': '1 → 2', 'cut': '\\ud83d', 'é': '🙂'}, ensure_ascii=False)))")
+    ran = subprocess.run([sys.executable, "-c", work], cwd=ROOT, capture_output=True, check=False,
+                         env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert ran.stderr == b""
+    assert json.loads(ran.stdout.decode(encoding)) == {"loss": "1 → 2", "cut": "\ud83d", "é": "🙂"}
+
+
 @pytest.mark.parametrize("arguments", [["adapters", "list"], ["training", "inspect", "pirate"]])
 def test_a_command_whose_lines_nobody_reads_ends_without_a_complaint(home, unread, arguments):
     ran = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, stdout=unread, stderr=subprocess.PIPE,
