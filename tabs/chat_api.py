@@ -113,7 +113,7 @@ class _Calls:
         talk = _conversation(asked.message, asked.history, asked.system)
         drawn = sampling_of(sampling)
         speakers = _speakers(asked.adapters, asked.strengths)
-        for answers in self._answers(self._reach(request, *(asked.keys or [])), speakers, talk, drawn):
+        for answers in self._answers(self._reach(request, *_list("keys", asked.keys)), speakers, talk, drawn):
             yield [_told(speaker, answer) for speaker, answer in zip(speakers, answers, strict=True)]
 
     def _answers(self, reach: Reach, speakers: Sequence[_Speaker], talk: tuple[Message, ...],

@@ -133,6 +133,7 @@ def test_a_wrong_value_is_a_sentence_with_the_value(home, given, said):
     ({"adapters": ["base"] * 9}, "9 adapters were named"), ({"adapters": "base"}, "Give a list of names"),
     ({"adapters": [None]}, "An adapter is None"), ({"strengths": [1, 1]}, "one number for each of the 1 adapters"),
     ({"strengths": [3]}, "strength is 3"), ({"keys": [1]}, "A key is 1"),
+    ({"keys": 1}, "keys is 1, and must be a list."), ({"keys": "its own key"}, "keys is 'its own key', and must be"),
 ])
 def test_a_wrong_list_is_a_sentence_with_the_value(home, given, said):
     assert said in refused(studio_in(home, None), "compare", **{"message": "Hello", "adapters": ["base"], **given})
