@@ -32,6 +32,13 @@ def test_the_script_is_python_and_holds_both_dictionaries(settings, data):
     assert ast.literal_eval(values["peft_config"]) == config.peft_config()
 
 
+@pytest.mark.parametrize("method", ["lora", "loralib"])
+def test_the_script_on_the_embedded_base_says_where_to_take_it_from(method):
+    said = "phi3/tiny is not on the Hub"
+    assert said in script_of(RunConfig(method=method), "data.parquet")
+    assert said not in script_of(RunConfig(method=method, base="microsoft/Phi-3-mini-4k-instruct"), "data.parquet")
+
+
 def test_the_script_of_a_run_that_trains_an_adapter_further_starts_from_it():
     script = script_of(RunConfig(start_from="pirate"), "data.parquet")
     ast.parse(script)

@@ -3,6 +3,7 @@
 import pprint
 from pathlib import Path
 
+from phi3.models import EMBEDDED
 from training.config import LINEAR_LAYERS, RunConfig
 
 # Settings, rows and base, in both kinds of script.
@@ -11,7 +12,7 @@ _MODEL = '''training_config = {training_config}
 peft_config = {peft_config}
 
 set_seed({seed})
-{rows}
+{rows}{embedded}
 tokenizer = AutoTokenizer.from_pretrained({base!r}){spared}
 model = AutoModelForCausalLM.from_pretrained({base!r}, {model_options})
 '''
@@ -89,6 +90,9 @@ _OWN_ROWS = '''rows = load_dataset("json", data_files={data!r}, split="train")
 {split_line}'''
 
 
+_EMBEDDED = f"""
+# {EMBEDDED} is not on the Hub: copy Phi-3 LoRA Studio's folder of that name to where this is run."""
+
 _SPARED = """
 # An answer that says `train: False` is read and not learned: it is written like one, outside of TRL's marks.
 tokenizer.chat_template = get_training_chat_template(tokenizer).replace(
@@ -111,7 +115,7 @@ def script_of(config: RunConfig, data: str, spares: bool = False) -> str:
         peft_import="PeftModel" if config.start_from else "LoraConfig", start=_start(config, data),
         peft_argument="" if config.start_from else "\n    peft_config=LoraConfig(**peft_config),",
         held_out="held_out" if config.held_out else "None",
-        spared=_SPARED if spares else "",
+        embedded=_EMBEDDED if config.base == EMBEDDED else "", spared=_SPARED if spares else "",
         template_import="from trl.chat_template_utils import get_training_chat_template\n" if spares else "",
         evaluate="print(trainer.evaluate())\n" if config.held_out else "",
         start_import="from safetensors.torch import load_file\n" if config.start_from else "",
