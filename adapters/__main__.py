@@ -14,7 +14,7 @@ from adapters.hub_terminal import add_commands
 from adapters.library import Library, as_plain
 from phi3.machine import path_of, studio_home, this_machine
 from phi3.models import BaseFacts, base_facts, chosen_base
-from phi3.terminal import be_quiet, status_of
+from phi3.terminal import status_of
 
 if TYPE_CHECKING:
     from adapters.formats import Lora
@@ -90,7 +90,6 @@ def _in_words(verdict: Verdict) -> list[str]:
 
 def _convert(asked: argparse.Namespace) -> int:
     facts = _facts(asked)
-    be_quiet()
     from adapters import formats
     from adapters.layers import shape_of
     from adapters.loralib_files import checkpoint_of, write_checkpoint
@@ -113,7 +112,6 @@ def _merge(asked: argparse.Namespace) -> int:
     facts = _facts(asked)
     folder = _folder(asked.what)
     verdict = demand(folder, facts)
-    be_quiet()
     from adapters.formats import read_peft
     from adapters.layers import shape_of
     from adapters.merge import merge
@@ -162,7 +160,6 @@ def _facts(asked: argparse.Namespace) -> BaseFacts:
 
 
 def _loaded(facts: BaseFacts) -> Any:
-    be_quiet()
     from phi3.models import load_base
 
     return load_base(facts.id)

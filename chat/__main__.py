@@ -20,7 +20,7 @@ from chat.speakers import Conversation, Speaker, check_count, strength_in
 from phi3.lane import Answer, Sampling
 from phi3.machine import studio_home, this_machine
 from phi3.models import BaseFacts, base_facts, chosen_base
-from phi3.terminal import be_quiet, status_of
+from phi3.terminal import status_of
 
 if TYPE_CHECKING:
     from phi3.generate import Answerer
@@ -117,7 +117,6 @@ def _answers(asked: argparse.Namespace, conversation: Conversation) -> Sequence[
 
 
 def _answerer(facts: BaseFacts) -> Answerer:
-    be_quiet()
     from phi3.generate import Answerer
     from phi3.models import load_base
 

@@ -14,6 +14,7 @@ def status_of(command: Callable[[], int]) -> int:
     nobody reads what it prints any more, as after `| head`.
     """
     _print_every_sign()
+    _be_quiet()
     try:
         status = command()
         sys.stdout.flush()
@@ -52,8 +53,8 @@ def _print_nowhere() -> None:
     os.close(nowhere)
 
 
-def be_quiet() -> None:
-    """Libraries' progress bars and notices would stand between the lines."""
+def _be_quiet() -> None:
+    """Libraries' progress bars and notices would stand between the lines; some are told when they are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")

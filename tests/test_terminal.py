@@ -55,7 +55,7 @@ def test_a_saved_config_runs(terminal, home, chats, small_base, tmp_path):
     config = tmp_path / "run.yaml"
     config.write_text(f"data: {chats}\nbase: {small_base}\nname: fromfile\nmax_steps: 2\nr: 2\nwarmup_ratio: 0.5\n")
     ran = terminal("training", "run", str(config), "--r", "4")
-    assert ran.returncode == 0, ran.stderr
+    assert ran.returncode == 0 and "Loading weights" not in ran.stderr, ran.stderr
     settings = json.loads((home / "adapters" / "fromfile" / "provenance.json").read_text())["settings"]
     assert settings["r"] == 4 and settings["warmup_steps"] == 0.5
 
@@ -72,6 +72,13 @@ def test_inspect_prints_what_a_file_holds(terminal, home, chats, small_base, mon
     told = terminal("training", "inspect", str(chats), "--max_length", "100000").stdout
     assert "40 of 41 rows kept" in told and "A run would be: 36 conversations, seen" in told
     assert "Longest conversation (max_length) is 100,000, and the base reads" in told
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["plan", "--data"]])
+def test_of_a_row_that_is_cut_nothing_is_said_but_by_the_report(terminal, home, tmp_path, command):
+    (tmp_path / "long.jsonl").write_text(json.dumps({"prompt": "Say a lot.", "completion": "word " * 3000}))
+    ended = terminal("training", *command, str(tmp_path / "long.jsonl"))
+    assert ended.returncode == 0 and "1 are cut" in ended.stdout and ended.stderr == ""
 
 
 def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, chats, small_base):

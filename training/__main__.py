@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3.machine import studio_home, this_machine, writable_home
-from phi3.terminal import be_quiet, say, status_of
+from phi3.terminal import say, status_of
 from training import compare_terminal, data_terminal, evaluate_terminal, runs_terminal
 from training.advice import warnings_for
 from training.config import SETTINGS, RunConfig, Setting, converted
@@ -187,7 +187,6 @@ def _describe(asked: argparse.Namespace) -> int:
     as_system_message(asked.description)  # refused before the base is loaded, which answers for minutes
     _check_place(asked.out)
     facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
-    be_quiet()
     from phi3.generate import Answerer
     from phi3.models import load_base
 

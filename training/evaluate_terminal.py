@@ -13,7 +13,6 @@ from adapters.check import CONVERTED, ready_folder
 from adapters.library import Adapter, Library, adapter_in
 from phi3.lane import Answer, Lane
 from phi3.machine import studio_home
-from phi3.terminal import be_quiet
 from training.conversations import Conversation, digest
 from training.corrections import old_rows
 from training.data_terminal import add_data_options, conversations_of
@@ -72,7 +71,6 @@ def _evaluate(asked: argparse.Namespace) -> int:
     if not found:
         raise ValueError("No conversation is left to ask: the adapter was trained on all of them. Give others.")
     facts, began = base_facts(judged.adapter.base), _began(judged, asked)
-    be_quiet()
     from phi3.generate import Answerer
     from phi3.models import load_base
 

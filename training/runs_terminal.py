@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phi3.machine import studio_home
-from phi3.terminal import be_quiet, say
+from phi3.terminal import say
 from training.lease import saved_step
 from training.run import Event, Run
 from training.runs import Runs
@@ -48,7 +48,6 @@ def train_here(run: Run, as_json: bool, told_before: bool = False) -> int:
     """
     usual = signal.getsignal(signal.SIGINT)
     try:
-        be_quiet()
         told = _ToldRun(run.folder, as_json)
         for event in [] if told_before else run.events():
             told.tell(event)
@@ -123,7 +122,6 @@ def _list(asked: argparse.Namespace) -> int:
 
 
 def _lease(asked: argparse.Namespace) -> int:
-    be_quiet()
     from training.train import run_lease
 
     folder = asked.folder or awaited()
