@@ -1,5 +1,6 @@
 """What this machine is: a CPU, a CUDA card or a ZeroGPU Space; asked once, without torch."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ from typing import Literal
 MEBIBYTE, GIBIBYTE = 1024**2, 1024**3
 # A step works on logits of so many numbers at once: 64 MiB in float32.
 LOGITS_AT_ONCE = 1 << 24
+# What libraries say that wrap the system's error in their own: safetensors, and torch with C++'s words for it.
+_ON_A_FULL_DISK = ("No space left", "os error 28", "os error 27", "file write failed", "iostream error")
 
 
 @dataclass(frozen=True)
@@ -134,3 +137,16 @@ def writable_home() -> Path:
         raise ValueError(f"Nothing can be kept in {home} ({problem.strerror}). Name a folder in which you may write: "
                          "STUDIO_HOME=FOLDER.") from None
     return home
+
+
+def is_disk_full(problem: BaseException | None) -> bool:
+    """Whether it was raised because nothing more can be written. torch and safetensors wrap the system's error in their
+    own, so the chain and the words count as well.
+    """
+    while problem is not None:
+        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if any(words in str(problem) for words in _ON_A_FULL_DISK):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False

@@ -8,10 +8,12 @@ import sys
 import warnings
 from collections.abc import Callable
 
+from phi3.machine import is_disk_full
+
 
 def status_of(command: Callable[[], int]) -> int:
-    """What the command returns; 2 with its sentence on stderr for a ValueError, 130 where it was interrupted, 141 where
-    nobody reads what it prints any more, as after `| head`.
+    """What the command returns; 2 with its sentence on stderr for a ValueError and for a full disk, 130 where it was
+    interrupted, 141 where nobody reads what it prints any more, as after `| head`.
     """
     _print_every_sign()
     _be_quiet()
@@ -27,6 +29,11 @@ def status_of(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         _print_nowhere()
         return 141
+    except Exception as problem:
+        if not is_disk_full(problem):
+            raise
+        print("The disk is full. Free some space, and try again.", file=sys.stderr)
+        return 2
 
 
 def say(line: str) -> None:

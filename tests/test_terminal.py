@@ -9,11 +9,13 @@ import sys
 import time
 
 import pytest
+from safetensors import SafetensorError
 
 from adapters.files import CONFIG, WEIGHTS
 from adapters.library import SHIPPED_FOLDER, Library
 from chat.__main__ import _adapter as adapter_for_a_lane
 from phi3.models import EMBEDDED, base_facts
+from phi3.terminal import status_of
 from tests.conftest import ROOT
 from training.config import RunConfig
 from training.data import read_data
@@ -156,6 +158,14 @@ def test_a_studio_folder_that_can_not_be_made_is_named_before_anything_is_traine
     for command in (["training", "run", "--data", "pirate"], ["adapters", "fetch", "ada/captain"]):
         ended = terminal(*command, env=environment)
         assert ended.returncode == 2 and ended.stderr.startswith(f"Nothing can be kept in {tmp_path}")
+
+
+def test_a_full_disk_is_one_sentence(capsys):
+    def command():
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    assert status_of(command) == 2
+    assert capsys.readouterr().err == "The disk is full. Free some space, and try again.\n"
 
 
 @pytest.mark.parametrize("module", ["training", "chat"])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from phi3.machine import GIBIBYTE
+from phi3.machine import GIBIBYTE, is_disk_full
 from training.config import RunConfig
 from training.fitting import change_after_memory_ran_out, changes_in_words
 from training.plan import Plan
 
 _UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": GIBIBYTE}
-# What libraries say that wrap the system's error in their own: safetensors, and torch with C++'s words for it.
-_ON_A_FULL_DISK = ("No space left", "os error 28", "os error 27", "file write failed", "iostream error")
 # torch's words: on a card "Tried to allocate 2.00 GiB. … of which 1.20 GiB is free", on a CPU "you tried to allocate
 # 123 bytes".
 _ASKED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
@@ -81,7 +78,7 @@ def explained(problem: BaseException) -> Failure:
     if is_out_of_memory(problem):
         return Failure("The machine ran out of memory before the training began.", "Close what else needs memory here, "
                        "use qlora, or choose a smaller base.")
-    if _is_disk_full(problem):
+    if is_disk_full(problem):
         return Failure("The disk is full, so the training could not go on.", "Free some space and start again; "
                        "what was saved before is still there.")
     return Failure(f"The training failed: {type(problem).__name__}.", "The run's log.txt holds the details.", False)
@@ -101,14 +98,3 @@ def _bytes(pattern: re.Pattern[str], said: str) -> int | None:
 
 def _gigabytes(number: int) -> str:
     return f"{number / GIBIBYTE:.1f} GB"
-
-
-def _is_disk_full(problem: BaseException | None) -> bool:
-    """torch and safetensors wrap the system's error in their own, so the chain and the words count as well."""
-    while problem is not None:
-        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return True
-        if any(words in str(problem) for words in _ON_A_FULL_DISK):
-            return True
-        problem = problem.__cause__ or problem.__context__
-    return False
