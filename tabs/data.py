@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import data_rows, data_source, data_view, describe, theme
-from tabs.events import QUIETLY, Changes, hidden_text, saves
+from tabs.events import AT_ONCE, QUIETLY, Changes, hidden_text, saves
 from tabs.form import Form, asked
 from tabs.lengths import Lengths
 from tabs.plainly import plainly
@@ -93,11 +93,22 @@ def build(studio: Studio) -> DataStep:
 def connect(step: DataStep, studio: Studio, form: Form, page: gr.Blocks) -> None:
     """Look at the data again whenever the choice or what the report speaks of changes, and when the page opens."""
     told = {name: form[name] for name in TOLD_SETTINGS}
+    meant: dict[str, str] = {}  # for each browser tab where the data lies that its visitor chose last
 
     @plainly
-    def look(**given: Any) -> Iterator[Changes]:
+    def look(request: gr.Request, **given: Any) -> Iterator[Changes]:
         config = _config(studio, {name: given.pop(name) for name in told})
-        yield from _looked_at(step, studio, given, config)
+        sources = meant[request.session_hash] = _sources(**given)
+        for changes in _looked_at(step, studio, given, config):
+            yield changes
+            if meant.get(request.session_hash) != sources:
+                return  # the look that waits for this one shows what is meant by now
+
+    def turn(request: gr.Request, **given: Any) -> None:
+        meant[request.session_hash] = _sources(**given)
+
+    def leave(request: gr.Request) -> None:
+        meant.pop(request.session_hash, None)
 
     quietly = {**QUIETLY, "trigger_mode": "always_last"}
     inputs = {**step.inputs(), **told}
@@ -105,6 +116,10 @@ def connect(step: DataStep, studio: Studio, form: Form, page: gr.Blocks) -> None
     own = step.own
     changed = (step.source, own.file, own.text, own.hub, own.columns, own.no_repeats, *told.values())
     gr.on([page.load, *(part.change for part in changed)], **looking)
+    # A look waits for the one before it, which therefore hears by another event that other data is meant.
+    sources = {"source": step.source, "file": own.file, "text": own.text, "hub": own.hub}
+    gr.on([part.change for part in sources.values()], turn, inputs_kwargs=sources, trigger_mode="multiple", **AT_ONCE)
+    page.unload(leave)
     for one in describe.connect(step.described, studio, page):
         one.success(**looking)
     gr.on([own.read.click, own.id.submit], plainly(data_source.ask_hub), [own.id, own.config, own.split],
@@ -203,6 +218,11 @@ def _name_of(chosen: dict[str, Any]) -> str:
     elif chosen["source"] == theme.OWN_DATA:
         which = data_source.which(chosen["file"], chosen["text"], chosen["hub"])
     return sign_of([chosen["source"], which])
+
+
+def _sources(source: str, file: Any, text: str | None, hub: Any, **more: Any) -> str:
+    """One text for the same places that data is read from."""
+    return sign_of([source, data_source.which(file, text, hub)])
 
 
 def _config(studio: Studio, told: dict[str, Any]) -> RunConfig:

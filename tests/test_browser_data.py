@@ -2,15 +2,55 @@
 
 import csv
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
+from adapters.library import Library
+from phi3.machine import this_machine
+from phi3.models import base_facts, load_tokenizer
+from tabs.page import build as build_page
+from tabs.studio import Studio
+from tests.browser import free_port
+from training.data import ChatData
+from training.presets import recommended
+from training.report import Counted
+from training.runs import Runs
+from training.shelf import Shelf
+
 pytestmark = pytest.mark.slow
 
 
 LONG = "It is said that " * 8
+
+
+class Slow(Shelf):
+    """Never comes to an end with counting what was pasted."""
+
+    def counted(self, data: ChatData, tokenizer: object) -> Iterator[float | Counted]:
+        while data.kind == "paste":
+            time.sleep(0.1)
+            yield 0.5
+        yield from super().counted(data, tokenizer)
+
+
+@pytest.fixture
+def slow_page(home, browser):
+    """A page of the app's own parts that counts a paste for ever."""
+    facts, machine = base_facts("phi3/tiny"), this_machine()
+    studio = Studio(home, machine, facts, recommended(facts.config, machine), Runs(home), Library(home), shelf=Slow())
+    studio.tokenizer.set_result(load_tokenizer(facts))
+    blocks = build_page(studio)
+    _, address, _ = blocks.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True,
+                                  quiet=True)
+    page = browser.new_page()
+    page.goto(address)
+    yield page
+    page.close()
+    blocks.close()
 
 
 @pytest.fixture
@@ -65,6 +105,19 @@ def test_files_are_named_on_a_telephone_and_nothing_lies_over_their_label(own, t
     label, tools = (page.locator(f"#upload > {part}").bounding_box() for part in ("label", ".icon-button-wrapper"))
     assert label["x"] + label["width"] <= tools["x"]
     expect(page.locator("#upload .icon-button").first).to_have_attribute("aria-label", "Add files")
+
+
+def test_other_data_is_seen_at_once_though_a_large_one_is_still_being_read(slow_page):
+    page = slow_page
+    page.get_by_role("radio", name="Your own").check()
+    page.locator("#paste textarea").fill('{"prompt": "a", "completion": "b"}')
+    expect(page.locator("#data-summary")).to_contain_text("Counting their tokens")
+    # A setting is no other data: what is counted already isn't counted anew.
+    page.locator("#setting-max_length input").fill("512")
+    expect(page.locator("#setting-max_length input")).to_have_value("512")
+    page.get_by_role("radio", name="A pirate").check()
+    expect(page.locator("#data-summary")).to_contain_text("300 rows read", timeout=20_000)
+    expect(page.locator("#paste")).to_be_hidden()
 
 
 def test_a_row_is_found_by_its_number(own, tmp_path):
