@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from tabs import compare_view, run_panel, theme
+from tabs import compare_view, run_panel, run_view, theme
 from tabs.events import AT_ONCE, Changes, hidden_text
 from tabs.looks import Looks
 from tabs.openings import Openings
@@ -28,8 +28,8 @@ SECONDS_BETWEEN_LOOKS = 2
 
 @dataclass(frozen=True)
 class ComparePart:
-    """Components that show runs side by side; `picked` are their ids, and `seen` the sign of what of them is on the
-    page already.
+    """Components that show runs side by side; `picked` are their ids, `states` the sign of how they stand, and `seen`
+    that of what of them is on the page already.
     """
 
     column: gr.Column
@@ -42,12 +42,13 @@ class ComparePart:
     loss_table: gr.HTML
     looks: Looks
     picked: gr.State
+    states: gr.Textbox
     seen: gr.Textbox
 
     def drawn(self) -> list[Component]:
         """Everything that changes with what is compared."""
-        return [self.standing, self.stop, self.shown, self.chart, self.tables, self.loss_table, self.picked, self.seen,
-                *self.looks.both()]
+        return [self.standing, self.stop, self.shown, self.chart, self.tables, self.loss_table, self.picked,
+                self.states, self.seen, *self.looks.both()]
 
 
 def build() -> ComparePart:
@@ -67,7 +68,8 @@ def build() -> ComparePart:
             with gr.Column(scale=7, min_width=320):
                 tables = theme.markup(elem_id="compare-tables")
     return ComparePart(column, which, standing, stop, shown, chart, tables, loss_table,
-                       Looks.every(SECONDS_BETWEEN_LOOKS), gr.State([]), hidden_text(elem_id="compare-seen"))
+                       Looks.every(SECONDS_BETWEEN_LOOKS), gr.State([]), hidden_text(),
+                       hidden_text(elem_id="compare-seen"))
 
 
 def connect(part: ComparePart, runs: Openings, page: gr.Blocks) -> None:
@@ -122,9 +124,13 @@ def _connect_showing(part: ComparePart, runs: Openings, yardsticks: Yardsticks) 
                 studio.runs.stop(run)
         return _shown(part, found, yardsticks)
 
+    def list_anew(keys: Any, request: gr.Request) -> str:
+        return run_view.listed(visitor_of(studio, request, keys).runs())
+
     part.which.change(plainly(show), [part.which, runs.keys], part.drawn(), **AT_ONCE, trigger_mode="always_last")
     part.looks.connect(follow, [part.picked, part.seen, runs.keys], part.drawn())
     part.stop.click(plainly(stop), [part.picked, runs.keys], part.drawn(), **AT_ONCE)
+    part.states.change(plainly(list_anew), runs.keys, runs.past, **AT_ONCE)
 
 
 def _listed(part: ComparePart, own: Sequence[Run], picked: Sequence[str], **value: list[str]) -> Changes:
@@ -150,7 +156,9 @@ def _shown(part: ComparePart, found: Sequence[Run], yardsticks: Yardsticks, seen
         return {part.seen: seen}
     going = [asked for _, state, asked, _ in now if state in BUSY]
     goes_on = bool(going)
-    changes = {part.picked: [run.id for run in found], part.seen: sign, **part.looks.going(goes_on),
+    states = sign_of([state for _, state, *_ in now])
+    changes = {part.picked: [run.id for run in found], part.states: states, part.seen: sign,
+               **part.looks.going(goes_on),
                part.stop: gr.update(visible=goes_on and len(found) >= FEWEST, interactive=not all(going))}
     try:
         if len(found) < FEWEST:

@@ -52,6 +52,8 @@ def test_a_group_is_followed_and_any_runs_are_compared(visit, app, width, scheme
     expect(standing).to_have_text(f"{name}-second has the lowest loss on the same 12 held-out "
                                   "conversations: 0.3892.")
     expect(tables.locator("td.best")).to_contain_text("(lowest)")
+    expect(page.get_by_label(f"{name}-second (stopped)")).to_be_checked()
+    expect(page.locator("#past-runs li", has_text=f"{name}-second")).to_contain_text("stopped")
 
     page.get_by_label(f"{name}-other (finished)").check()
     expect(tables.locator("table").first.locator("tbody th")).to_have_text(["Learning rate", "Rank (r)"])
