@@ -68,6 +68,21 @@ def test_a_group_is_followed_and_any_runs_are_compared(visit, app, width, scheme
     assert other.run.folder.is_dir()
 
 
+def test_a_state_of_two_words_stands_on_one_line(visit, app):
+    name = next(names)
+    group = [Group(name, place, 3, {"r": rank}) for place, rank in enumerate((4, 8, 16), 1)]
+    runs = [StagedRun(app.home, group=one, name=f"{name}-of-a-captain-{place}") for place, one in enumerate(group)]
+    Runs(app.home).begin(runs[0].run)
+    with runs[0].held():
+        page = visit(f"?run={runs[0].run.id}", width=1600)
+        states = page.locator("#compare-tables .state")
+        expect(states.first).to_have_text("getting ready")
+        assert states.evaluate_all("all => all.every((one) => one.getClientRects().length === 1)")
+        for one in runs[1:]:
+            Runs(app.home).stop(one.run)
+        runs[0].end("stopped")
+
+
 def test_several_values_are_planned_and_begun_with_one_start(visit, app):
     page = visit(width=390)
     expect(page.locator("#plan")).to_contain_text("steps")
