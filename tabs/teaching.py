@@ -88,6 +88,10 @@ def connect(lessons: Lessons, editor: Editor, panel: ChatPanel, runs: Openings, 
         reach = reach_of(studio, request, held)
         return lessons.shown(corrections_of(reach, who or BASE), who_can_answer(reach.visitor.library))
 
+    def unfold(who: str, held: Any, request: gr.Request) -> Changes:
+        reach = reach_of(studio, request, held)
+        return lessons.shown(found_first(reach, who or BASE), who_can_answer(reach.visitor.library))
+
     def remove(who: str, held: Any, request: gr.Request, row: gr.EventData) -> Changes:
         reach = reach_of(studio, request, held)
         kept = corrections_of(reach, who or BASE)
@@ -105,7 +109,8 @@ def connect(lessons: Lessons, editor: Editor, panel: ChatPanel, runs: Openings, 
     chosen = [lessons.who, keys]
     editor.keep.click(plainly(keep), [editor.text, editor.what, *panel.talking().values(), panel.system, keys],
                       [*editor.outputs(), *lessons.outputs(), keys], **AT_ONCE)
-    gr.on([lessons.fold.expand, lessons.who.input], plainly(look), chosen, lessons.outputs(), **AT_ONCE)
+    lessons.fold.expand(plainly(unfold), chosen, lessons.outputs(), **AT_ONCE)
+    lessons.who.input(plainly(look), chosen, lessons.outputs(), **AT_ONCE)
     lessons.rows.clear(plainly(remove), chosen, lessons.outputs(), **AT_ONCE)
     saves(lessons.take, take, lessons.file, "corrections.jsonl", inputs=chosen)
     lessons.train.click(plainly(train), chosen, [tabs, *runs.outputs()], **QUIETLY)
@@ -119,6 +124,12 @@ def corrections_of(reach: Reach, adapter: str) -> Corrections:
     if visitor.name and key:
         own.take_over(Corrections(visitor.studio.home, owner_by_key(key), adapter))
     return own
+
+
+def found_first(reach: Reach, adapter: str) -> Corrections:
+    """This visitor's corrections of an adapter's answers; where there are none, of the first one that has some."""
+    of_each = [corrections_of(reach, one) for one in (adapter, *who_can_answer(reach.visitor.library))]
+    return next((one for one in of_each if one.all()), of_each[0])
 
 
 def taught(reach: Reach, adapter: str) -> tuple[RunConfig, ChatData]:

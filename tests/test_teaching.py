@@ -10,7 +10,7 @@ from phi3.machine import Machine
 from phi3.models import EMBEDDED, base_facts, load_tokenizer
 from tabs.hub import Reach
 from tabs.studio import Studio
-from tabs.teaching import corrections_of, taught
+from tabs.teaching import corrections_of, found_first, taught
 from tabs.visitor import visitor_of
 from tests.test_signin import NOBODY, request_of
 from training.conversations import digest
@@ -36,6 +36,14 @@ def corrected(reach, adapter, number):
     kept = corrections_of(reach, adapter)
     for one in range(number):
         kept.add(Correction(({"role": "user", "content": f"Ask {one}"},), f"Answer {one}. So be it!", f"Answer {one}."))
+
+
+def test_corrections_are_found_on_a_page_that_does_not_know_whose_they_are(reach):
+    assert found_first(reach, BASE).adapter == BASE
+    corrected(reach, "pirate", 2)
+    assert found_first(reach, BASE).adapter == found_first(reach, "json").adapter == "pirate"
+    corrected(reach, "json", 1)
+    assert found_first(reach, "json").adapter == "json"
 
 
 def test_a_lesson_goes_on_from_the_adapter_for_as_many_steps_as_its_rows_ask(reach):
