@@ -24,6 +24,7 @@ _PEFT_SETTINGS = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "
 _OWN_SETTINGS = ("method", "held_out", "attn_implementation", "early_stopping")
 _SOURCES = {"example": "one of the example datasets that ship with the app", "file": "a file of conversations",
             "paste": "conversations that were pasted in",
+            "described": "the base's own answers in a manner that was described to it, as its maker left them",
             "lesson": "corrections of its answers, among rows that it had learned from before"}
 _TABLE_ROWS = 12
 

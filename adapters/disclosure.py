@@ -16,7 +16,7 @@ _OUTCOMES = ("steps", "seconds", "loss_before", "loss", "peak_bytes")
 _WORD = re.compile(r"[A-Za-z0-9][\w.,+:()/ -]{0,79}", re.ASCII)
 # Where rows may come from (training/data.py), and what may be said of their form (training/shapes.py).
 _DATA_WORDS = {
-    "kind": frozenset(("example", "file", "paste", "hub", "lesson")),
+    "kind": frozenset(("example", "file", "paste", "hub", "described", "lesson")),
     "format": frozenset(("messages", "sharegpt", "alpaca", "preference", "prompt-completion", "question and answer",
                          "chosen columns", "chatml", "phi-3", "llama-3 text", "gemma text", "alpaca text", "inst text",
                          "human assistant text", "chatgpt export", "openassistant tree")),

@@ -21,6 +21,7 @@ from tests.hub_cards import LICENCES as HUB_LICENCES
 from tests.hub_cards import card_data, complaints, tags_of
 from training.config import RunConfig
 from training.data import read_text
+from training.describe import Described, Row
 from training.shapes import Columns
 
 PROVENANCE = json.loads((SHIPPED_FOLDER / "pirate" / "provenance.json").read_text())
@@ -219,6 +220,14 @@ def test_the_form_of_columns_that_somebody_chose_is_named_and_the_columns_are_no
     data = read_text('{"secret 1": "a", "secret 2": "b"}', columns=Columns("secret 1", "secret 2"))
     assert disclosed({"data": {"format": data.format, "kind": data.kind}}) == {
         "data": {"format": "chosen columns", "kind": "paste"}}
+
+
+def test_a_card_says_that_answers_were_described_and_not_pasted():
+    data = Described("like a pirate", 1, ("a?",), (Row("a?", "Arr!"),)).data()
+    told = disclosed({"data": {"name": data.name, "kind": data.kind, "format": data.format}})
+    text = text_of(provenance={**PROVENANCE, **told})
+    assert "the base's own answers in a manner that was described to it, as its maker left them" in text
+    assert "pasted" not in text and "like a pirate" not in text
     assert disclosed({"data": {"format": "secret", "kind": "private words"}}) == {}
 
 

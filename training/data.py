@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import numpy
 
 EXAMPLES_FOLDER = Path(__file__).parent / "examples"
-# The kind of data that corrected answers make (training/corrections.py).
-LESSON = "lesson"
+# The kinds of data that corrected answers (training/corrections.py) and a description (training/describe.py) make.
+LESSON, DESCRIBED = "lesson", "described"
 LISTED_DROPS = 1000
 ROWS_LOOKED_AT = 50
 ROWS_BETWEEN_SHARES = 500
@@ -50,7 +50,8 @@ class DroppedRow:
 
 @dataclass(frozen=True)
 class ChatData:
-    """What a source holds: conversations, and the rows that are none. `kind` is example, file, paste, hub or lesson.
+    """What a source holds: conversations, and the rows that are none. `kind` is example, file, paste, hub, described
+    or lesson.
 
     `own_held` are the places of those conversations that the dataset itself holds out; `files` the names of its files
     where there are several; `notes` what a person should know of how it was read.

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.data import ChatData, read_text
+from training.data import DESCRIBED, ChatData, read_text
 
 if TYPE_CHECKING:
     from phi3.generate import Answer, Answerer
@@ -69,7 +69,7 @@ class Described:
         if not self.rows:
             raise ValueError("No answer followed the description. Say it in other words: what should an answer look "
                              "or sound like?")
-        return read_text(self.jsonl(), self.name)
+        return replace(read_text(self.jsonl(), self.name), kind=DESCRIBED)
 
     def jsonl(self) -> str:
         """The rows as a file of messages, without the system message."""
