@@ -96,29 +96,30 @@ def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, key
     def ask(prompts: str, talks: Talks, said: str, system: str, held: Any, request: gr.Request,
             **given: Any) -> Iterator[Changes]:
         wanted, now = prompts_in(prompts or ""), panel.now(talks, said, given)
-        sampling = sampling_of({name: given[name] for name in panel.sampling})
+        asking = Asking(system or "", sampling_of({name: given[name] for name in panel.sampling}))
         waiting = "" if studio.answerer.done() else f'<p class="muted">{theme.LOADING_BASE}</p>'
-        yield {many.table: waiting, many.rows: None, panel.send: gr.update(visible=False),
+        yield {many.table: waiting, many.take: gr.update(visible=False), panel.send: gr.update(visible=False),
                panel.stop: gr.update(visible=True)}
         library = visitor_of(studio, request, held).library
         stop = stops.begin(request.session_hash)
         authors = authors_of(now)
-        for rows in compared(wanted, now, studio.answerer.result(), library, Asking(system or "", sampling),
-                             stop.is_set):
-            yield {many.table: answers_table(rows, authors, len(wanted)), many.rows: (rows, authors)}
+        for rows in compared(wanted, now, studio.answerer.result(), library, asking, stop.is_set):
+            yield {many.table: answers_table(rows, authors, len(wanted)), many.rows: (rows, authors),
+                   many.take: gr.update(visible=True)}
 
-    def rest(kept: tuple[list[Compared], list[str]] | None) -> Changes:
-        return {many.take: gr.update(visible=bool(kept and kept[0])), panel.send: gr.update(visible=True),
-                panel.stop: gr.update(visible=False)}
+    def rest(request: gr.Request) -> Any:
+        if stops.of(request.session_hash).goes_on:
+            return gr.skip()  # a message was sent meanwhile
+        return {panel.send: gr.update(visible=True), panel.stop: gr.update(visible=False)}
 
     def take(kept: tuple[list[Compared], list[str]]) -> str:
         return "\ufeff" + as_csv(*kept)
 
     inputs = {"prompts": many.prompts, **panel.picking(), "system": panel.system, "held": keys, **panel.sampling}
-    outputs = [many.take, panel.send, panel.stop]
-    asked = many.ask.click(plainly(ask), inputs_kwargs=inputs, outputs=[many.table, many.rows, *outputs], **AT_ONCE)
-    for ended in (asked.success, asked.failure):
-        ended(rest, many.rows, outputs, **AT_ONCE)
+    outputs = [many.table, many.rows, many.take, panel.send, panel.stop]
+    asked = many.ask.click(plainly(ask), inputs_kwargs=inputs, outputs=outputs, **AT_ONCE)
+    for after in (asked.success, asked.failure):
+        after(plainly(rest), None, [panel.send, panel.stop], **AT_ONCE)
     saves(many.take, take, many.file, "answers.csv", inputs=many.rows)
 
 

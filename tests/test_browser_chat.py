@@ -50,14 +50,6 @@ class Lingering:
         self.may_end.wait(60)
 
 
-class Broken:
-    """An answerer that can't."""
-
-    def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
-        raise ValueError("the base is gone")
-        yield
-
-
 class Said:
     """An answerer that says just this."""
 
@@ -66,6 +58,13 @@ class Said:
 
     def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
         yield [Answer(self.text, 9, 0.1, "stop") for _ in lanes]
+
+
+class Broken:
+    """An answerer that can't."""
+
+    def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
+        raise OSError("the disk is gone")
 
 
 @contextmanager
@@ -181,17 +180,6 @@ def test_a_sampling_value_out_of_its_range_is_named_and_nothing_hangs(visit):
     expect(page.locator("#newest-A .question")).to_have_count(0)
 
 
-def test_many_prompts_that_can_not_be_answered_leave_the_chat_as_it_was(home, browser):
-    with served(home, Broken(), browser) as (page, _):
-        to_chat(page)
-        page.locator("#many > button").click()
-        page.locator("#many-prompts textarea").fill("Hello")
-        page.locator("#ask-many").click()
-        expect(page.locator(".toast-body")).to_contain_text("the base is gone")
-        expect(page.locator("#send")).to_be_visible()
-        expect(page.locator("#stop-answer")).to_be_hidden()
-
-
 def test_an_empty_message_is_answered_with_a_sentence(visit):
     page = visit()
     to_chat(page)
@@ -275,6 +263,33 @@ def test_a_table_and_a_quote_in_an_answer_can_be_told_from_its_text(home, browse
         # Many columns scroll in the answer; their words stay whole, and the lane is no wider.
         assert text.locator("td").first.evaluate("one => one.clientHeight") < 50
         assert page.locator(".pane-A").evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
+def ask_many(page: Page, prompts: str) -> None:
+    to_chat(page)
+    page.locator("#many > button").click()
+    page.locator("#many-prompts textarea").fill(prompts)
+    page.locator("#ask-many").click()
+
+
+def test_many_prompts_that_can_not_be_answered_leave_send_where_it_was(home, browser):
+    with served(home, Broken(), browser) as (page, _):
+        ask_many(page, "One.")
+        expect(page.locator(".toast-body")).to_contain_text("Something went wrong")
+        expect(page.locator("#send")).to_be_visible()
+        expect(page.locator("#stop-answer")).to_be_hidden()
+
+
+def test_a_message_ends_many_prompts_and_can_be_stopped_itself(endless_page):
+    page = endless_page
+    ask_many(page, "One.")
+    expect(page.locator("#stop-answer")).to_be_visible()
+    ask(page, "Go on for ever.")
+    expect(page.locator("#take-table")).to_be_visible()
+    expect(page.locator("#newest-A .answer")).to_contain_text("and on and on")
+    page.locator("#stop-answer").click()
+    expect(page.locator("#newest-A .by")).to_contain_text("stopped")
+    expect(page.locator("#send")).to_be_visible()
 
 
 def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
