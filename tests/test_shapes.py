@@ -184,7 +184,7 @@ def test_a_number_joins_the_question_and_what_is_no_text_drops_its_row():
 
 
 @pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"training": False},
-                                  {"loss": False}])
+                                  {"loss": False}, {"train": "False"}])
 def test_an_answer_that_should_not_be_learned_is_read_and_spared(mark):
     spared = {**TURNS[1], **mark}
     chat = as_chat({"messages": [TURNS[0], spared, *TURNS]})

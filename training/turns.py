@@ -30,7 +30,7 @@ _PICTURES = ("image", "images", "video", "videos", "audio", "audios")
 
 CALLS_A_TOOL = "an answer that calls a tool"
 # OpenAI's files say so by a turn's weight, others by its `train`, `training` or `loss`.
-_UNLEARNED = ("weight", "train", "training", "loss")
+_UNLEARNED, _NO = ("weight", "train", "training", "loss"), ("0", "0.0", "false")
 NOT_TO_BE_LEARNED = "an answer that is marked not to be learned"
 NONE_TO_BE_LEARNED = "every answer is marked not to be learned"
 SOME_TO_BE_LEARNED = "answers in a row, of which some are marked not to be learned"
@@ -105,7 +105,7 @@ def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
         raise ValueError(CALLS_A_TOOL)
     if role is not None and text is not None:
         turn = said_by(one[role], text_of(one[text]))
-        if turn["role"] == "assistant" and any(one.get(name, 1) in (0, False) for name in _UNLEARNED):
+        if turn["role"] == "assistant" and any(str(one.get(name)).lower() in _NO for name in _UNLEARNED):
             turn["train"] = False
         yield turn
         return
