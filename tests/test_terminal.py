@@ -17,6 +17,7 @@ from chat.__main__ import _adapter as adapter_for_a_lane
 from phi3.models import EMBEDDED, base_facts
 from phi3.terminal import status_of
 from tests.conftest import ROOT
+from training.__main__ import main
 from training.config import RunConfig
 from training.data import read_data
 from training.run import Run
@@ -92,6 +93,16 @@ def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, ch
     told = terminal(*asked, "--lora_dropout", "0.6", "--preset", "recipe").stdout
     assert "7 steps of 4 conversations" in told and "Warning: LoRA dropout is 0.6" in told
     assert "the published sample" in told and not home.exists()
+
+
+def test_data_of_which_the_length_limit_leaves_no_answer_is_refused_before_there_is_a_run(home, tmp_path, capsys):
+    path = tmp_path / "long.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": f"{number} {'please ' * 30}", "completion": "Yes."})
+                              for number in range(12)))
+    for command in ("plan", "run"):
+        assert main([command, "--data", str(path), "--max_length", "16"]) == 2
+        assert "no answer is left within the length limit, Longest" in capsys.readouterr().err
+    assert Runs(home).all() == []
 
 
 @pytest.mark.slow

@@ -164,18 +164,21 @@ def _saved(path: str) -> dict[str, Any]:
 
 
 def _settled(given: dict[str, Any], rows: ChatData, preset: str) -> _Given:
-    """What was given, and the preset's values for the rest."""
+    """What was given, and the preset's values for the rest. ValueError where no answer is left within max_length."""
     from phi3.models import base_facts, chosen_base, load_tokenizer
-    from training.report import whole_lengths
+    from training.data import last
+    from training.report import check_trainable, count_steps
 
     machine = this_machine()
     facts = base_facts(given.get("base") or chosen_base(machine.kind != "cpu"))
     fixed = {**converted(given), "base": facts.id}
-    lengths = whole_lengths(rows.conversations, load_tokenizer(facts))
-    task = Task(facts.config, machine, lengths, len(rows.own_held))
+    counted = last(count_steps(rows.conversations, load_tokenizer(facts)))
+    task = Task(facts.config, machine, counted.lengths.tolist(), len(rows.own_held))
     RunConfig.from_settings(fixed)
     rest = preset_of(preset, task, fixed)
-    return _Given(RunConfig.from_settings({**rest.values, **fixed}), rows, task, rest.why)
+    config = RunConfig.from_settings({**rest.values, **fixed})
+    check_trainable(counted, config.max_length)
+    return _Given(config, rows, task, rest.why)
 
 
 def _describe(asked: argparse.Namespace) -> int:
