@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.check import CONVERTED, ready_folder
@@ -18,7 +17,7 @@ from chat.drawing import LIMITS, SAMPLING_LABELS, checked_strength, in_range
 from chat.session import Session, converse
 from chat.speakers import Conversation, Speaker, check_count, strength_in
 from phi3.lane import Answer, Sampling
-from phi3.machine import studio_home, this_machine
+from phi3.machine import path_of, studio_home, this_machine
 from phi3.models import BaseFacts, base_facts, chosen_base
 from phi3.terminal import status_of
 
@@ -96,7 +95,7 @@ def _facts(asked: argparse.Namespace) -> BaseFacts:
 
 def _speaker(asked: argparse.Namespace, written: str) -> Speaker:
     """The base, or an adapter: NAME, FOLDER, OWNER/NAME or its page, and with :STRENGTH behind it."""
-    name, strength = (written, None) if Path(written).is_dir() else strength_in(written)
+    name, strength = (written, None) if path_of(written).is_dir() else strength_in(written)
     if name == BASE:
         return Speaker(BASE)
     adapter = _adapter(Library(studio_home()), name, _facts(asked))
@@ -105,8 +104,8 @@ def _speaker(asked: argparse.Namespace, written: str) -> Speaker:
 
 def _adapter(library: Library, name: str, facts: BaseFacts) -> Adapter:
     """An adapter of the library, a folder, or one of the Hub's, fetched where it isn't here yet."""
-    if not library.has(name) and Path(name).is_dir():
-        return adapter_in(Path(name))
+    if not library.has(name) and path_of(name).is_dir():
+        return adapter_in(path_of(name))
     return in_use(bring(quiet_hub(), Wish.of(name), library, facts, own_token()) if is_on_a_hub(name) else
                   library.get(name))
 

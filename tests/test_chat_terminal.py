@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from adapters.library import SHIPPED_FOLDER
+from chat.__main__ import _parser, _speaker
 from chat.conversation import BASE
 from chat.session import HELP, Session, converse
 from chat.speakers import Conversation, Speaker, strength_in
@@ -154,6 +157,13 @@ def test_the_end_of_input_and_quit_end_the_chat(session, monkeypatch, capsys):
     ("https://huggingface.co/ada/captain", ("https://huggingface.co/ada/captain", None)), ("a:.5", ("a", 0.5))])
 def test_a_strength_is_written_behind_the_name(written, meant):
     assert strength_in(written) == meant
+
+
+def test_a_folder_is_named_as_elsewhere_with_a_tilde_for_ones_home(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(SHIPPED_FOLDER / "pirate", tmp_path / "captain")
+    for written, strength in (("~/captain", 1.0), ("~/captain:0.5", 0.5)):
+        assert _speaker(_parser().parse_args([]), written) == Speaker("~/captain", str(tmp_path / "captain"), strength)
 
 
 @pytest.mark.slow
