@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from adapters.fetch import here
 from chat.conversation import BASE, Talks, who_can_answer
 from tabs import editor as editing
 from tabs import form, theme
@@ -137,12 +138,13 @@ def taught(reach: Reach, adapter: str) -> tuple[RunConfig, ChatData]:
     its length follows from them, as the usual preset has it. ValueError where there are none.
     """
     studio = reach.visitor.studio
-    found = None if adapter == BASE else reach.visitor.library.get(adapter)
     library = reach.visitor.library
-    name = library.free(f"{adapter[:50]}-taught", promised=studio.runs.coming_names(library.owners))
+    found = None if adapter == BASE else here(adapter, library)
+    began = found.name if found else BASE
+    name = library.free(f"{began[:50]}-taught", promised=studio.runs.coming_names(library.owners))
     data = lesson(corrections_of(reach, adapter).all(), old_rows(found, studio.runs), name)
     lengths = lengths_in(data, studio.tokenizer.result())
-    asked = {**lesson_settings(data), "name": name, "start_from": adapter if found else ""}
+    asked = {**lesson_settings(data), "name": name, "start_from": found.name if found else ""}
     return form.suited_settings(studio, asked, lengths), data
 
 

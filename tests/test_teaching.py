@@ -56,6 +56,14 @@ def test_a_lesson_goes_on_from_the_adapter_for_as_many_steps_as_its_rows_ask(rea
     assert steps_of(config, Task(facts.config, reach.visitor.studio.machine, lengths)) >= 90
 
 
+def test_a_lesson_of_what_a_lane_names_by_its_repository_goes_on_from_what_was_fetched(reach):
+    library = reach.visitor.library
+    library.put("captain", library.get("pirate").folder, {"hub": {"repository": "ada/captain", "revision": "0" * 40}})
+    corrected(reach, "ada/captain", 2)
+    config, _ = taught(reach, "ada/captain")
+    assert (config.start_from, config.name) == ("captain", "captain-taught")
+
+
 def test_a_second_lesson_has_a_name_of_its_own_while_the_first_one_waits(reach):
     corrected(reach, "pirate", 10)
     runs = reach.visitor.studio.runs
