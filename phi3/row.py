@@ -105,19 +105,27 @@ def row_of(base: Base, lane: Lane, bounds: Bounds = USUAL) -> Row | Answer:
     machine's memory.
     """
     context = min(base.facts.context, bounds.alone)
+    is_all = context == base.facts.context
     wanted = min(lane.sampling.max_new_tokens, context // 2)
+    characters = sum(len(turn["content"].lstrip()) for turn in lane.messages[-1:])
+    if characters > context and characters > context * max(map(len, base.tokenizer.get_vocab())):
+        # It isn't read to know how much too long: all others wait meanwhile.
+        return _too_long(f"{characters:,} characters", f"{context:,} tokens", is_all)
     try:
         prompt, dropped = _newest_that_fit(base, lane.messages, context - wanted)
     except ValueError as problem:
         return Answer(end="error", note=str(problem))
     room = min(lane.sampling.max_new_tokens, context - len(prompt))
     if room < 1:
-        limit = "the base reads at most" if context == base.facts.context else "this machine's memory holds at most"
-        told = f"This message is {len(prompt):,} tokens long; {limit} {context:,}. Shorten it."
-        return Answer(end="error", note=told)
+        return _too_long(f"{len(prompt):,} tokens", f"{context:,}", is_all)
     turns = "turn" if dropped == 1 else "turns"
     note = f"The oldest {dropped} {turns} no longer fit and were left out." if dropped else ""
     return Row(lane, prompt, room, note, torch.Generator().manual_seed(lane.sampling.seed))
+
+
+def _too_long(length: str, most: str, is_all_that_the_base_reads: bool) -> Answer:
+    limit = "the base reads at most" if is_all_that_the_base_reads else "this machine's memory holds at most"
+    return Answer(end="error", note=f"This message is {length} long; {limit} {most}. Shorten it.")
 
 
 def _newest_that_fit(base: Base, messages: Sequence[Message], most: int) -> tuple[list[int], int]:

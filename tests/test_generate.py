@@ -268,6 +268,14 @@ def test_a_message_longer_than_the_context_is_refused_in_its_lane(base):
     assert answer.end == "error" and "Shorten it" in answer.note
 
 
+def test_a_message_that_surely_is_too_long_is_not_even_read_while_others_wait(base):
+    counting = CountingTokenizer(base.tokenizer)
+    (answer,) = last(Answerer(replace(base, tokenizer=counting)), ask(" " * 9 + "u" * 1_000_000))
+    assert answer.note == "This message is 1,000,000 characters long; the base reads at most 512 tokens. Shorten it."
+    assert not counting.rendered
+    assert last(Answerer(base), ask(" " * 1_000_000 + "hm"))[0].text == last(Answerer(base), ask("hm"))[0].text
+
+
 def test_a_message_that_is_cut_within_a_character_is_answered_and_breaks_nobody_off(base):
     answerer = Answerer(base)
     beside = answerer.answer([ask("hm")])
