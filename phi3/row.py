@@ -110,22 +110,23 @@ def row_of(base: Base, lane: Lane, bounds: Bounds = USUAL) -> Row | Answer:
     characters = sum(len(turn["content"].lstrip()) for turn in lane.messages[-1:])
     if characters > context and characters > context * max(map(len, base.tokenizer.get_vocab())):
         # It isn't read to know how much too long: all others wait meanwhile.
-        return _too_long(f"{characters:,} characters", f"{context:,} tokens", is_all)
+        return _too_long(f"This message is {characters:,} characters", f"{context:,} tokens", is_all)
     try:
         prompt, dropped = _newest_that_fit(base, lane.messages, context - wanted)
     except ValueError as problem:
         return Answer(end="error", note=str(problem))
     room = min(lane.sampling.max_new_tokens, context - len(prompt))
     if room < 1:
-        return _too_long(f"{len(prompt):,} tokens", f"{context:,}", is_all)
+        beside = " with the system message" if any(turn["role"] == "system" for turn in lane.messages) else ""
+        return _too_long(f"This message{beside} is {len(prompt):,} tokens", f"{context:,}", is_all)
     turns = "turn" if dropped == 1 else "turns"
     note = f"The oldest {dropped} {turns} no longer fit and were left out." if dropped else ""
     return Row(lane, prompt, room, note, torch.Generator().manual_seed(lane.sampling.seed))
 
 
-def _too_long(length: str, most: str, is_all_that_the_base_reads: bool) -> Answer:
+def _too_long(told: str, most: str, is_all_that_the_base_reads: bool) -> Answer:
     limit = "the base reads at most" if is_all_that_the_base_reads else "this machine's memory holds at most"
-    return Answer(end="error", note=f"This message is {length} long; {limit} {most}. Shorten it.")
+    return Answer(end="error", note=f"{told} long; {limit} {most}. Shorten it.")
 
 
 def _newest_that_fit(base: Base, messages: Sequence[Message], most: int) -> tuple[list[int], int]:

@@ -268,6 +268,12 @@ def test_a_message_longer_than_the_context_is_refused_in_its_lane(base):
     assert answer.end == "error" and "Shorten it" in answer.note
 
 
+def test_a_short_message_is_not_blamed_for_a_system_message_that_is_too_long(base):
+    told = ({"role": "system", "content": "s" * 600}, {"role": "user", "content": "hm"})
+    answer = last(Answerer(base), Lane(told))[0]
+    assert answer.end == "error" and "This message with the system message is 6" in answer.note
+
+
 def test_a_message_that_surely_is_too_long_is_not_even_read_while_others_wait(base):
     counting = CountingTokenizer(base.tokenizer)
     (answer,) = last(Answerer(replace(base, tokenizer=counting)), ask(" " * 9 + "u" * 1_000_000))
