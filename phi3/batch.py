@@ -70,7 +70,7 @@ class Batch:
             len(row.prompt) + len(row.tokens) == self._decoder.longest_short + 1
 
     def _drawn(self, rows: Sequence[Row], logits: torch.Tensor) -> list[int | None]:
-        return drawn([Draw(row.lane.sampling, row.prompt + row.tokens if row.lane.sampling.temperature else (),
+        return drawn([Draw(row.lane.sampling, () if row.lane.sampling.is_likeliest else row.prompt + row.tokens,
                            row.chance) for row in rows], logits)
 
     def _computing(self, rows: Sequence[Row], adapters_stay: bool = False) -> ExitStack:

@@ -14,7 +14,8 @@ ENDS = ("stop", "length", "asked", "error")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one lane's next token is drawn; temperature 0 is greedy and ignores the rest but length and stop texts.
+    """How one lane's next token is drawn; temperature 0 is greedy and ignores the rest but the repetition penalty, the
+    length and the stop texts.
 
     An answer that comes to one of the `stop_texts` ends before it.
     """
@@ -27,6 +28,11 @@ class Sampling:
     seed: int = 0
     max_new_tokens: int = 256
     stop_texts: tuple[str, ...] = ()
+
+    @property
+    def is_likeliest(self) -> bool:
+        """Whether the next token is the likeliest, whatever was said before."""
+        return self.temperature <= 0 and self.repetition_penalty == 1
 
 
 @dataclass(frozen=True)

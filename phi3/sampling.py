@@ -28,19 +28,24 @@ def drawn(draws: Sequence[Draw], logits: torch.Tensor) -> list[int | None]:
     likeliest = logits.max(-1)
     tokens = [token if math.isfinite(value) else None
               for token, value in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)]
-    chosen = [place for place, draw in enumerate(draws) if draw.how.temperature > 0 and tokens[place] is not None]
+    chosen = [place for place, draw in enumerate(draws) if not draw.how.is_likeliest and tokens[place] is not None]
     if chosen:
         wanted = logits if len(chosen) == len(draws) else logits[chosen]
         for place, own in zip(chosen, wanted.to("cpu", torch.float32), strict=True):
-            tokens[place] = _by_chance(draws[place], own)
+            tokens[place] = _by_settings(draws[place], own)
     return tokens
 
 
-def _by_chance(draw: Draw, logits: torch.Tensor) -> int | None:
+def _by_settings(draw: Draw, logits: torch.Tensor) -> int | None:
     how = draw.how
     logits = _penalised(logits, draw.seen, how.repetition_penalty)
     if not logits.max().isfinite():
         return None
+    return int(logits.argmax()) if how.temperature <= 0 else _by_chance(draw, logits)
+
+
+def _by_chance(draw: Draw, logits: torch.Tensor) -> int:
+    how = draw.how
     # From the likeliest down: divided by next to nothing, others become endlessly less likely, and it stays what it is.
     logits = (logits - logits.max()) / max(how.temperature, torch.finfo(logits.dtype).tiny)
     order = None

@@ -95,7 +95,23 @@ def test_the_seed_decides(base):
 def test_greedy_ignores_the_other_settings(base):
     answerer = Answerer(base)
     plain = last(answerer, ask("hm"))[0].text
-    assert last(answerer, ask("hm", top_p=0.1, top_k=1, repetition_penalty=2.0, seed=9))[0].text == plain
+    assert last(answerer, ask("hm", top_p=0.1, top_k=1, min_p=0.5, seed=9))[0].text == plain
+
+
+@pytest.mark.parametrize("penalty", [1.3, 0.8])
+def test_a_greedy_answer_repeats_itself_as_its_penalty_says(base, penalty):
+    import torch
+
+    from phi3.template import encode_prompt
+
+    prompt = encode_prompt(base.tokenizer, [{"role": "user", "content": "hm"}])
+    ids = torch.tensor([prompt])
+    made = base.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12,
+                               repetition_penalty=penalty)
+    theirs = base.tokenizer.decode(made[0, len(prompt):], skip_special_tokens=True)
+    ours = last(Answerer(base), ask("hm", repetition_penalty=penalty), ask("hm"))
+    plain = last(Answerer(base), ask("hm"))[0].text
+    assert ours[0].text == theirs.strip() != plain == ours[1].text
 
 
 def test_a_tiny_top_p_still_leaves_the_likeliest_token(base):
