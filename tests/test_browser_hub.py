@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.hub import TestHub, Token
 from tests.hub_server import address_of_nobody, running_hub
 from tests.openid import Provider, running_provider
 from tests.staged import StagedRun
-from tests.test_browser import SMALL_TARGETS, serious
+from tests.test_browser import BROKEN_WORDS, SMALL_TARGETS, serious
 
 pytestmark = pytest.mark.slow
 CAPTAIN = "ada/captain"
@@ -78,8 +79,9 @@ def trained(home: Path, name: str) -> StagedRun:
     staged.train(1, 60)
     staged.end("finished", adapter_from=SHIPPED_FOLDER / "pirate")
     folder = home / "adapters" / name
-    told = (folder / "provenance.json").read_text(encoding="utf-8").replace("{", f'{{"run": "{staged.run.id}",', 1)
-    (folder / "provenance.json").write_text(told, encoding="utf-8")
+    told = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    told |= {"run": staged.run.id, "losses": {"train": [[1, 1.2294]], "held_out": [[60, 0.2932]]}}
+    (folder / "provenance.json").write_text(json.dumps(told), encoding="utf-8")
     return staged
 
 
@@ -270,6 +272,10 @@ def test_what_the_hub_adds_fits_every_screen_and_every_finger(first, browser, wi
     page.locator("#publish .fold > button").click()
     expect(page.locator("#publish-card .hub-card")).to_be_visible()
     expect(page.locator("#publish-examples .said")).to_have_count(3)
+    assert page.evaluate(BROKEN_WORDS, "#publish-card table") == []
+    left, right = page.locator("#whose").evaluate(
+        "one => ['paddingLeft', 'paddingRight'].map((side) => getComputedStyle(one)[side])")
+    assert left == right != "0px"
     assert page.evaluate(NO_WIDER) and page.evaluate(SMALL_TARGETS) == [] and serious(page) == []
     to_chat(page)
     fold(page, "from-hub")
