@@ -54,6 +54,19 @@ def test_the_page_asks_no_other_machine_for_anything(app, visit):
     assert app.wrong == []
 
 
+def test_a_telephone_gives_its_width_to_what_is_read(visit):
+    page = visit(width=390)
+    card = page.locator(".card:visible").first
+    assert card.bounding_box()["x"] == 12
+    assert card.evaluate("one => getComputedStyle(one).paddingLeft") == "16px"
+
+
+def test_nothing_moves_for_who_wants_less_motion(visit):
+    page = visit()
+    page.emulate_media(reduced_motion="reduce")
+    assert page.locator("#start").evaluate("one => getComputedStyle(one).transitionProperty") == "none"
+
+
 @pytest.mark.parametrize("width", [390, 1600])
 def test_nothing_is_wider_than_the_screen(visit, staged, width):
     staged.begin()
