@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -99,4 +100,6 @@ def export(said: Conversation, path: Path) -> None:
     except FileExistsError:
         raise ValueError(f"{path} is there already. Choose another name.") from None
     except OSError as problem:
+        with suppress(OSError):  # half a file would be there already at the next try
+            path.unlink()
         raise ValueError(f"{path} can't be written ({problem.strerror}). Choose another place.") from None

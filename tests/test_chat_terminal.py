@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -110,6 +111,18 @@ def test_all_that_was_said_can_be_written_to_a_file_that_is_not_there(session, c
     for name in ("a.txt", ""):
         assert "ends neither" in said(capsys, session, f"/export {name}")
     assert "can't be written" in said(capsys, session, f"/export {tmp_path / 'nowhere' / 'a.md'}")
+
+
+def test_a_file_that_a_full_disk_cut_short_is_taken_back_and_can_be_written_later(session, capsys, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    said(capsys, session, "hello")
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+        session.hear(f"/export {tmp_path / 'a.md'}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "can't be written (File too large)" in capsys.readouterr().out
+    assert "Written to" in said(capsys, session, f"/export {tmp_path / 'a.md'}")
 
 
 def test_a_file_whose_name_begins_as_somebodys_home_is_written_where_the_chat_is(session, capsys, tmp_path,
