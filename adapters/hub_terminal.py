@@ -59,7 +59,8 @@ def _publish(asked: argparse.Namespace) -> int:
 
     adapter, hub = _adapter(asked.what), quiet_hub()
     if asked.preview:
-        print(_card(asked, adapter, repository_name(asked.where or adapter.name, "you")).text)
+        text = _card(asked, adapter, repository_name(asked.where or adapter.name, "you")).text
+        print(json.dumps({"card": text}, ensure_ascii=False) if asked.json else text)
         return 0
     token = _required_token(hub)
     account = hub.account(token)

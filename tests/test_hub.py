@@ -613,7 +613,10 @@ def test_a_card_can_be_looked_at_with_nobody_signed_in(test_hub, home, capsys, m
     from adapters.__main__ import main
 
     assert main(["publish", "pirate", "ada/captain", "--preview", "--language", "en"]) == 0
-    assert "language:\n- en" in capsys.readouterr().out and not test_hub.requests
+    shown = capsys.readouterr().out
+    assert "language:\n- en" in shown and not test_hub.requests
+    assert main(["publish", "pirate", "ada/captain", "--preview", "--language", "en", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["card"] == shown.removesuffix("\n")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     assert main(["publish", "pirate"]) == 2
     assert "Nobody is signed in" in capsys.readouterr().err
