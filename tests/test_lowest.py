@@ -7,7 +7,9 @@ import pytest
 from adapters.check import check
 from adapters.library import Library
 from phi3.models import EMBEDDED, load_base
+from tests.conftest import ROOT
 from tests.staged import overfitted
+from tests.test_script import loss_by_script
 from training.checkpoint import CHECKPOINTS, seal
 from training.config import RunConfig
 from training.data import read_data
@@ -92,6 +94,14 @@ def test_one_that_was_interrupted_after_it_stopped_early_makes_no_step_more_unle
     end = run_lease(run)
     assert (end.type, end.step, end.values["went_back_to"]) == ("finished", losses[-1][0], lowest_of(losses)[0])
     assert Runs(home).resume(run, max_steps=29) and run_lease(run).step == end.step + 3
+
+
+@pytest.mark.slow
+def test_the_script_of_a_run_stops_early_and_goes_back_as_well(home, few, tmp_path):
+    run = run_of(home, few, early_stopping=3)
+    end = run_lease(run).values
+    (tmp_path / "phi3").symlink_to(ROOT / "phi3")
+    assert loss_by_script(run, tmp_path) == pytest.approx(end["loss"], rel=0.02)
 
 
 @pytest.mark.slow

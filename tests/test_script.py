@@ -20,6 +20,7 @@ QUICK = {"name": "mine", "max_steps": 12, "eval_steps": 1000, "save_steps": 1000
 
 
 @pytest.mark.parametrize("settings", [{}, {"method": "qlora", "bf16": True}, {"method": "loralib"}, {"held_out": 0},
+                                      {"early_stopping": 3}, {"early_stopping": 3, "method": "loralib"},
                                       {"target_modules": "qkv_proj, o_proj", "name": "it's \"mine\""[:3]}])
 @pytest.mark.parametrize("data", ["data.parquet", "my chats.jsonl"])
 def test_the_script_is_python_and_holds_both_dictionaries(settings, data):
@@ -71,8 +72,8 @@ def loss_by_script(run, folder):
     ran = subprocess.run([sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=240,
                          check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    printed = next(ast.literal_eval(line) for line in ran.stdout.splitlines() if line.startswith("{'eval_loss'"))
-    return float(printed["eval_loss"])
+    *_, printed = [line for line in ran.stdout.splitlines() if line.startswith("{'eval_loss'")]
+    return float(ast.literal_eval(printed)["eval_loss"])
 
 
 @pytest.mark.slow

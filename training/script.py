@@ -10,7 +10,7 @@ from training.config import LINEAR_LAYERS, RunConfig
 _MODEL = '''training_config = {training_config}
 
 peft_config = {peft_config}
-
+{stops_early}
 set_seed({seed})
 {rows}{embedded}
 tokenizer = AutoTokenizer.from_pretrained({base!r}){spared}
@@ -22,7 +22,7 @@ _SCRIPT = '''"""Fine-tune {base} with {method_name}: the run "{name}", as a scri
 import torch
 from datasets import load_dataset
 from peft import {peft_import}
-from transformers import AutoModelForCausalLM, AutoTokenizer{quantisation_import}, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer{quantisation_import}, {callback_import}set_seed
 from trl import SFTConfig, SFTTrainer
 {template_import}
 ''' + _MODEL + '''{start}trainer = SFTTrainer(
@@ -30,7 +30,7 @@ from trl import SFTConfig, SFTTrainer
     args=SFTConfig(output_dir={output!r}, use_cpu=not torch.cuda.is_available(), **training_config),
     train_dataset=train,
     eval_dataset={held_out},
-    processing_class=tokenizer,{peft_argument}
+    processing_class=tokenizer,{peft_argument}{callbacks}
 )
 trainer.train()
 {evaluate}trainer.save_model({output!r})
@@ -93,6 +93,14 @@ _OWN_ROWS = '''rows = load_dataset("json", data_files={data!r}, split="train")
 _EMBEDDED = f"""
 # {EMBEDDED} is not on the Hub: copy Phi-3 LoRA Studio's folder of that name to where this is run."""
 
+_STOPS_EARLY = """
+# Ends where held-out loss didn't fall at {patience} evaluations, and goes back to where it was lowest.
+training_config |= {{"metric_for_best_model": "eval_loss", "load_best_model_at_end": True, "save_steps": {steps}}}
+"""
+_STOPS_NEVER = """
+# The run may stop early and go back to where held-out loss was lowest; this script trains to its end.
+"""
+
 _SPARED = """
 # An answer that says `train: False` is read and not learned: it is written like one, outside of TRL's marks.
 tokenizer.chat_template = get_training_chat_template(tokenizer).replace(
@@ -115,13 +123,23 @@ def script_of(config: RunConfig, data: str, spares: bool = False) -> str:
         peft_import="PeftModel" if config.start_from else "LoraConfig", start=_start(config, data),
         peft_argument="" if config.start_from else "\n    peft_config=LoraConfig(**peft_config),",
         held_out="held_out" if config.held_out else "None",
-        embedded=_EMBEDDED if config.base == EMBEDDED else "", spared=_SPARED if spares else "",
+        **_early_stopping(config), embedded=_EMBEDDED if config.base == EMBEDDED else "",
+        spared=_SPARED if spares else "",
         template_import="from trl.chat_template_utils import get_training_chat_template\n" if spares else "",
         evaluate="print(trainer.evaluate())\n" if config.held_out else "",
         start_import="from safetensors.torch import load_file\n" if config.start_from else "",
         targets=repr(tuple(LINEAR_LAYERS if config.layers() == "all-linear" else config.layers())),
         checkpointing="model.enable_input_require_grads()\n" if config.gradient_checkpointing else "",
     )
+
+
+def _early_stopping(config: RunConfig) -> dict[str, str]:
+    patience, is_peft = config.early_stopping if config.held_out else 0, config.method != "loralib"
+    if not patience or not is_peft:
+        return {"stops_early": _STOPS_NEVER if patience else "", "callback_import": "", "callbacks": ""}
+    words = _STOPS_EARLY.format(patience=patience, steps=config.eval_steps)
+    return {"stops_early": words, "callback_import": "EarlyStoppingCallback, ",
+            "callbacks": f"\n    callbacks=[EarlyStoppingCallback(early_stopping_patience={patience})],"}
 
 
 def _start(config: RunConfig, data: str) -> str:
