@@ -45,10 +45,14 @@ def changed_by_hand(settings: Mapping[str, Any], filled: Mapping[str, Any]) -> d
 
 
 def suited_settings(studio: Studio, settings: Mapping[str, Any], lengths: Lengths) -> RunConfig:
-    """A program's settings, with those of the `preset` that it names among them, or of the usual one, for the rest."""
+    """A program's settings, with those of the `preset` that it names among them, or of the usual one, for the rest.
+    ValueError where it names another base than the app's.
+    """
     given = dict(settings)
     preset = str(given.pop("preset", None) or USUAL_PRESET)
-    fixed = {**converted(given), "base": studio.facts.id}
+    fixed = converted(given)
+    if fixed.setdefault("base", studio.facts.id) != studio.facts.id:
+        raise ValueError(theme.OTHER_BASE.format(asked=fixed["base"], base=studio.facts.id))
     RunConfig.from_settings(fixed)
     return RunConfig.from_settings({**preset_of(preset, task_of(studio, lengths), fixed).values, **fixed})
 

@@ -232,6 +232,8 @@ RUN_LOG = "What its trainer printed"
 PAST_RUNS = "Runs so far"
 KEPT_ON_THIS_MACHINE = ("Runs, the conversations that they learned from, and adapters are kept in {home} until you "
                         "delete them.")
+OTHER_BASE = ("This app trains adapters for {base}, and {asked} is asked for. Leave the base out, or ask an app that "
+              "was started with STUDIO_BASE={asked}.")
 KEPT_FOR_A_WHILE = ("Your runs, the conversations that they learned from, their adapters, your corrections and your "
                     "votes are kept for {days} days after they last changed, or until this Space restarts. Only who "
                     "has a run's link, as it stands in your address bar, sees it. Download what you want to keep.")

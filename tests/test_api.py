@@ -250,9 +250,11 @@ def test_who_may_look_at_a_run_reads_nothing_of_what_its_trainer_printed(client,
 
 @pytest.mark.parametrize(("settings", "words"), [
     ({"max_steps": 5000}, "3,000 are allowed"), ({"max_length": 100_000}, "may be computed at once"),
-    ({"base": "somebody/else"}, "")])
+    ({"base": "somebody/else"}, "trains adapters for phi3/tiny, and somebody/else is asked for")])
 def test_limits_are_said(client, settings, words):
-    if not words:  # the base is the app's, whatever a caller says
-        assert call(client, "plan", example="pirate", settings=settings)["fits"]
-        return
     assert words in refused(client, "train", example="pirate", settings=settings)
+
+
+def test_another_base_than_the_apps_is_not_silently_replaced(client):
+    assert "somebody/else is asked for" in refused(client, "plan", example="pirate", settings={"base": "somebody/else"})
+    assert call(client, "plan", example="pirate", settings={"base": "phi3/tiny"})["fits"]
