@@ -175,8 +175,12 @@ def arriving(folder: Path) -> Iterator[Path]:
 def write_whole(path: Path, text: str) -> None:
     """The text in place of what the file says, whole or not at all."""
     arriving = path.with_name(f".{path.name}.{os.getpid()}")
-    arriving.write_text(text, encoding="utf-8")
-    arriving.replace(path)
+    try:
+        arriving.write_text(text, encoding="utf-8")
+        arriving.replace(path)
+    except BaseException:
+        arriving.unlink(missing_ok=True)
+        raise
 
 
 def flush(path: Path) -> None:

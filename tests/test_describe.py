@@ -88,6 +88,23 @@ def test_a_hundred_and_more_different_questions_ship_and_others_can_be_asked():
 GATHERED = Described("like a pirate", 3, ("a?", "b?", "c?"), (Row("a?", "Arr!"), Row("b?", "Aye!")), {"repeated": 1})
 
 
+def test_a_terminal_keeps_what_was_answered_when_it_is_interrupted(tmp_path, monkeypatch, capsys):
+    from training.__main__ import main
+
+    def interrupted(*_):
+        yield GATHERED
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.describe.describe", interrupted)
+    monkeypatch.setattr("phi3.generate.Answerer", lambda base: None)
+    monkeypatch.setattr("phi3.models.load_base", lambda name: None)
+    out = tmp_path / "rows.jsonl"
+    assert main(["describe", "like a pirate", "--out", str(out), "--base", "phi3/tiny"]) == 130
+    assert out.read_text() == GATHERED.jsonl() + "\n" and [*tmp_path.iterdir()] == [out]
+    assert main(["describe", "like a pirate", "--out", str(out), "--base", "phi3/tiny"]) == 2
+    assert "is there already" in capsys.readouterr().err
+
+
 def test_more_questions_add_to_what_was_gathered():
     parrot = Parrot(lambda question: Answer(f"Arr, {question}", 1, 0.1, "stop"))
     *_, more = describe(parrot, "like a pirate", ["d?"], before=GATHERED)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.files import write_whole
 from phi3.machine import studio_home, this_machine, writable_home
 from phi3.terminal import say, status_of
 from training import compare_terminal, data_terminal, evaluate_terminal, runs_terminal
@@ -197,8 +198,9 @@ def _describe(asked: argparse.Namespace) -> int:
     for told in describe(Answerer(load_base(facts.id)), asked.description, questions(asked.count, asked.seed)):
         shown = {"asked": told.asked, "wanted": told.wanted, "rows": len(told.rows), "left_out": told.left_out}
         say(json.dumps(shown) if asked.json else f"{told.asked} of {told.wanted} asked, {len(told.rows)} kept")
+        if told.rows:  # whatever ends the asking, what was answered stays
+            write_whole(asked.out, told.jsonl() + "\n")
     told.data()  # says so where nothing is left
-    asked.out.write_text(told.jsonl() + "\n", encoding="utf-8")
     if not asked.json:
         print(f"{len(told.rows)} conversations are in {asked.out}; left out: {told.left_out or 'none'}.")
     return 0
