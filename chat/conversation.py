@@ -21,13 +21,16 @@ NO_ANSWER = "No answer came. Try again."
 
 @dataclass(frozen=True)
 class Turn:
-    """A question, and the answer of whoever the lane answered with then. `sent` numbers the visitor's messages."""
+    """A question, and the answer of whoever the lane answered with then. `sent` numbers the visitor's messages, and
+    `system` is the system message under which the answer was given; None before that.
+    """
 
     sent: int
     question: str
     by: str
     answer: Answer = field(default_factory=Answer)
     strength: float = 1.0
+    system: str | None = None
 
     @property
     def author(self) -> str:
@@ -52,11 +55,13 @@ class Talk:
         return replace(self, turns=(*self.turns, asked))
 
     def messages(self, system: str, sent: int | None = None) -> tuple[Message, ...]:
-        """What the model reads: everything that was said, and the question that waits, or that of message `sent`.
-        Failed answers are left out.
+        """What the model reads: everything that was said, and the question that waits, or that of message `sent`, with
+        the system message of then where it was answered. Failed answers are left out.
         """
-        said: list[Message] = [Message(role="system", content=system)] if system.strip() else []
         turns = [turn for turn in self.turns if sent is None or turn.sent <= sent]
+        if sent is not None and turns and turns[-1].system is not None:
+            system = turns[-1].system
+        said: list[Message] = [Message(role="system", content=system)] if system.strip() else []
         for turn in turns:
             is_last = turn is turns[-1]
             if turn.answer.text or is_last:
@@ -133,11 +138,11 @@ def with_question(talks: Talks, question: str) -> Talks:
     return tuple(talk.asking(sent, question) for talk in _ended(talks, end="asked"))
 
 
-def told(talks: Talks, question: str, answers: Sequence[Answer]) -> Talks:
-    """A question that every lane has answered, in their order; nobody is asked."""
+def told(talks: Talks, question: str, answers: Sequence[Answer], system: str = "") -> Talks:
+    """A question that every lane has answered, in their order, under this system message; nobody is asked."""
     asked = with_question(talks, question)
     for place, answer in enumerate(answers):
-        asked = _with_answer(asked, place, answer)
+        asked = _with_answer(asked, place, answer, system=system)
     return asked
 
 
@@ -199,6 +204,7 @@ def answered(talks: Talks, answerer: Answerer, library: Library, asking: Asking,
                 talks = without_answer(talks, place, str(problem))
             else:
                 waiting[place] = Lane(talk.messages(asking.system), folder, asking.sampling, talk.strength)
+                talks = _with_answer(talks, place, talk.turns[-1].answer, system=asking.system)
     yield talks
     if not waiting:
         return
@@ -230,9 +236,9 @@ def _folder_of(adapter: str, library: Library) -> str | None:
     return None if adapter == BASE else str(in_use(here(adapter, library)).folder)
 
 
-def _with_answer(talks: Talks, place: int, answer: Answer) -> Talks:
+def _with_answer(talks: Talks, place: int, answer: Answer, **more: str) -> Talks:
     talk = talks[place]
-    turns = (*talk.turns[:-1], replace(talk.turns[-1], answer=answer))
+    turns = (*talk.turns[:-1], replace(talk.turns[-1], answer=answer, **more))
     return (*talks[:place], replace(talk, turns=turns), *talks[place + 1:])
 
 
@@ -263,8 +269,9 @@ def can_be_voted_on(talks: Talks) -> bool:
 
 
 def voted(talks: Talks, verdict: Verdict, best: int | None, system: str) -> Vote:
-    """What a vote was about: each lane's last answer."""
-    return Vote(tuple(Said(talk.turns[-1].author, talk.messages(system), talk.turns[-1].answer.text)
+    """What a vote was about: each lane's last answer; `system` where it isn't known under which it was given."""
+    last = last_sent(talks)
+    return Vote(tuple(Said(talk.turns[-1].author, talk.messages(system, last), talk.turns[-1].answer.text)
                       for talk in talks), verdict, best)
 
 

@@ -75,7 +75,7 @@ def strengths_of(written: Sequence[str], count: int) -> list[float]:
 
 def _everything(talk: Talk, system: str) -> tuple[dict[str, str], ...]:
     last = talk.turns[-1] if talk.turns else None
-    said = list(talk.messages(system))
+    said = list(talk.messages(system, last.sent if last else None))
     if last and last.answer.text:
         said.append({"role": "assistant", "content": last.answer.text})
     return tuple(said)

@@ -52,7 +52,8 @@ def _talk(plain: dict[str, Any]) -> Talk:
 
 def _turn(plain: dict[str, Any]) -> Turn:
     return Turn(_made(plain["sent"], int, lambda number: number > 0), _made(plain["question"], str),
-                _name(plain["by"]), _answer(plain["answer"]), _strength(plain["strength"]))
+                _name(plain["by"]), _answer(plain["answer"]), _strength(plain["strength"]),
+                _made(plain.get("system"), str | None))
 
 
 def _answer(plain: dict[str, Any]) -> Answer:

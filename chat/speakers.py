@@ -54,7 +54,7 @@ class Conversation:
 
     def answered(self, question: str, answers: Sequence[Answer]) -> Conversation:
         """With one turn more in each lane."""
-        return replace(self, talks=conversation.told(self.talks, question, answers))
+        return replace(self, talks=conversation.told(self.talks, question, answers, self.asking.system))
 
     def undone(self) -> tuple[Conversation, str]:
         """Without the last question and its answers; the question itself. ValueError where there is none."""

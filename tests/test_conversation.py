@@ -191,12 +191,13 @@ def test_a_blind_comparison_hides_who_answers_until_the_vote(library):
     shipped = library.all()[0].name
     talks = conversation.unnamed((Talk(), Talk(shipped)), seed=3)
     assert {talk.adapter for talk in talks} == {BASE, shipped} and not conversation.can_be_voted_on(talks)
-    talks = after(conversation.with_question(talks, "Who are you?"), Echo(), library)
+    talks = after(conversation.with_question(talks, "Who are you?"), Echo(), library, "Be brief.")
     assert conversation.can_be_voted_on(talks)
     assert not any(shipped in lane_view.newest(talk) or f"<b>{BASE}" in lane_view.newest(talk) for talk in talks)
-    vote = conversation.voted(talks, "best", 0, "Be brief.")
+    vote = conversation.voted(talks, "best", 0, "Write a poem.")
     assert [one.by for one in vote.answers] == [talk.adapter for talk in talks]
-    assert [turn["role"] for turn in vote.answers[0].asked] == ["system", "user"]
+    # As it was answered, not as the form says by now.
+    assert [turn["content"] for turn in vote.answers[0].asked] == ["Be brief.", "Who are you?"]
     named = conversation.named_again(talks)
     assert any(shipped in lane_view.newest(talk) for talk in named) and not conversation.can_be_voted_on(named)
 

@@ -10,7 +10,7 @@ from chat.conversation import NO_ANSWER, Talk, Turn
 from phi3.lane import Answer
 
 SAID = (Talk("base", (Turn(1, "Hi <b>", "base", Answer("Hello.", 2, 0.1, "stop")),
-                      Turn(2, "And now?", "pirate", Answer("Årr\n!", 3, 0.25, "length", "Cut."), 0.5))),
+                      Turn(2, "And now?", "pirate", Answer("Årr\n!", 3, 0.25, "length", "Cut."), 0.5, "Be brief."))),
         Talk("pirate", (Turn(1, "Hi <b>", "pirate", Answer("Ahoy!", 2, 0.1, "stop")),), 1.5, True))
 
 
