@@ -216,11 +216,14 @@ def _plan_and_outcome(ending: Mapping[str, Any]) -> str:
             f'</th><th scope="col">was</th></tr></thead><tbody>{lines}</tbody></table>')
 
 
-def link(run_id: str, key: str) -> str:
-    """The link with which others look at the run; nothing while it isn't shared."""
+def link(run_id: str, key: str, many_visitors: bool) -> str:
+    """The link with which others look at the run; nothing while it isn't shared. Where each visitor doesn't see their
+    own things alone, it opens no less than the app itself does.
+    """
     if not key:
         return ""
-    return (f'<p class="shared"><a href="?run={escaped(run_id)}&amp;key={escaped(key)}">{theme.SHARED_LINK}</a> '
+    words = theme.SHARED_LINK if many_visitors else theme.SHARED_HERE
+    return (f'<p class="shared"><a href="?run={escaped(run_id)}&amp;key={escaped(key)}">{words}</a> '
             f'<button type="button" class="copy">{theme.COPY_LINK}</button>'
             f'<span class="copied" role="status"></span></p>')
 

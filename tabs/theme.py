@@ -242,6 +242,7 @@ KEPT_BY_NAME = ("What belongs to your name stays until you delete it or the Spac
 SHARE_RUN = "Let others look at this run"
 UNSHARE_RUN = "Stop showing it to others"
 SHARED_LINK = "Whoever has this link sees this page, and can change nothing"
+SHARED_HERE = "This page, for whoever can reach this machine's app, where they can see and change all else as well"
 COPY_LINK = "Copy the link"
 LOOKING = "Somebody showed you this run. It can't be changed from here."
 TRAIN_ONES_OWN = "Train your own"

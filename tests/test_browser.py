@@ -417,7 +417,7 @@ def test_a_shown_run_has_its_link_and_nothing_that_was_hidden(visit, staged, wid
     staged.end("finished")
     page = visit(f"?run={staged.run.id}", width=width)
     page.locator("#share-run").click()
-    expect(page.locator("#shared-link a")).to_be_visible()
+    expect(page.locator("#shared-link a")).to_contain_text("can see and change all else as well")
     expect(page.locator("#share-run")).to_have_text("Stop showing it to others")
     for hidden in ("#parcel", "#address", ".tools input[type=checkbox]"):
         expect(page.locator(hidden)).to_be_hidden()
