@@ -55,8 +55,9 @@ def read_checkpoint(path: Path, shape: Phi3Shape, lora_alpha: float | None = Non
     `lora_alpha` and `enable` (last names such as q_proj) say what a bare state dict doesn't. ValueError where the file
     can't be trusted, doesn't fit the base, or leaves open what it means.
     """
-    if lora_alpha is not None and not abs(lora_alpha) < 1e9:
-        raise ValueError(f"alpha is {lora_alpha}, and should be a number below a billion.")
+    if lora_alpha is not None and not 0 < abs(lora_alpha) < 1e9:
+        raise ValueError(f"alpha is {lora_alpha}, and should be a number below a billion that isn't 0, with which an "
+                         "adapter does nothing.")
     if not WHOLE.keys() >= set(enable):
         raise ValueError(f"{', '.join(enable)} can't be switched on. Give names out of {', '.join(WHOLE)}.")
     file = _file_of(path)
@@ -195,9 +196,10 @@ def _unpickled(file: Path) -> Any:
     except zipfile.BadZipFile:
         raise ValueError(f"{file.name} is not what torch.save writes today. Load it with the torch that wrote it, and "
                          "save it again.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as problem:
-        raise ValueError(f"{file.name} can't be opened as plain tensors: {str(problem).splitlines()[0][:200]} Save "
-                         "loralib's lora_state_dict(model) alone.") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError) as problem:
+        said = (str(problem) or type(problem).__name__).splitlines()[0][:200]
+        raise ValueError(f"{file.name} can't be opened as plain tensors: {said} Save loralib's lora_state_dict(model) "
+                         "alone.") from None
 
 
 def _made(path: str, weights: Mapping[str, torch.Tensor], known: _Known) -> LoralibLayer:

@@ -196,6 +196,21 @@ def test_a_checkpoint_that_cannot_be_trusted_is_refused(tmp_path, capsys):
     assert "code was run" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("body", [b"", b"\x80\x02.", b"\x80\x02t.", b"\x80\x02]R."])
+def test_a_checkpoint_whose_pickle_is_damaged_is_refused_in_a_sentence(tmp_path, body):
+    path = tmp_path / "lora.pt"
+    with zipfile.ZipFile(path, "w") as parts:
+        for name, content in (("data.pkl", body), ("version", b"3\n"), ("byteorder", b"little")):
+            parts.writestr(f"archive/{name}", content)
+    with pytest.raises(ValueError, match="can't be opened as plain tensors"):
+        read_checkpoint(path, shape_of(SIZES))
+
+
+def test_an_alpha_of_nought_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="alpha is 0, and should be a number"):
+        read_checkpoint(tmp_path / "lora.pt", shape_of(SIZES), 0)
+
+
 def test_what_stands_beside_a_checkpoint_is_not_trusted_either(tmp_path):
     model, layers = with_loralib(("o_proj",))
     write_checkpoint(Checkpoint(lora_weights(model), layers), tmp_path / "made")
