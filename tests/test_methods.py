@@ -79,6 +79,20 @@ def test_an_adapter_of_pefts_is_trained_further_with_loralib(new_run, home):
                                             if event.type == "evaluated").values["loss"]
 
 
+@pytest.mark.parametrize(("method", "settings"), [
+    ("lora", {}), ("loralib", {"use_rslora": True, "target_modules": "qkv_proj, o_proj", "r": 2})])
+def test_an_adapter_of_loralibs_is_trained_further_by_loralib(new_run, home, method, settings):
+    first = new_run("first", max_steps=2, **settings)
+    ended = run_lease(first).values
+    second = new_run("second", method=method, start_from="first", max_steps=2)
+    config = second.config
+    assert (config.method, config.r, config.lora_alpha, config.use_rslora) == \
+        ("loralib", first.config.r, first.config.lora_alpha, first.config.use_rslora)
+    assert run_lease(second).values["loss_before"] == pytest.approx(ended["loss"], rel=1e-3)
+    with pytest.raises(ValueError, match="first was made by loralib, which trains no 4-bit base"):
+        new_run("third", method="qlora", start_from="first")
+
+
 @pytest.mark.parametrize("method", ["lora", "loralib"])
 def test_an_adapter_that_is_trained_further_is_compared_with_what_it_was(new_run, home, method):
     first = new_run("first", method="lora", max_steps=2)

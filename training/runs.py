@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import re
 import secrets
 import shutil
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 from adapters.files import CONFIG, WANTED, WEIGHTS, moved
 from adapters.library import LONGEST_NAME, Adapter, Library, checked_name
+from phi3.models import base_facts
 from training.config import RunConfig
 from training.data import LISTED_DROPS, ChatData, Conversation, split
 from training.owners import LOCAL, Owners
@@ -33,6 +35,7 @@ Goes = Literal["alone", "in turn", "beside others"]
 # What an adapter may hold beyond plain LoRA weights, and a run of ours wouldn't keep.
 _PLAIN_ONLY = ("modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform", "lora_bias",
                "trainable_token_indices", "target_parameters", "exclude_modules")
+_PATTERNS = {"rank_pattern", "alpha_pattern"}
 
 
 @dataclass(frozen=True)
@@ -317,6 +320,10 @@ def _like(config: RunConfig, start: Adapter) -> RunConfig:
                          "from an adapter of this base, or from none.")
     made = json.loads((start.folder / CONFIG).read_text(encoding="utf-8"))
     strange = [name for name in _PLAIN_ONLY if made.get(name)]
+    if {*strange} & _PATTERNS and {*strange} <= _PATTERNS:
+        by_loralib = _as_loralib(config, start)
+        if by_loralib:
+            return by_loralib
     if strange or made.get("peft_type") != "LORA" or not isinstance(made.get("target_modules"), list):
         raise ValueError(f"{start.name} can't be trained further here: it uses {', '.join(strange) or 'another form'}, "
                          "and only plain LoRA and DoRA adapters can. Start from another one.")
@@ -324,6 +331,29 @@ def _like(config: RunConfig, start: Adapter) -> RunConfig:
     kept = {"r": made.get("r", 8), "lora_alpha": made.get("lora_alpha", 8), "target_modules": made["target_modules"],
             **{name: bool(made.get(name)) for name in ("use_rslora", "use_dora")}}
     return RunConfig.from_settings({**config.settings(), **kept})
+
+
+def _as_loralib(config: RunConfig, start: Adapter) -> RunConfig | None:
+    """The settings with which loralib makes an adapter of these layers, whose q, k and v have each their own A; None
+    where it makes none such.
+    """
+    from adapters.formats import fused, read_peft
+    from adapters.layers import last_name, shape_of
+    from adapters.loralib_files import checkpoint_of
+    from adapters.loralib_layers import layers_for
+
+    shape = shape_of(base_facts(config.base).config)
+    layers = checkpoint_of(fused(read_peft(start.folder, shape), shape), shape).layers
+    targets, usual = sorted(set(map(last_name, layers))), next(iter(layers.values()))
+    use_rslora = usual.lora_alpha != round(usual.lora_alpha)
+    alpha = usual.lora_alpha / (math.sqrt(usual.r) if use_rslora else 1)
+    if layers != layers_for(shape, targets, usual.r, usual.lora_alpha) or not math.isclose(alpha, round(alpha)):
+        return None
+    if config.method == "qlora":
+        raise ValueError(f"{start.name} was made by loralib, which trains no 4-bit base. Train it further with the "
+                         "method loralib.")
+    return RunConfig.from_settings({**config.settings(), "method": "loralib", "r": usual.r, "lora_alpha": round(alpha),
+                                    "use_rslora": use_rslora, "use_dora": False, "target_modules": targets})
 
 
 def _copy_start(start: Adapter, folder: Path) -> None:
