@@ -1,5 +1,7 @@
 """The methods of training: PEFT's layers and loralib's end as the same kind of adapter."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -91,6 +93,15 @@ def test_an_adapter_of_loralibs_is_trained_further_by_loralib(new_run, home, met
     assert run_lease(second).values["loss_before"] == pytest.approx(ended["loss"], rel=1e-3)
     with pytest.raises(ValueError, match="first was made by loralib, which trains no 4-bit base"):
         new_run("third", method="qlora", start_from="first")
+
+
+@pytest.mark.parametrize("pattern", [{"alpha_pattern": {"o_proj": 64}}, {"rank_pattern": {"o_proj": 2}}])
+def test_an_adapter_whose_layers_no_method_makes_so_is_not_trained_further(new_run, home, pattern):
+    run_lease(new_run("first", method="lora", max_steps=1))
+    config = Library(home).get("first").folder / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **pattern}))
+    with pytest.raises(ValueError, match=f"first can't be trained further here: it uses {next(iter(pattern))}"):
+        new_run("second", start_from="first")
 
 
 @pytest.mark.parametrize("method", ["lora", "loralib"])

@@ -320,10 +320,9 @@ def _like(config: RunConfig, start: Adapter) -> RunConfig:
                          "from an adapter of this base, or from none.")
     made = json.loads((start.folder / CONFIG).read_text(encoding="utf-8"))
     strange = [name for name in _PLAIN_ONLY if made.get(name)]
-    if {*strange} & _PATTERNS and {*strange} <= _PATTERNS:
-        by_loralib = _as_loralib(config, start)
-        if by_loralib:
-            return by_loralib
+    by_loralib = _as_loralib(config, start) if strange and {*strange} <= _PATTERNS else None
+    if by_loralib:
+        return by_loralib
     if strange or made.get("peft_type") != "LORA" or not isinstance(made.get("target_modules"), list):
         raise ValueError(f"{start.name} can't be trained further here: it uses {', '.join(strange) or 'another form'}, "
                          "and only plain LoRA and DoRA adapters can. Start from another one.")
@@ -343,11 +342,15 @@ def _as_loralib(config: RunConfig, start: Adapter) -> RunConfig | None:
     from adapters.loralib_layers import layers_for
 
     shape = shape_of(base_facts(config.base).config)
-    layers = checkpoint_of(fused(read_peft(start.folder, shape), shape), shape).layers
-    targets, usual = sorted(set(map(last_name, layers))), next(iter(layers.values()))
+    try:
+        layers = checkpoint_of(fused(read_peft(start.folder, shape), shape), shape).layers
+        targets, usual = sorted(set(map(last_name, layers))), next(iter(layers.values()))
+        made = layers_for(shape, targets, usual.r, usual.lora_alpha)
+    except ValueError:  # loralib has no such layers
+        return None
     use_rslora = usual.lora_alpha != round(usual.lora_alpha)
     alpha = usual.lora_alpha / (math.sqrt(usual.r) if use_rslora else 1)
-    if layers != layers_for(shape, targets, usual.r, usual.lora_alpha) or not math.isclose(alpha, round(alpha)):
+    if layers != made or not math.isclose(alpha, round(alpha)):
         return None
     if config.method == "qlora":
         raise ValueError(f"{start.name} was made by loralib, which trains no 4-bit base. Train it further with the "
