@@ -1,6 +1,7 @@
 """What the doors of the terminal share: a sentence for what the user can mend, and libraries that keep quiet."""
 
 import codecs
+import io
 import json
 import logging
 import os
@@ -50,7 +51,8 @@ def _print_every_sign() -> None:
     """A sign that the terminal's encoding hasn't is escaped, as JSON does it: lines of JSON still say the same."""
     codecs.register_error("as in JSON", lambda problem: (
         json.dumps(problem.object[problem.start:problem.end])[1:-1], problem.end))
-    sys.stdout.reconfigure(errors="as in JSON")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a notebook's is none
+        sys.stdout.reconfigure(errors="as in JSON")
 
 
 def _print_nowhere() -> None:

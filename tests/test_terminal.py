@@ -1,5 +1,6 @@
 """The same from a terminal: train, list, inspect, ask; quick help; one sentence where something is wrong."""
 
+import io
 import json
 import os
 import pty
@@ -180,6 +181,13 @@ def test_a_full_disk_is_one_sentence(capsys):
 
     assert status_of(command) == 2
     assert capsys.readouterr().err == "The disk is full. Free some space, and try again.\n"
+
+
+def test_a_command_prints_where_stdout_is_no_file(monkeypatch):
+    notebook = io.StringIO()
+    monkeypatch.setattr("sys.stdout", notebook)
+    assert status_of(lambda: print("1 → 2") or 0) == 0
+    assert notebook.getvalue() == "1 → 2\n"
 
 
 @pytest.mark.parametrize("module", ["training", "chat"])
