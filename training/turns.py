@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from phi3.template import Message, is_learned, with_whole_characters
+from training.conversations import unlearned
 from training.reading.rows import shown
 
 # Spellings of roles as they are met in datasets; what isn't here drops its row, which is named.
@@ -226,7 +227,7 @@ def usable(turns: list[Message], changes: list[str]) -> list[Message]:
             joined[-1] = {**turn, "content": joined[-1]["content"] + "\n\n" + turn["content"]}
         else:
             joined.append(turn)
-    if any(turn["role"] == "assistant" and not is_learned(turn) for turn in joined):
+    if unlearned(joined):
         changes.append(CONTEXT)
     return joined
 
