@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ import gradio as gr
 from tabs import theme
 
 _log = logging.getLogger("studio")
+# What a browser would read as markup: Gradio shows the text of a notice as HTML. Callers of the API read it as it is.
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")
+_WORD_JOINER = "\u2060"
 
 
 def plainly(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,6 +35,12 @@ def plainly(handler: Callable[..., Any]) -> Callable[..., Any]:
     return answered
 
 
+def literal(text: str) -> str:
+    """The text of a notice, that reads the same where it is shown: an invisible word joiner parts what would be taken
+    for a tag or a character reference."""
+    return _MARKUP.sub(lambda found: found[0] + _WORD_JOINER, text)
+
+
 @contextmanager
 def _in_words() -> Iterator[None]:
     try:
@@ -38,7 +48,7 @@ def _in_words() -> Iterator[None]:
     except gr.Error:
         raise
     except ValueError as problem:
-        raise gr.Error(str(problem), duration=None, print_exception=False) from problem
+        raise gr.Error(literal(str(problem)), duration=None, print_exception=False) from problem
     except Exception as problem:
         number = secrets.token_hex(3)
         _log.exception("Log entry %s", number)

@@ -236,11 +236,11 @@ def listed(runs: Sequence[Run]) -> str:
 
 
 def _row(run: Run) -> str:
-    state, events = run.state(), run.events()
-    ending = events[-1].values if events else {}
+    state, first, last = run.state(), run.first_event(), run.last_event()
+    ending = last.values if last else {}
     before, after = ending.get("loss_before"), ending.get("loss")
     fell = f"held-out loss {before:.2f} → {after:.2f}" if before and after is not None else ""
-    began = time.strftime("%d %b %Y, %H:%M", time.localtime(events[0].time)) if events else ""
+    began = time.strftime("%d %b %Y, %H:%M", time.localtime(first.time)) if first else ""
     facts = "".join(f"<span>{escaped(fact)}</span>" for fact in (run.about_data["name"], fell, began))
     return (f'<li><a href="?run={escaped(run.id)}"><strong dir="auto">{escaped(run.config.name)}</strong>'
             f'<span class="state {state}">{theme.STATES[state]}</span>{facts}</a></li>')

@@ -81,7 +81,7 @@ def connect_away(away: Away, panel: ChatPanel) -> None:
         now = panel.now(talks, said, given)
         sampling = {name: value for name, value in given.items() if name in panel.sampling}
         query = as_query(now, Asking(system or "", sampling_of(sampling)))
-        href = escaped(f"/?{query}")
+        href = escaped(f"?{query}")  # whatever path a proxy puts before the page
         return (f'<p class="shared"><a href="{href}">{theme.LINK_TO_LANES}</a><button type="button" class="copy">'
                 f'{theme.COPY_LINK}</button><span class="copied" role="status"></span></p>')
 

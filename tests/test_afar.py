@@ -39,6 +39,12 @@ SETTINGS = {"max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5
             "per_device_train_batch_size": 4}
 
 
+# Answers that follow from nothing are learned by heart: held-out loss soon rises.
+BY_HEART = "\n".join(json.dumps({"messages": [
+    {"role": "user", "content": f"{word}?"}, {"role": "assistant", "content": f"{word} {(7 * place + 3) % 24}"},
+]}) for place, word in enumerate("abcdefghijklmnopqrstuvwx"))
+EARLY = {"early_stopping": 1, "eval_steps": 2, "learning_rate": 0.02, "warmup_steps": 0, "max_steps": 40,
+         "lr_scheduler_type": "constant", "lora_dropout": 0.0, "r": 16, "held_out": 0.4}
 GROUP = {"id": "cut-20260101-120000-ab12", "place": 1, "of": 2, "tried": {"r": 4, "learning_rate": 5e-3}}
 
 
@@ -67,9 +73,9 @@ class Kept:
         return "ada/other"
 
 
-def begun(home, base, beginning=USUAL_BEGINNING, **settings):
+def begun(home, base, beginning=USUAL_BEGINNING, chats=CHATS, **settings):
     config = RunConfig.from_settings({**SETTINGS, "base": str(base), **settings})
-    return Runs(home).create(config, read_text(CHATS), ADA, beginning=beginning)
+    return Runs(home).create(config, read_text(chats), ADA, beginning=beginning)
 
 
 def interrupted(run, after):
@@ -193,6 +199,24 @@ def test_a_finished_run_comes_back_paused_at_its_end_and_is_finished_again(hub, 
     back, _ = bring_back(hub, note.repository, ada, elsewhere)
     assert elsewhere.runs.resume(back) and run_lease(back).type == "finished"
     assert (Library(home, {ADA}).get("whole").folder / "adapter_model.safetensors").read_bytes() == made
+
+
+def test_one_that_stopped_early_goes_back_as_far_when_it_has_come_back(hub, ada, home, small_base, elsewhere):
+    run = begun(home, small_base, chats=BY_HEART, name="early", **EARLY)
+    end = run_lease(run)
+    assert end.values["went_back_to"] < end.step == newest(run.folder / "checkpoints")[0].step
+    made = (Library(home, {ADA}).get("early").folder / "adapter_model.safetensors").read_bytes()
+    back, _ = bring_back(hub, keep(hub, run, "ada", ada).repository, ada, elsewhere)
+    assert newest(back.folder / "checkpoints")[0].step == end.step
+    assert elsewhere.runs.resume(back)
+    assert run_lease(back).values["went_back_to"] == end.values["went_back_to"]
+    again = Library(home, {ADA}).get(back.config.name).folder / "adapter_model.safetensors"
+    assert back.config.name != "early" and again.read_bytes() == made
+    # That one holds what was learned alone, so it is never what a trainer goes on from.
+    whole, _ = newest(back.folder / "checkpoints")
+    (whole.folder / "trainer_state.json").unlink()
+    found, skipped = newest(back.folder / "checkpoints")
+    assert found is None and skipped == [f"{whole.folder.name}: trainer_state.json is missing"]
 
 
 def test_a_name_that_is_taken_here_gets_a_number(kept, hub, ada, elsewhere):

@@ -21,6 +21,7 @@ from training.evaluate import (
     in_words,
     questions,
 )
+from training.evaluate_terminal import _unseen
 from training.measures import Comparison, Pair, compare, compared, exact, interval, is_json, measures
 from training.verdict import Losses, forgot, overfit, verdict
 
@@ -98,6 +99,18 @@ def test_what_an_example_taught_the_adapter_that_ships_is_left_out_and_of_others
     Library(home).put("other", SHIPPED_FOLDER / "pirate", {})
     other = told("other")
     assert other["left_out"] == 0 and "on 24 conversations, which it may have learned from" in other["verdict"]
+
+
+def test_what_asks_the_same_as_was_trained_on_or_goes_on_from_it_is_left_out_as_well():
+    def chat(*said: str) -> Conversation:
+        roles = ("user", "assistant") * len(said)
+        return Conversation(1, tuple({"role": role, "content": text} for role, text in zip(roles, said, strict=False)))
+
+    learned = [chat("Where?", "There."), chat("Who?", "I.", "Why?", "So.")]
+    new = [chat("When?", "Now."), chat("Who?", "You.", "Why?", "So.")]
+    seen = [chat("Where?", "There."), chat(" where? ", "Here."), chat("Where?", "There.", "Sure?", "Yes."),
+            chat("Who?", "I."), chat("Who?", "I.", "Why?", "No.")]
+    assert _unseen([*seen, *new], learned) == new and _unseen(seen, []) == seen and _unseen([], learned) == []
 
 
 def curve(seed: int, rises: bool) -> Losses:

@@ -312,9 +312,10 @@ def test_a_line_that_is_no_event_hides_no_other(run, line):
     assert [one.type for one in run.events()] == ["created", "step", "stopped"] and run.state() == "stopped"
 
 
+@pytest.mark.parametrize("logged", [15, 10])
 @pytest.mark.parametrize("more", [{"num_train_epochs": 2}, {"num_train_epochs": 3}, {"max_steps": 15}])
-def test_a_finished_run_is_not_given_less_than_it_has_seen(run, home, more):
-    run.append("step", 15, loss=1.0, epoch=3.0)
+def test_a_finished_run_is_not_given_less_than_it_has_seen(run, home, more, logged):
+    run.append("step", logged, loss=1.0, epoch=round(3 * logged / 15, 3))
     run.append("finished", 15, adapter="mine")
     with pytest.raises(ValueError, match=rf"{run.id} has made 15 steps, 3 epochs, already. Ask for more than that."):
         Runs(home).resume(run, **more)

@@ -4,6 +4,7 @@ import html
 import math
 import re
 from dataclasses import replace
+from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import gradio as gr
@@ -333,6 +334,21 @@ def test_a_value_error_reaches_the_visitor_in_its_own_words():
 
     with pytest.raises(gr.Error, match="r is 0, and must be between"):
         plainly(refuse)()
+
+
+@pytest.mark.parametrize("text", ["Use <bot> or </s>, not <!-- it.", "1 < 2 & 3 > 2", "&lt;b&gt; &#60; AT&T;", "<?"])
+def test_a_notice_that_is_read_as_html_shows_what_it_says(text):
+    def refuse() -> None:
+        raise ValueError(text)
+
+    with pytest.raises(gr.Error) as raised:
+        plainly(refuse)()
+    shown: list[str] = []
+    reader = HTMLParser()
+    reader.handle_data = shown.append
+    reader.feed(raised.value.message)
+    reader.close()
+    assert "".join(shown).replace("\u2060", "") == text
 
 
 def test_anything_else_reaches_the_visitor_as_a_number_of_the_log(caplog):

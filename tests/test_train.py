@@ -286,6 +286,25 @@ def test_an_out_of_memory_says_how_far_off_the_plan_was_and_what_to_change(make_
     assert told["held_bytes"] > 0 and isinstance(told["changes"], dict)
 
 
+class _Unforeseen(Run):
+    """A run whose first step fails as nobody thought of."""
+
+    def append(self, kind, step=None, **values):
+        if kind == "step":
+            raise KeyError("of nobody's making")
+        return super().append(kind, step, **values)
+
+
+def test_the_details_of_what_nobody_can_mend_are_where_the_run_says_wherever_it_was_trained(make_run):
+    from training.train import run_lease
+
+    run = make_run(max_steps=1)
+    with pytest.raises(KeyError):
+        run_lease(_Unforeseen(run.folder))
+    assert run.events()[-1].values["advice"] == "The run's log.txt holds the details."
+    assert run.log().startswith("Traceback") and run.log().rstrip().endswith("""KeyError: "of nobody's making\"""")
+
+
 @pytest.mark.parametrize("problem", [
     torch.OutOfMemoryError("CUDA out of memory."), MemoryError(),
     RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory")])

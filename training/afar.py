@@ -1,4 +1,5 @@
-"""A run beyond this disk: its newest checkpoint in a private repository of its owner's, from where it can go on.
+"""A run beyond this disk: its newest checkpoint in a private repository of its owner's, from where it can go on, and
+what it had learned where held-out loss was lowest.
 
 Each run has a repository of its own, under the account of whoever keeps it. Two runs that are kept at once never stand
 in each other's way, one can be deleted on the Hub without the others, with all that its older commits still hold, and
@@ -26,7 +27,19 @@ from adapters.files import printable, sha256_of, write_whole
 from adapters.hub import Hub, checked_token
 from adapters.hub_refusals import plainly
 from training import checkpoint
-from training.arrival import ABOUT, CHECKPOINT, EVALUATION, EVENTS, FORMAT, ROWS, Files, told_events, trainer_state
+from training.arrival import (
+    ABOUT,
+    CHECKPOINT,
+    EVALUATION,
+    EVENTS,
+    FORMAT,
+    LOWEST,
+    ROWS,
+    Files,
+    told_events,
+    trainer_state,
+)
+from training.lowest import lowest_checkpoint
 from training.numbers import write_numbers
 from training.run import START, Run
 
@@ -160,12 +173,12 @@ def _may_hold_rows(there: Any | None, repository: str, address: str) -> None:
 
 def _pack(run: Run, found: checkpoint.Checkpoint, folder: Path) -> None:
     """Everything that travels, in a folder of its own; the trainer may meanwhile remove the checkpoint."""
-    files = Files(folder)
-    (folder / CHECKPOINT).mkdir()
-    for name in files.weights(run.config.method):
-        path = folder / CHECKPOINT / name
-        path.parent.mkdir(exist_ok=True)
-        _link(found.folder / name, path)
+    files, lowest = Files(folder), lowest_checkpoint(run, found.step)
+    for one, place in ((found, CHECKPOINT), *([(lowest, LOWEST)] if lowest else [])):
+        for name in files.weights(run.config.method):
+            path = folder / place / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _link(one.folder / name, path)
     state = trainer_state(found.folder / "trainer_state.json", found.step)
     (folder / CHECKPOINT / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
     write_numbers(found.folder, folder / CHECKPOINT)
@@ -180,7 +193,8 @@ def _pack(run: Run, found: checkpoint.Checkpoint, folder: Path) -> None:
                                               run.config))
     if (run.folder / EVALUATION).is_file():
         _link(run.folder / EVALUATION, folder / EVALUATION)
-    about = {"format": FORMAT, "step": found.step, "settings": run.config.settings(), "data": run.about_data,
+    about = {"format": FORMAT, "step": found.step, "lowest": lowest.step if lowest else None,
+             "settings": run.config.settings(), "data": run.about_data,
              "files": {name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.here()}}
     (folder / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_CARD.format(tag=TAG, name=run.config.name, step=found.step), encoding="utf-8")

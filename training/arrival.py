@@ -45,6 +45,7 @@ from training.shapes import as_messages
 
 FORMAT = 1
 ABOUT, ROWS, EVENTS, CHECKPOINT = "run.json", "rows.jsonl", "events.jsonl", "checkpoint"
+LOWEST = "lowest"  # what an earlier checkpoint had learned, where held-out loss was lower than at the newest
 LORALIB = ("loralib/lora.json", "loralib/lora.safetensors")
 TRAINER_STATE = "trainer_state.json"
 STARTED = (CONFIG, WEIGHTS, "about.json")
@@ -89,6 +90,8 @@ class Files:
                 f"{CHECKPOINT}/{CONFIG}": small, f"{CHECKPOINT}/{WEIGHTS}": large, f"{CHECKPOINT}/{LORALIB[0]}": small,
                 f"{CHECKPOINT}/{LORALIB[1]}": large, f"{CHECKPOINT}/{TRAINER_STATE}": small,
                 f"{CHECKPOINT}/{STATE}": small, f"{CHECKPOINT}/{TENSORS}": 2 * large,
+                f"{LOWEST}/{CONFIG}": small, f"{LOWEST}/{WEIGHTS}": large, f"{LOWEST}/{LORALIB[0]}": small,
+                f"{LOWEST}/{LORALIB[1]}": large,
                 f"{START}/{CONFIG}": small, f"{START}/{WEIGHTS}": large, f"{START}/about.json": small}
 
     def here(self) -> Iterator[tuple[str, Path]]:
@@ -102,6 +105,10 @@ class Files:
         held = [*self.weights(config.method), TRAINER_STATE, STATE, TENSORS]
         started = [f"{START}/{name}" for name in STARTED] if config.start_from else []
         return {ROWS, EVENTS, *(f"{CHECKPOINT}/{name}" for name in held), *started}
+
+    def extra(self, config: RunConfig) -> set[str]:
+        """Those that one may have besides."""
+        return {EVALUATION, *(f"{LOWEST}/{name}" for name in self.weights(config.method))}
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,7 @@ class Arrived:
     sides: tuple[list[Conversation], list[Conversation]]
     events: list[dict[str, Any]]
     step: int
+    lowest: int | None = None  # the step of the checkpoint of lowest held-out loss, where it is an earlier one
     evaluation: Evaluation | None = None
 
 
@@ -148,8 +156,9 @@ def bring_back(hub: Hub, repository: str, token: str, home: Home) -> tuple[Run, 
         missing = files.needed(config) - set(listing)
         if missing:
             raise ValueError(f"{min(missing)} is missing in {repository}. Keep the run again, where it still is.")
-        measured = {EVALUATION} & set(listing) & set(_sealed(about))  # an older commit may have left one behind
-        for name in sorted(files.needed(config) | measured):
+        # An older commit may have left some behind.
+        more = files.extra(config) & set(listing) & set(_sealed(about))
+        for name in sorted(files.needed(config) | more):
             download(hub, there, name, files.folder, token)
             _is_as_sealed(files.folder / name, name, about)
         arrived = _read(files.folder, about, config)
@@ -259,8 +268,11 @@ def _read(folder: Path, about: Mapping[str, Any], config: RunConfig) -> Arrived:
     if not sides[0]:
         raise ValueError(f"{ROWS} holds no conversation to train on. Keep the run again.")
     data = _data(about.get("data"), gathered((*sides[0], *sides[1])))
+    lowest = about.get("lowest")
+    is_there = type(lowest) is int and 0 < lowest < step and all(
+        (folder / LOWEST / name).is_file() for name in Files.weights(config.method))
     return Arrived(config, data, sides, told_events(_lines(folder / EVENTS), step, config), step,
-                   told_evaluation(folder / EVALUATION))
+                   lowest if is_there else None, told_evaluation(folder / EVALUATION))
 
 
 def _are_said(values: Any, known: Mapping[str, str]) -> bool:
@@ -304,10 +316,13 @@ def _settled(arrived: Arrived, came: Path, home: Home) -> Run:
             arrived.evaluation.write(folder)
         if arrived.config.start_from:
             _settle_start(came / START, folder / START)
-        written = folder / "checkpoints" / f"checkpoint-{arrived.step}"
-        written.mkdir(parents=True)
-        _settle_checkpoint(came / CHECKPOINT, written, arrived)
+        written = folder / checkpoint.CHECKPOINTS / "checkpoint-arriving"
+        _settle_weights(came / CHECKPOINT, written, arrived.config)
+        _settle_state(came / CHECKPOINT, written, arrived.step)
         checkpoint.seal(written, arrived.step)
+        if arrived.lowest:
+            _settle_weights(came / LOWEST, written, arrived.config)
+            checkpoint.seal(written, arrived.lowest, goes_on=False)
     return run
 
 
@@ -326,18 +341,22 @@ def _settle_start(came: Path, folder: Path) -> None:
     (folder / "about.json").write_text(json.dumps(told), encoding="utf-8")
 
 
-def _settle_checkpoint(came: Path, written: Path, arrived: Arrived) -> None:
-    """The checkpoint as `Trainer` reads it: its three pickles are written here, from numbers."""
-    for name in Files.weights(arrived.config.method):
+def _settle_weights(came: Path, written: Path, config: RunConfig) -> None:
+    """What a checkpoint has learned."""
+    for name in Files.weights(config.method):
         path = came / name
         if path.suffix == ".safetensors":
             read_header(path)
         elif name == CONFIG:
             settings_from(read_object(path))
-        (written / name).parent.mkdir(exist_ok=True)
+        (written / name).parent.mkdir(parents=True, exist_ok=True)
         path.rename(written / name)
+
+
+def _settle_state(came: Path, written: Path, step: int) -> None:
+    """What `Trainer` needs to go on: its three pickles are written here, from numbers."""
     # A place for what the trainer notes of itself at its next checkpoint; it reads nothing there.
-    state = {**trainer_state(came / TRAINER_STATE, arrived.step), "stateful_callbacks": {"TrainerControl": {}}}
+    state = {**trainer_state(came / TRAINER_STATE, step), "stateful_callbacks": {"TrainerControl": {}}}
     (written / TRAINER_STATE).write_text(json.dumps(state), encoding="utf-8")
     write_state(came, written)
 

@@ -38,21 +38,28 @@ class Checkpoint:
                 return f"{name} is damaged"
         return ""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether a trainer can go on from it; one of a run that came back may hold what was learned alone. Of one that
+        is whole."""
+        return json.loads((self.folder / MANIFEST).read_text(encoding="utf-8")).get("goes_on", True)
+
 
 def of_step(folder: Path, step: int) -> Checkpoint:
     """The checkpoint of a step, whether or not it is there."""
     return Checkpoint(folder / f"step-{step}", step)
 
 
-def seal(written: Path, step: int) -> Checkpoint:
+def seal(written: Path, step: int, goes_on: bool = True) -> Checkpoint:
     """Flush every file of a written checkpoint, note sizes and hashes, and give it the name that makes it exist.
+    `goes_on`: whether a trainer finds there what it needs.
 
     Whatever happens in between, either the whole checkpoint is there under its name or none is; OSError where the disk
     can't take it.
     """
     sealed = of_step(written.parent, step)
     if sealed.folder.exists():
-        if not sealed.damage():
+        if not sealed.damage() and sealed.goes_on:
             shutil.rmtree(written)  # the same step again: the one that is there is as good
             return sealed
         shutil.rmtree(sealed.folder)
@@ -61,7 +68,8 @@ def seal(written: Path, step: int) -> Checkpoint:
         flush(path)
         files[str(path.relative_to(written))] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     manifest = written / MANIFEST
-    manifest.write_text(json.dumps({"step": step, "files": files}, indent=1) + "\n", encoding="utf-8")
+    about = {"step": step, "files": files, **({} if goes_on else {"goes_on": False})}
+    manifest.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     flush(manifest)
     written.rename(sealed.folder)
     flush(sealed.folder.parent)
@@ -69,13 +77,16 @@ def seal(written: Path, step: int) -> Checkpoint:
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest checkpoint that is whole, and a few words on each newer one that is not."""
+    """The newest checkpoint that is whole and that a trainer can go on from, and a few words on each newer one that is
+    damaged.
+    """
     skipped = []
     for checkpoint in sorted(_all(folder), key=lambda one: -one.step):
         damage = checkpoint.damage()
-        if not damage:
+        if damage:
+            skipped.append(f"{checkpoint.folder.name}: {damage}")
+        elif checkpoint.goes_on:
             return checkpoint, skipped
-        skipped.append(f"{checkpoint.folder.name}: {damage}")
     return None, skipped
 
 

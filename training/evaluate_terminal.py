@@ -13,7 +13,7 @@ from adapters.check import CONVERTED, ready_folder
 from adapters.library import Adapter, Library, adapter_in
 from phi3.lane import Answer, Lane
 from phi3.machine import studio_home
-from training.conversations import Conversation, digest
+from training.conversations import Conversation, gathered
 from training.corrections import old_rows
 from training.data_terminal import add_data_options, conversations_of
 from training.evaluate import (
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from phi3.models import Base
 
 LONGEST_SHOWN = 200
+_WHY_LEFT_OUT = "the adapter was trained on them, or on other answers to their questions."
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,12 @@ def _evaluate(asked: argparse.Namespace) -> int:
         raise ValueError(f"limit is {asked.limit}, and must be 1 or more.")
     judged = _judged(asked.what)
     learned = _learned(judged)
-    rows, left_out = _unseen(conversations_of(asked) if asked.data else _held_out(judged), learned)
+    given = conversations_of(asked) if asked.data else _held_out(judged)
+    rows = _unseen(given, learned) if asked.data else given
+    left_out = len(given) - len(rows)
     found = questions(rows, asked.limit)
     if not found:
-        raise ValueError("No conversation is left to ask: the adapter was trained on all of them. Give others.")
+        raise ValueError(f"No conversation is left to ask: {_WHY_LEFT_OUT} Give others.")
     facts, began = base_facts(judged.adapter.base), _began(judged, asked)
     from phi3.generate import Answerer
     from phi3.models import load_base
@@ -86,7 +89,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
                           "too_long": too_long, **evaluation.as_json()}, ensure_ascii=False))
         return 0
     if left_out:
-        print(f"{left_out:,} conversations are left out: the adapter was trained on them.\n")
+        print(f"{left_out:,} conversations are left out: {_WHY_LEFT_OUT}\n")
     if too_long:
         print(f"{too_long:,} conversations are left out: they are longer than the base reads.\n")
     print("\n".join(in_words(evaluation, _shown)))
@@ -136,11 +139,18 @@ def _learned(judged: Judged) -> Sequence[Conversation]:
     return judged.run.conversations()[0] if judged.run else old_rows(judged.adapter, Runs(studio_home())).learned
 
 
-def _unseen(rows: Sequence[Conversation], learned: Sequence[Conversation]) -> tuple[list[Conversation], int]:
-    """The rows without those that the adapter was trained on, and how many those are."""
-    trained = {digest(one.messages) for one in learned}
-    kept = [one for one in rows if digest(one.messages) not in trained]
-    return kept, len(rows) - len(kept)
+def _unseen(rows: Sequence[Conversation], learned: Sequence[Conversation]) -> list[Conversation]:
+    """The rows without those that would be held out together with what the adapter was trained on: the same, the same
+    question, or one the other's beginning.
+    """
+    theirs, ours = gathered(learned), gathered(rows)
+    begins, owners = (one.tolist() for one in ours.begins())
+    wholes = set(theirs.keys("digest").tolist())
+    trained = wholes.union(theirs.keys("asked").tolist(), theirs.begins()[0].tolist())
+    longer = {owner for begin, owner in zip(begins, owners, strict=True) if begin in wholes}
+    keys = zip(ours.keys("digest").tolist(), ours.keys("asked").tolist(), strict=True)
+    seen = [place in longer or not trained.isdisjoint(own) for place, own in enumerate(keys)]
+    return [one for one, known in zip(rows, seen, strict=True) if not known]
 
 
 def _fitting(asked: Sequence[Question], base: Base) -> list[Question]:

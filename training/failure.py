@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from phi3.machine import GIBIBYTE, is_disk_full
 from training.config import RunConfig
@@ -82,6 +85,21 @@ def explained(problem: BaseException) -> Failure:
         return Failure("The disk is full, so the training could not go on.", "Free some space and start again; "
                        "what was saved before is still there.")
     return Failure(f"The training failed: {type(problem).__name__}.", "The run's log.txt holds the details.", False)
+
+
+def keep_trace(problem: BaseException, log: Path) -> None:
+    """Append to the log where it was raised. A process whose own errors go there prints it on its way out. OSError
+    where it can't be written."""
+    with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        if not _is_stderr(file):
+            file.writelines(traceback.format_exception(problem))
+
+
+def _is_stderr(file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.fstat(2))
+    except OSError:  # closed, as under a service
+        return False
 
 
 def is_out_of_memory(problem: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import secrets
 import time
@@ -211,12 +212,14 @@ class Run:
     def course(self) -> list[Event]:
         """The events without what a resume has undone: what came after the checkpoint that it went on from."""
         kept: list[Event] = []
-        for event in self.events():
+        last = math.inf  # the step up to which no later resume has undone anything
+        for event in reversed(self.events()):
+            if event.type in _STEPWISE and event.step > last:
+                continue
             if event.type == "resumed":
-                kept = [one for one in kept if one.type not in _STEPWISE
-                        or (event.values["checkpoint"] and one.step <= event.step)]
+                last = min(last, event.step if event.values["checkpoint"] else -1)
             kept.append(event)
-        return kept
+        return kept[::-1]
 
     def append(self, kind: str, step: int | None = None, **values: Any) -> Event:
         """Write one event, flushed to the disk."""

@@ -28,6 +28,7 @@ _log = logging.getLogger("studio")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # The files that tell of a run, the one that never changes first.
 _TELLING = ("data.json", "config.yaml", "owner")
+_ROUNDED = 1.001  # what the epochs that are noted may have lost to rounding
 # Alone on this machine; when its turn comes (training/queue.py gives it one); or beside others, on GPUs that are lent.
 Goes = Literal["alone", "in turn", "beside others"]
 
@@ -302,8 +303,9 @@ def _refuse_less(run: Run, config: RunConfig) -> None:
     steps = [event for event in run.course() if event.type == "step"]
     if run.state() != "finished" or not steps:
         return
-    step, epoch = steps[-1].step, steps[-1].values["epoch"]
-    if step >= config.max_steps if config.max_steps > 0 else epoch >= config.num_train_epochs:
+    step = run.last_event().step  # not each step is logged
+    epoch = steps[-1].values["epoch"] * step / steps[-1].step
+    if step >= config.max_steps if config.max_steps > 0 else epoch * _ROUNDED >= config.num_train_epochs:
         raise ValueError(f"{run.id} has made {step:,} steps, {epoch:.3g} epochs, already. Ask for more than that.")
 
 

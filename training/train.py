@@ -19,12 +19,12 @@ from training.checkpoint import CHECKPOINTS
 from training.config import RunConfig
 from training.data import Conversation
 from training.evaluate import general_rows, questions
-from training.failure import Failure, against_plan, explained
+from training.failure import Failure, against_plan, explained, keep_trace
 from training.memory import precision_of, width_of
 from training.methods import method_of
 from training.outcome import peak_bytes, provenance, seconds_so_far
 from training.plan import Plan, make_plan
-from training.run import ADAPTER, START, Event, Run
+from training.run import ADAPTER, LOG, START, Event, Run
 from training.tokens import tokens_of
 from training.trainer import Lesson, Trainer, trainer_of
 from training.writer import Lease, Writer
@@ -46,7 +46,7 @@ def run_lease(run: Run, lease: Lease | None = None, resident: Base | None = None
         except BaseException as problem:
             failure = explained(problem)
             checkpoint.remove_unsealed(run.folder / CHECKPOINTS)
-            _write_failure(run, failure)
+            _write_failure(run, failure, problem)
             if failure.mendable:
                 raise ValueError(failure.sentence) from problem
             raise
@@ -225,9 +225,13 @@ def _go_back(run: Run, trainer: Trainer, writer: Writer) -> int | None:
     return found.step if found else None
 
 
-def _write_failure(run: Run, failure: Failure) -> None:
-    """The `failed` event. A disk that is too full even for that keeps the events that there were."""
+def _write_failure(run: Run, failure: Failure, problem: BaseException) -> None:
+    """The `failed` event, and for what nobody can mend the details. A disk that is too full even for that keeps the
+    events that there were.
+    """
     try:
         run.append("failed", message=failure.message, advice=failure.advice, **failure.told)
+        if not failure.mendable:
+            keep_trace(problem, run.folder / LOG)
     except OSError as problem:
         print(f"The event could not be written: {problem}", file=sys.stderr)
