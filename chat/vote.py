@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class Standing:
     """How one adapter does against the others: each pair of answers in a vote is one meeting, a tie half a win.
 
     `low` and `high` are Wilson's 95 % interval of `share` (Wilson, "Probable Inference", 1927), which holds for few
-    votes too.
+    votes too, over as many meetings as tell anything of their own: the best of four wins three by one vote.
     """
 
     by: str
@@ -73,22 +73,11 @@ def shuffled(count: int, seed: int) -> tuple[int, ...]:
 
 def tally(votes: Sequence[Vote]) -> list[Standing]:
     """Everybody who was voted on, the best share first; votes that found all bad are no meetings."""
-    wins: Counter[str] = Counter()
-    ties: Counter[str] = Counter()
-    losses: Counter[str] = Counter()
+    met: defaultdict[str, list[Counter[str]]] = defaultdict(list)
     for vote in votes:
-        for (place, one), (other_place, other) in itertools.combinations(enumerate(vote.answers), 2):
-            if one.by == other.by or vote.verdict == "all bad":
-                continue
-            if vote.best in (place, other_place):
-                best, rest = (one, other) if vote.best == place else (other, one)
-                wins[best.by] += 1
-                losses[rest.by] += 1
-            elif vote.verdict == "tie":
-                ties.update((one.by, other.by))
-    everybody = {*wins, *ties, *losses}
-    return sorted((_standing(by, wins[by], ties[by], losses[by]) for by in everybody),
-                  key=lambda one: (-one.share, one.by))
+        for by, results in _meetings(vote).items():
+            met[by].append(results)
+    return sorted((_standing(by, results) for by, results in met.items()), key=lambda one: (-one.share, one.by))
 
 
 def pairs(votes: Sequence[Vote]) -> Iterator[dict[str, list[Message]]]:
@@ -136,12 +125,45 @@ class Votes:
         self.path.unlink(missing_ok=True)
 
 
-def _standing(by: str, wins: int, ties: int, losses: int) -> Standing:
-    met = wins + ties + losses
-    share = (wins + ties / 2) / met
+def _meetings(vote: Vote) -> dict[str, Counter[str]]:
+    """The wins, ties and losses of everybody who met another in this vote."""
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for (place, one), (other_place, other) in itertools.combinations(enumerate(vote.answers), 2):
+        if one.by == other.by or vote.verdict == "all bad":
+            continue
+        if vote.best in (place, other_place):
+            best, rest = (one, other) if vote.best == place else (other, one)
+            found[best.by]["wins"] += 1
+            found[rest.by]["losses"] += 1
+        elif vote.verdict == "tie":
+            found[one.by]["ties"] += 1
+            found[other.by]["ties"] += 1
+    return found
+
+
+def _standing(by: str, results: Sequence[Counter[str]]) -> Standing:
+    total = sum(results, Counter())
+    share = _won(total) / total.total()
+    met = _independent(results, share)
     middle = (share + _Z**2 / (2 * met)) / (1 + _Z**2 / met)
     half = _Z / (1 + _Z**2 / met) * math.sqrt(share * (1 - share) / met + _Z**2 / (4 * met**2))
-    return Standing(by, wins, ties, losses, share, max(0.0, middle - half), min(1.0, middle + half))
+    return Standing(by, total["wins"], total["ties"], total["losses"], share, max(0.0, middle - half),
+                    min(1.0, middle + half))
+
+
+def _won(results: Counter[str]) -> float:
+    return results["wins"] + results["ties"] / 2
+
+
+def _independent(results: Sequence[Counter[str]], share: float) -> float:
+    """How many meetings, each by a vote of its own, would make this share as certain as these votes do, and no more
+    than there are votes: the effective sample size (Franco et al., "Comparative Study of Confidence Intervals for
+    Proportions in Complex Sample Surveys", 2019).
+    """
+    spread = sum((_won(one) - share * one.total()) ** 2 for one in results)
+    if not spread:
+        return len(results)
+    return min(len(results), share * (1 - share) * sum(one.total() for one in results) ** 2 / spread)
 
 
 def _vote_in(line: str) -> Vote | None:

@@ -1,6 +1,7 @@
 """Blind votes: order, tally, intervals, pairs, and what is kept."""
 
 import json
+import random
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,17 @@ def test_the_interval_is_wilsons_and_narrows_with_votes():
     assert many.low > 0.98
     even = tally([vote(0), vote(1)] * 50)[0]
     assert (even.low, even.high) == (pytest.approx(0.4038, abs=1e-3), pytest.approx(0.5962, abs=1e-3))
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says_however_many_lanes_there_were():
+    chance, lanes, times, held = random.Random(3), ("base", "a", "b", "c"), 200, 0
+    for _ in range(times):
+        votes = [vote(chance.randrange(4), by=lanes) for _ in range(50)]
+        base = next(one for one in tally(votes) if one.by == "base")
+        held += base.low <= 0.5 <= base.high  # all are as good
+    assert 0.92 <= held / times <= 0.98
+    once = tally([vote(0, by=lanes)])[0]
+    assert (once.wins, once.low) == (3, tally([vote(0)])[0].low)
 
 
 def test_pairs_are_as_dpo_reads_them():
