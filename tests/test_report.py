@@ -80,7 +80,7 @@ def test_the_json_has_the_promised_keys_and_the_first_thousand_dropped_rows():
 
 @pytest.mark.parametrize(("text", "asked", "words"), [
     (rows(3), {}, "Only 3 conversations"), (rows(30), {"num_train_epochs": 60.0}, "seen 60 times"),
-    (rows(30), {"max_steps": 300}, "seen 80 times"), ("\n".join([rows(1)] * 30), {}, "none can be held out"),
+    (rows(30), {"max_steps": 300}, "seen 75 times"), ("\n".join([rows(1)] * 30), {}, "none can be held out"),
     (rows(30) + "\nx", {}, "1 of 31 rows can't be used and is left out."),
     (rows(30) + "\nx" * 2, {}, "2 of 32 rows can't be used and are left out."),
     (rows(1), {}, "Only 1 conversation: an adapter of so few mostly repeats it."),
@@ -88,6 +88,15 @@ def test_the_json_has_the_promised_keys_and_the_first_thousand_dropped_rows():
     (rows(30, "Grüße aus Köln"), {}, "spells this language in bytes")])
 def test_what_to_know_is_said_in_words(text, asked, words):
     assert words in warned(read_text(text), **asked)
+
+
+@pytest.mark.parametrize(("asked", "seen"), [
+    ({"max_steps": 30, "per_device_train_batch_size": 64}, 30),  # an epoch is a single step
+    ({"max_steps": 60, "per_device_train_batch_size": 8, "held_out": 0.5}, 30),
+    ({"max_steps": 15, "per_device_train_batch_size": 64, "held_out": 0.0}, 0)])
+def test_how_often_a_conversation_is_seen_is_told_as_it_is_trained(asked, seen):
+    told = warned(read_text(rows(30)), **asked)
+    assert (f"Every conversation is seen {seen} times" if seen else "") in told and ("is seen" in told) == bool(seen)
 
 
 def test_a_base_without_a_system_role_says_what_is_done_instead():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Iterator, Sequence
@@ -240,7 +241,7 @@ def _about_rows(data: ChatData, report: DataReport, config: RunConfig, kinds: in
     if report.dropped_total:
         are = _are(report.dropped_total)
         yield f"{report.dropped_total} of {report.rows_read} rows can't be used and {are} left out."
-    seen = _times_seen(config, report.rows_kept)
+    seen = _times_seen(data, config)
     if seen > OFTEN:
         yield f"Every conversation is seen {seen:.0f} times: it is rather learned by heart than understood."
     if not config.held_out:
@@ -279,10 +280,14 @@ def _about_own_split(data: ChatData) -> Iterator[str]:
                "answer or further on: those rows say little of questions that are new.")
 
 
-def _times_seen(config: RunConfig, rows: int) -> float:
-    if config.max_steps > 0:
-        return config.max_steps * config.per_device_train_batch_size * config.gradient_accumulation_steps / rows
-    return config.num_train_epochs
+def _times_seen(data: ChatData, config: RunConfig) -> float:
+    """As the trainer counts epochs, whose last step may be smaller than the others."""
+    if config.max_steps <= 0:
+        return config.num_train_epochs
+    count = len(data.conversations)
+    held = len(data.own_held) if data.own_held and config.held_out else count_held_out(count, config.held_out)
+    together = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    return config.max_steps / max(math.ceil((count - held) / together), 1)
 
 
 def _about_base(data: ChatData, report: DataReport, tokenizer: PreTrainedTokenizerFast) -> Iterator[str]:
