@@ -82,6 +82,17 @@ def test_every_preset_is_a_valid_run_that_is_warned_of_nothing(machine, count):
         assert steps_of(config, task) <= 3000
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_no_preset_asks_for_more_in_a_step_than_there_is_and_then_warns_of_it(count):
+    task = Task(TINY, LAPTOP, lengths(count))
+    for name in ("quick", "balanced", "thorough"):
+        told = preset_of(name, task)
+        assert told.values["per_device_train_batch_size"] == 1 and told.why.startswith("1 conversation, seen 1")
+        assert not [words for words in warnings_for(made(name, task), task) if "Batch size" in words]
+    far = RunConfig(per_device_train_batch_size=4)
+    assert any("there is 1 to train on" in words for words in warnings_for(far, task))
+
+
 @pytest.mark.parametrize(("base", "machine"), [(TINY, LAPTOP), (MINI, H200), (MINI, LENT)])
 @pytest.mark.parametrize("count", [20, 300, 50_000])
 def test_a_quick_look_is_over_within_a_minute_and_one_turn(base, machine, count):
@@ -177,7 +188,7 @@ def test_why_says_what_was_set_in_numbers():
     assert said.startswith("270 conversations, seen 3 times, 8 in a step: 102 steps; all are read whole. "
                            "Rank 16 learns 294,912 numbers, enough for")
     assert said.endswith("the learning rate 0.0031 is the rule's for a base 192 wide.")
-    assert "1 are cut at 2,048 tokens" in preset_of("balanced", Task(TINY, LAPTOP, (*EXAMPLE, 5000))).why
+    assert "1 is cut at 2,048 tokens" in preset_of("balanced", Task(TINY, LAPTOP, (*EXAMPLE, 5000))).why
 
 
 def test_an_unknown_preset_is_named():

@@ -137,7 +137,8 @@ def _about_batch(case: _Case) -> _Warnings:
     name = "per_device_train_batch_size" if case.config.per_device_train_batch_size > case.train else \
         "gradient_accumulation_steps"
     yield name, (f"is {getattr(case.config, name)}: a step asks for {case.batches.examples_per_step:,} conversations, "
-                 f"and there are {case.train:,} to train on, so that every epoch is a single step. Make it smaller.")
+                 f"and there {'is' if case.train == 1 else 'are'} {case.train:,} to train on, so that every epoch is a "
+                 "single step. Make it smaller.")
 
 
 def _about_precision(case: _Case) -> _Warnings:

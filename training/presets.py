@@ -221,7 +221,7 @@ def _batch(count: int, longest: int, size: _Size, fixed: Mapping[str, Any]) -> d
         return {}
     usual = SETTINGS["per_device_train_batch_size"].default
     together = LARGE_BATCH if count >= LARGE_DATA and not size.is_quick else usual
-    while together > 2 and count / together < STEPS_AN_EPOCH:
+    while together > min(2, count) and count / together < STEPS_AN_EPOCH:
         together //= 2
     at_once = together
     while at_once > 1 and at_once * longest > TOKENS_AT_ONCE:
@@ -301,7 +301,8 @@ def _why(name: str, values: Mapping[str, Any], task: Task) -> str:
         return f"{by_width[0].upper()}{by_width[1:]}; the rest follows from your data."
     batches = batches_of(config, train)
     cut = sum(length > config.max_length for length in task.lengths)
-    whole = f"{cut:,} are cut at {config.max_length:,} tokens" if cut else "all are read whole"
+    are = "is" if cut == 1 else "are"
+    whole = f"{cut:,} {are} cut at {config.max_length:,} tokens" if cut else "all are read whole"
     return (f"{_seen(len(train), batches.epochs)}, {batches.examples_per_step} in a step: {batches.steps:,} steps; "
             f"{whole}. {_about_rank(config, task, sum(train))}; {by_width}.")
 
@@ -309,7 +310,7 @@ def _why(name: str, values: Mapping[str, Any], task: Task) -> str:
 def _seen(count: int, epochs: float) -> str:
     if epochs < 1:
         return f"{round(count * epochs):,} of {count:,} conversations, seen once"
-    return f"{count:,} conversations, seen {'once' if epochs == 1 else f'{epochs:.3g} times'}"
+    return f"{count:,} conversation{'' if count == 1 else 's'}, seen {'once' if epochs == 1 else f'{epochs:.3g} times'}"
 
 
 def _about_rank(config: RunConfig, task: Task, tokens: int) -> str:
