@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from phi3.models import ADAPTER_WEIGHTS as WEIGHTS
 
 # The only files of an adapter that are ever fetched, opened or copied.
 WANTED = (CONFIG, WEIGHTS)
+# What PEFT wrote the weights to before there were safetensors.
+UNSAFE_WEIGHTS = "adapter_model.bin"
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 MOST_FILES = 1_000
@@ -245,11 +247,14 @@ def _plain_file(folder: Path, name: str) -> os.stat_result:
     return facts
 
 
-def _nothing_safe(names: Iterable[str]) -> str:
-    pickles = [name for name in left_aside(names) if not name.endswith(".py")]
-    if pickles:
-        return (f"It holds its weights only as {printable(pickles[0])}, a pickle, which can run code when it is opened."
-                " Save it as safetensors, as PEFT's save_pretrained does.")
+def _nothing_safe(names: Collection[str]) -> str:
+    within = sorted(name.removesuffix(f"/{WEIGHTS}") for name in names if name.endswith(f"/{WEIGHTS}"))
+    if within:
+        return (f"Its {WEIGHTS} is in a folder of its own, {printable(within[0])}, and only one at the top is fetched. "
+                "Download that folder, and name it in the terminal, or publish it by itself.")
+    if UNSAFE_WEIGHTS in names:
+        return (f"It holds its weights only as {UNSAFE_WEIGHTS}, a pickle, which can run code when it is opened. Save "
+                "it as safetensors, as PEFT's save_pretrained does.")
     return f"It holds no {WEIGHTS}, so it is no adapter in PEFT's format."
 
 

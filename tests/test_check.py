@@ -397,6 +397,8 @@ def test_pickles_and_code_are_left_aside_or_refused(base, sound):
     assert verdict.ok and "were not opened: adapter_model.bin, modeling_phi3.py" in verdict.warnings[0]
     (sound / WEIGHTS).unlink()
     assert "only as adapter_model.bin, a pickle" in refusal(sound, base.facts)
+    (sound / "adapter_model.bin").unlink()
+    assert "so it is no adapter in PEFT's format" in refusal(sound, base.facts)
 
 
 def test_folders_that_hold_no_adapter_are_refused(base, sound, tmp_path):
@@ -426,6 +428,8 @@ def test_only_two_files_are_ever_fetched():
     listing = {CONFIG: 800, WEIGHTS: 10**6, "README.md": 3, "../../adapter_config.json": 9, "training_args.bin": 5}
     assert wanted(listing) == [CONFIG, WEIGHTS]
     for wrong, words in (({"adapter_model.bin": 5, CONFIG: 800}, "pickle"), ({CONFIG: 800}, "no adapter_model"),
+                         ({"model.safetensors": 10**6, "training_args.bin": 5}, "no adapter in PEFT's format"),
+                         ({f"last/{WEIGHTS}": 10**6, f"last/{CONFIG}": 800, "last/optimizer.pt": 5}, "folder .* last,"),
                          (listing | {WEIGHTS: 10**12}, "1,000,000,000,000 bytes"),
                          (listing | {CONFIG: 10**7}, "10,000,000 bytes")):
         with pytest.raises(ValueError, match=words):
