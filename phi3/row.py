@@ -37,6 +37,7 @@ class Row:
     room: int
     note: str
     chance: torch.Generator
+    ends_at: frozenset[int]
     tokens: list[int] = field(default_factory=list)
     slot: int = 0
     began: float = 0.0  # by time.monotonic
@@ -55,7 +56,7 @@ class Row:
         if token is None:
             self.end, self.note = "error", " ".join(filter(None, (self.note, NO_NUMBERS)))
             return
-        if token in base.stop_tokens:
+        if token in self.ends_at:
             self.end = "stop"
             return
         self.tokens.append(token)
@@ -121,7 +122,14 @@ def row_of(base: Base, lane: Lane, bounds: Bounds = USUAL) -> Row | Answer:
         return _too_long(f"This message{beside} is {len(prompt):,} tokens", f"{context:,}", is_all)
     turns = "turn" if dropped == 1 else "turns"
     note = f"The oldest {dropped} {turns} no longer fit and were left out." if dropped else ""
-    return Row(lane, prompt, room, note, torch.Generator().manual_seed(lane.sampling.seed))
+    chance = torch.Generator().manual_seed(lane.sampling.seed)
+    return Row(lane, prompt, room, note, chance, _ends(base, lane.sampling.stop_texts))
+
+
+def _ends(base: Base, stop_texts: Sequence[str]) -> frozenset[int]:
+    """The tokens that end an answer: the base's, and those whose names are stop texts, which no answer's text shows."""
+    control = base.tokenizer.get_added_vocab() if stop_texts else {}
+    return frozenset(base.stop_tokens).union(control[stop] for stop in stop_texts if stop in control)
 
 
 def _too_long(told: str, most: str, is_all_that_the_base_reads: bool) -> Answer:

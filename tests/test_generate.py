@@ -361,6 +361,20 @@ def test_a_stop_text_cuts_the_answer_before_it_and_never_shows(base):
     assert all(stop not in snapshot[0].text for snapshot in before)
 
 
+def test_a_control_token_that_is_a_stop_text_ends_the_answer(base):
+    """As in stock generation's `stop_strings`: an adapter that never learned to stop begins the next turn itself."""
+    from phi3.row import row_of
+
+    user = base.tokenizer.convert_tokens_to_ids("<|user|>")
+    row = row_of(base, ask("hm", stop_texts=("<|user|>",)))
+    for token in (*base.tokenizer("ok", add_special_tokens=False)["input_ids"], user):
+        row.add(token, base, asked=False)
+    assert (row.end, row.answer(base).text) == ("stop", "ok")
+    plain = row_of(base, ask("hm"))
+    plain.add(user, base, asked=False)
+    assert not plain.end
+
+
 def test_a_stop_text_of_any_length_keeps_nobody_waiting(base):
     began = time.monotonic()
     answer = last(Answerer(base), ask("hm", stop_texts=("a" * 500_000,)))[0]
