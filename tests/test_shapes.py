@@ -42,6 +42,7 @@ SAME = [
     ("preference", {"prompt": "Hi", "chosen": "Ho", "rejected": "No"}),
     ("preference", {"chosen": TURNS, "rejected": TURNS[:1]}),
     ("preference", {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": TURNS[1:]}),
+    ("preference", {"prompt": "Hi", "chosen": TURNS[1], "rejected": TURNS[1]}),
     ("preference", {"chosen": "\n\nHuman: Hi\n\nAssistant: Ho", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}),
     ("chatml", {"text": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>\n"}),
     ("phi-3", {"text": "<|user|>\nHi<|end|>\n<|assistant|>\nHo<|end|>\n<|endoftext|>"}),
@@ -148,10 +149,17 @@ def test_what_was_said_before_comes_before_the_question_beside_it(history):
 
 @pytest.mark.parametrize("row", [
     {"messages": TURNS[:1], "completion": "Ho"}, {"conversation": SHAREGPT[:1], "response": "Ho"},
-    {"messages": TURNS[:1], "completion": TURNS[1:]}])
+    {"messages": TURNS[:1], "completion": TURNS[1:]}, {"messages": TURNS[:1], "chosen": "Ho", "rejected": "No"},
+    {"conversations": SHAREGPT[:1], "chosen": SHAREGPT[1], "rejected": {"from": "gpt", "value": "No"}}])
 def test_an_answer_beside_turns_that_end_with_the_question_is_the_last_turn(row):
     assert as_messages(row) == TURNS
     assert as_messages({"messages": TURNS, "answer": "another"}) == TURNS
+
+
+def test_a_preferred_answer_is_learned_after_turns_that_answered_before():
+    row = {"conversations": [*SHAREGPT, {"from": "human", "value": "And?"}],
+           "chosen": {"from": "gpt", "value": "More"}, "rejected": {"from": "gpt", "value": "No"}}
+    assert [turn["content"] for turn in as_messages(row)] == ["Hi", "Ho", "And?", "More"]
 
 
 @pytest.mark.parametrize("row", [

@@ -186,11 +186,10 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
 def _answered(row: dict[str, Any], names: dict[str, str], listed: Any) -> list[Message]:
     """The turns of a list and, where they end with a question, the answer that stands in a column beside them."""
     turns = turns_in(listed, row)
-    column = _answer(names) if turns[-1]["role"] == "user" else None
+    column = (_preferred_answer(names) or _answer(names)) if turns[-1]["role"] == "user" else None
     if column is None or row[column] in (None, "", []):
         return turns
-    answer = _unpacked_turns(row[column])
-    return turns + (turns_in(answer) if answer is not None else [message("assistant", cell(row[column]))])
+    return turns + _answers_in(row[column])
 
 
 def _grown(row: dict[str, Any]) -> _Shape | None:
@@ -199,8 +198,12 @@ def _grown(row: dict[str, Any]) -> _Shape | None:
 
 
 def _preferred(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
-    pair = next((names[good] for good, bad in _CHOSEN if good in names and bad in names), None)
-    return _Shape("preference", lambda: _with_system(row, names, _chosen(row, names, pair))) if pair else None
+    column = _preferred_answer(names)
+    return _Shape("preference", lambda: _with_system(row, names, _chosen(row, names, column))) if column else None
+
+
+def _preferred_answer(names: Mapping[str, str]) -> str | None:
+    return next((names[good] for good, bad in _CHOSEN if good in names and bad in names), None)
 
 
 def _paired(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
@@ -292,6 +295,12 @@ def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) 
     return [*before, message("user", question), message("assistant", cell(row[answer]))]
 
 
+def _answers_in(value: Any) -> list[Message]:
+    """An answer: a text, a list of turns, or one turn."""
+    answered = _unpacked_turns(value)
+    return turns_in(answered) if answered is not None else [message("assistant", cell(value))]
+
+
 def _more(name: str, value: Any) -> str:
     """What else belongs to the question, as text; ValueError where it is none, since the answer may stand on it."""
     try:
@@ -301,10 +310,10 @@ def _more(name: str, value: Any) -> str:
 
 
 def _unpacked_turns(value: Any) -> Any:
-    """The value where it is a list of turns, as such or as text; else None. Text that lists other things stays text,
-    such as what was found in another: [{"type": "person", "text": "Ada"}].
+    """The value where it is a list of turns, as such or as text, or one turn; else None. Text that lists other things
+    stays text, such as what was found in another: [{"type": "person", "text": "Ada"}].
     """
-    found = _unpacked(value)
+    found = [value] if isinstance(value, dict) else _unpacked(value)
     if not isinstance(found, list) or not found or not is_turn(found[0]):
         return None
     return found if found is value or bare(found[0].get("role", found[0].get("from"))) in ROLES else None
