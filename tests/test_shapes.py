@@ -139,6 +139,14 @@ def test_alpacas_history_and_a_context_join_the_question():
         {"instruction": "c", "output": "d", "history": [["a", "b"]], "context": "e"})] == ["a", "b", "c\n\ne", "d"]
 
 
+def test_what_belongs_to_the_question_is_asked_before_a_preferred_answer_too():
+    answers = {"chosen": "d", "rejected": "x"}
+    for row in ({"instruction": "c", **answers}, {"prompt": "c", **answers},
+                {"prompt": "c", "output": [{"role": "assistant", "content": "d"}]}):
+        asked = as_messages({**row, "history": [["a", "b"]], "input": "e"})
+        assert [turn["content"] for turn in asked] == ["a", "b", "c\n\ne", "d"]
+
+
 @pytest.mark.parametrize("history", [[["Hi", "Ho"]], TURNS, json.dumps(TURNS)])
 def test_what_was_said_before_comes_before_the_question_beside_it(history):
     for name in ("history", "chat_history", "Conversation History"):

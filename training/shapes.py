@@ -27,7 +27,6 @@ from training.turns import (
     said_by,
     text_of,
     turns_in,
-    turns_of_object,
     usable,
     whole_characters,
 )
@@ -278,11 +277,9 @@ def _mapped(row: dict[str, Any], columns: Columns) -> list[Message]:
 
 def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) -> list[Message]:
     """Question and answer, each a text or a list of turns, with what else belongs to the question."""
-    asked, answered = _unpacked_turns(row[prompt]), _unpacked_turns(row[answer])
-    if asked is not None or answered is not None:
-        before = turns_in(asked) if asked is not None else [message("user", cell(row[prompt]))]
-        after = turns_in(answered) if answered is not None else [message("assistant", cell(row[answer]))]
-        return before + after
+    asked, answered = _unpacked_turns(row[prompt]), _answers_in(row[answer])
+    if asked is not None:
+        return turns_in(asked) + answered
     question = cell(row[prompt])
     for name in _MORE:
         more = _more(name, row[names[name]]) if names.get(name) not in (None, prompt, answer) else ""
@@ -292,7 +289,7 @@ def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) 
     told = _find(names, _HISTORIES)
     earlier = _unpacked(row[told]) if told else None
     before = turns_in(earlier) if isinstance(earlier, list) and earlier else []
-    return [*before, message("user", question), message("assistant", cell(row[answer]))]
+    return [*before, message("user", question), *answered]
 
 
 def _answers_in(value: Any) -> list[Message]:
@@ -323,16 +320,10 @@ def _chosen(row: dict[str, Any], names: dict[str, str], column: str) -> list[Mes
     value, prompt = _unpacked(row[column]), _question(names)
     if isinstance(value, str) and looks_like_chat(value):
         return _text_shape(value).turns()
-    if isinstance(value, list):
-        answer = turns_in(value)
-    elif isinstance(value, dict) and is_turn(value):
-        answer = list(turns_of_object(value))
-    else:
-        answer = [message("assistant", cell(value))]
+    answer = turns_in(value) if isinstance(value, list) else _answers_in(value)
     if any(turn["role"] == "user" for turn in answer) or prompt is None:
         return answer
-    asked = _unpacked_turns(row[prompt])
-    return (turns_in(asked) if asked is not None else [message("user", cell(row[prompt]))]) + answer
+    return _pair(row, names, prompt, column)
 
 
 def _with_system(row: Mapping[str, Any], names: Mapping[str, str], turns: list[Message]) -> list[Message]:
