@@ -43,6 +43,8 @@ SAME = [
     ("preference", {"chosen": TURNS, "rejected": TURNS[:1]}),
     ("preference", {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": TURNS[1:]}),
     ("preference", {"prompt": "Hi", "chosen": TURNS[1], "rejected": TURNS[1]}),
+    ("preference", {"input": {"messages": TURNS[:1], "tools": []}, "preferred_output": TURNS[1:],
+                    "non_preferred_output": TURNS[1:]}),
     ("preference", {"chosen": "\n\nHuman: Hi\n\nAssistant: Ho", "rejected": "\n\nHuman: Hi\n\nAssistant: No"}),
     ("chatml", {"text": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHo<|im_end|>\n"}),
     ("phi-3", {"text": "<|user|>\nHi<|end|>\n<|assistant|>\nHo<|end|>\n<|endoftext|>"}),

@@ -47,7 +47,8 @@ _ANSWERS = ("completion", "answer", "response", "output", "outputs", "reply", "a
             "reference_answer", "tgt", "chatgpt_answer", "answer_text", "replies", "label_text", "ai")
 _MORE = ("input", "context")
 _HISTORIES = ("history", "chat_history", "conversation_history")
-_CHOSEN = (("chosen", "rejected"), ("chosen_response", "rejected_response"), ("accepted", "rejected"))
+_CHOSEN = (("chosen", "rejected"), ("chosen_response", "rejected_response"), ("accepted", "rejected"),
+           ("preferred_output", "non_preferred_output"))
 _TEXTS = ("text", "content", "formatted_text", "formatted", "prompt", "conversation", "chat", "sample", "example")
 @dataclass(frozen=True)
 class Columns:
@@ -307,10 +308,10 @@ def _more(name: str, value: Any) -> str:
 
 
 def _unpacked_turns(value: Any) -> Any:
-    """The value where it is a list of turns, as such or as text, or one turn; else None. Text that lists other things
-    stays text, such as what was found in another: [{"type": "person", "text": "Ada"}].
+    """The value where it is a list of turns, as such, as text or as OpenAI's preferences have it, or one turn; else
+    None. Text that lists other things stays text, such as what was found in another: [{"type": "person", "text": "A"}].
     """
-    found = [value] if isinstance(value, dict) else _unpacked(value)
+    found = value.get("messages", [value]) if isinstance(value, dict) else _unpacked(value)
     if not isinstance(found, list) or not found or not is_turn(found[0]):
         return None
     return found if found is value or bare(found[0].get("role", found[0].get("from"))) in ROLES else None
