@@ -223,8 +223,11 @@ def test_an_answer_that_should_not_be_learned_is_read_and_spared(mark):
 def test_a_completion_that_is_labelled_bad_is_not_learned():
     assert as_messages({"prompt": "Hi", "completion": "Ho", "label": True}) == TURNS
     assert as_messages({"prompt": "Hi", "completion": "Ho", "label": 0}) == TURNS
-    with pytest.raises(ValueError, match="label is false"):
-        as_messages({"prompt": TURNS[:1], "completion": TURNS[1:], "label": False})
+    assert as_messages({"messages": TURNS, "label": True}) == as_messages({"messages": TURNS, "label": "x"}) == TURNS
+    for row in ({"prompt": TURNS[:1], "completion": TURNS[1:], "label": False}, {"messages": TURNS, "label": False},
+                {"conversations": SHAREGPT, "kto_tag": False}):
+        with pytest.raises(ValueError, match=r"(label|kto_tag) is false"):
+            as_messages(row)
 
 
 def test_the_guess_goes_by_names_and_then_by_length():

@@ -176,7 +176,8 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
             is_beside = (name in _HISTORIES or value == []) and _question(names) and _answer(names)
             if _is_turns(value) and not is_beside:
                 format = "sharegpt" if _keeps_from(value) else "messages"
-                return _Shape(format, lambda value=value: _with_system(row, names, _answered(row, names, value)))
+                return _bad(row, names, format) or _Shape(
+                    format, lambda value=value: _with_system(row, names, _answered(row, names, value)))
     strong = next((name for name in ("messages", "conversations") if name in names), None)
     if strong and not _answer(names) and not isinstance(row[names[strong]], str):
         return _Shape("messages", lambda: _none("no list of turns").turns())
@@ -213,11 +214,15 @@ def _paired(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     if prompt is None or answer is None:
         return None
     known = (bare(prompt), bare(answer)) == ("prompt", "completion")
-    # As TRL's KTO writes its rows: a completion is to be learned from, or to be kept away from.
-    if known and str(row.get(names.get("label"))).lower() == "false":
-        return _Shape("prompt-completion", lambda: _none(f"{NOT_TO_BE_LEARNED} (its label is false)").turns())
-    return _Shape("prompt-completion" if known else "question and answer",
-                  lambda: _with_system(row, names, _pair(row, names, prompt, answer)))
+    return (known and _bad(row, names, "prompt-completion")) or _Shape(
+        "prompt-completion" if known else "question and answer",
+        lambda: _with_system(row, names, _pair(row, names, prompt, answer)))
+
+
+def _bad(row: dict[str, Any], names: dict[str, str], format: str) -> _Shape | None:
+    """What a row is marked to be kept away from, as TRL's and LLaMA-Factory's KTO write it; else None."""
+    mark = next((name for name in ("label", "kto_tag") if str(row.get(names.get(name))).lower() == "false"), None)
+    return _Shape(format, lambda: _none(f"{NOT_TO_BE_LEARNED} (its {mark} is false)").turns()) if mark else None
 
 
 def _hidden_list(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
