@@ -230,6 +230,15 @@ def test_a_completion_that_is_labelled_bad_is_not_learned():
             as_messages(row)
 
 
+def test_the_conversation_that_won_is_learned():
+    battle = {"conversation_a": [TURNS[0], {**TURNS[1], "content": "No"}], "conversation_b": TURNS, "turn": 1}
+    assert as_messages({**battle, "winner": "model_b"}) == TURNS
+    assert as_messages({**battle, "winner": "model_a"})[1]["content"] == "No"
+    for tie in ("tie", "tie (bothbad)", None):
+        with pytest.raises(ValueError, match="neither conversation won"):
+            as_messages({**battle, "winner": tie})
+
+
 def test_the_guess_goes_by_names_and_then_by_length():
     rows = [{"nr": 1, "Customer question text": "Hi there, how are you?", "Reply sent": "ok"}]
     assert guess_columns(rows) == Columns("Customer question text", "Reply sent")

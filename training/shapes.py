@@ -130,7 +130,7 @@ def _shape(row: Any, columns: Columns | None) -> _Shape:
     if columns is not None:
         return _Shape("chosen columns", lambda: _with_system(row, _names(row), _mapped(row, columns)))
     names = _names(row)
-    return (_grown(row) or _listed(row, names) or _preferred(row, names) or _paired(row, names)
+    return (_grown(row) or _listed(row, names) or _preferred(row, names) or _won(row, names) or _paired(row, names)
             or _hidden_list(row, names) or _written(row, names) or _none(_unknown(names)))
 
 
@@ -201,6 +201,15 @@ def _grown(row: dict[str, Any]) -> _Shape | None:
 def _preferred(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     column = _preferred_answer(names)
     return _Shape("preference", lambda: _with_system(row, names, _chosen(row, names, column))) if column else None
+
+
+def _won(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
+    """Of two conversations the one that people voted for, as the Chatbot Arena writes them."""
+    if not {"conversation_a", "conversation_b", "winner"} <= names.keys():
+        return None
+    column = {"model_a": "conversation_a", "model_b": "conversation_b"}.get(str(row[names["winner"]]))
+    return _Shape("preference", lambda: turns_in(_unpacked(row[names[column]])) if column
+                  else _none("neither conversation won").turns())
 
 
 def _preferred_answer(names: Mapping[str, str]) -> str | None:
