@@ -230,6 +230,25 @@ def test_a_completion_that_is_labelled_bad_is_not_learned():
             as_messages(row)
 
 
+def claudes(*asked, **more):
+    """A conversation as Claude's export has it; `more` stands beside the question."""
+    thinks = {"type": "thinking", "thinking": "Hm.", "summaries": []}
+    return {"uuid": "1", "name": "Greeting", "chat_messages": [
+        {"uuid": "2", "sender": "human", "text": "Hi", "content": [*asked, {"type": "text", "text": "Hi"}], **more},
+        {"uuid": "3", "sender": "assistant", "text": "Ho", "content": [thinks, {"type": "text", "text": "Ho"}]}]}
+
+
+def test_claudes_export_gives_what_was_attached_and_not_what_was_thought():
+    assert as_messages(claudes(attachments=[], files=[])) == TURNS
+    attached = claudes(attachments=[{"file_name": "a.txt", "extracted_content": "One."}, {"extracted_content": ""},
+                                    {"file_name": "a.txt", "extracted_content": "Two."}])
+    assert [turn["content"] for turn in as_messages(attached)] == ["One.\n\nTwo.\n\nHi", "Ho"]
+    assert as_messages(claudes(attachments=[{"file_name": "a", "extracted_content": "One."}],
+                               files=[{"file_name": "a"}]))[0]["content"] == "One.\n\nHi"
+    with pytest.raises(ValueError, match=r"a turn with a file \('a.png'\)"):
+        as_messages(claudes(attachments=[], files=[{"file_uuid": "4", "file_name": "a.png"}]))
+
+
 def test_the_conversation_that_won_is_learned():
     battle = {"conversation_a": [TURNS[0], {**TURNS[1], "content": "No"}], "conversation_b": TURNS, "turn": 1}
     assert as_messages({**battle, "winner": "model_b"}) == TURNS

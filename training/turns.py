@@ -27,6 +27,8 @@ TOOL_ROLES = {"tool", "tools", "function", "function_call", "function_response",
 _PLAIN_ROLES = ("user", "assistant", "system")
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "user_type", "type", "name", "user")
 TEXT_KEYS = ("content", "value", "text", "message", "parts", "body", "utterance", "msg")
+# Parts beside an answer that hold no word of it.
+_UNSAID = ("thinking", "redacted_thinking", "token_budget")
 _PICTURES = ("image", "images", "video", "videos", "audio", "audios")
 
 CALLS_A_TOOL = "an answer that calls a tool"
@@ -105,7 +107,7 @@ def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     if one.get("tool_calls") or one.get("function_call"):
         raise ValueError(CALLS_A_TOOL)
     if role is not None and text is not None:
-        turn = said_by(one[role], text_of(one[text]))
+        turn = said_by(one[role], "\n\n".join(filter(None, (*_attached(one), text_of(one[text])))))
         if turn["role"] == "assistant" and any(str(one.get(name)).lower() in _NO for name in _UNLEARNED):
             turn["train"] = False
         yield turn
@@ -118,6 +120,18 @@ def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     if not spoken:
         raise ValueError("a turn without a role")
     yield from (message(name, text_of(value)) for name, value in spoken)
+
+
+def _attached(one: dict[str, Any]) -> list[str]:
+    """The texts that Claude's export has beside a question; ValueError where it names a file and not what is in it."""
+    attachments, files = ([file for file in one[held] if isinstance(file, dict)] if isinstance(one.get(held), list)
+                          else [] for held in ("attachments", "files"))
+    attached = [file for file in attachments if isinstance(file.get("extracted_content"), str)]
+    names = [file.get("file_name") for file in attached]
+    missing = next((file for file in files if file.get("file_name") not in names), None)
+    if missing is not None:
+        raise ValueError(f"a turn with a file ({shown(missing.get('file_name'))})")
+    return [file["extracted_content"] for file in attached]
 
 
 def said_by(named: Any, text: str) -> Message:
@@ -149,6 +163,8 @@ def _part(part: Any) -> str:
         return part
     if isinstance(part, dict):
         kind = str(part.get("type") or part.get("content_type") or ("text" if "text" in part else ""))
+        if kind in _UNSAID:
+            return ""
         if kind.endswith("text") and isinstance(part.get("text", ""), str):
             return part.get("text", "")
         for picture in _PICTURES:
