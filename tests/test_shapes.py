@@ -110,14 +110,16 @@ def test_text_is_kept_as_it_is():
 
 
 @pytest.mark.parametrize("prompt", ["<|user|>\nHi<|end|>\n<|assistant|>\n", "<s>[INST] Hi [/INST]",
-                                    "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"])
+                                    "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+                                    "\n\nHuman: Hi\n\nAssistant:", "Human:a\nAssistant:b\nHuman:c\nAssistant: \n"])
 def test_a_question_that_somebodys_template_wrote_is_kept_and_told(prompt):
     for row in ({"prompt": prompt, "completion": "Ho"}, {"prompt": prompt, "chosen": "Ho", "rejected": "No"},
                 {"messages": [SYSTEM, {"role": "user", "content": prompt}, TURNS[1]]}):
         chat = as_chat(row)
         assert chat.messages[-2]["content"] == prompt
         assert len(chat.changes) == 1 and "chat template" in chat.changes[0]
-    assert not as_chat({"prompt": "What does <|user|> mean?", "completion": "Ho"}).changes
+    for plain in ("What does <|user|> mean?", "User: Ada\nWho is she?", "Is this right?\nAssistant:"):
+        assert not as_chat({"prompt": plain, "completion": "Ho"}).changes
     assert not as_chat({"text": "<|user|>\nHi<|end|>\n<|assistant|>\nHo<|end|>"}).changes
 
 

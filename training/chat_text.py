@@ -38,8 +38,10 @@ def looks_like_chat(text: str) -> str | None:
 
 
 def is_templated(text: str) -> bool:
-    """Whether a text begins as a chat template of some model does."""
-    return text.lstrip()[:1] in ("<", "[") and looks_like_chat(text) in (*_MARKED, "inst text")
+    """Whether a text begins as a chat template of some model does, or names who speaks and waits for the assistant."""
+    if text.lstrip()[:1] in ("<", "["):
+        return looks_like_chat(text) in (*_MARKED, "inst text")
+    return text.rstrip().endswith("Assistant:") and looks_like_chat(text) == "human assistant text"
 
 
 def turns_of_text(text: str, form: str) -> Iterator[tuple[str, str]]:

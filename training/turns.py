@@ -41,8 +41,8 @@ CONTEXT = "an answer that is marked not to be learned is read and not trained on
 JOINED = "turns of one role in a row were joined"
 GREETING = "what the assistant said before the first question was left out"
 TRAILING = "what follows the last answer that is learned was left out"
-TEMPLATED = ("a question is written in a chat template already, whose marks (such as <|user|> or [INST]) stay text "
-             "inside the base's own template: leave them out of the data")
+TEMPLATED = ("a question is written in a chat template already, whose marks (such as <|user|>, [INST] or Human:) stay "
+             "text inside the base's own template: leave them out of the data")
 SURROGATES = "halves of characters (lone surrogates) were replaced by �"
 
 
