@@ -28,6 +28,7 @@ SAME = [
                                                             {"type": "text", "text": "i"}]}, TURNS[1]]}),
     ("messages", {"data": ["Hi", "Ho"]}), ("messages", {"conversation": [["Hi", "Ho"]]}),
     ("messages", {"conversation": [{"human": "Hi", "assistant": "Ho"}]}),
+    ("messages", {"conversation": [{"input": "Hi", "output": "Ho"}]}),
     ("messages", {"contents": [{"role": "user", "parts": [{"text": "Hi"}]},
                                {"role": "model", "parts": [{"text": "Ho"}]}]}),
     ("alpaca", {"instruction": "Hi", "input": "", "output": "Ho"}),

@@ -15,12 +15,12 @@ from training.reading.rows import shown
 ROLES = {
     **dict.fromkeys(("system", "developer", "sys", "system_prompt", "system_message"), "system"),
     **dict.fromkeys(("user", "human", "prompter", "usr", "customer", "client", "person", "student", "patient", "player",
-                     "questioner", "asker", "instruction", "question", "prompt", "me", "speaker_1"), "user"),
+                     "questioner", "asker", "instruction", "question", "prompt", "input", "me", "speaker_1"), "user"),
     **dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt", "ai", "agent", "chatbot", "bard", "bing", "claude",
                      "gemini", "llama", "gpt4", "gpt_4", "gpt3", "gpt_3", "gpt_3.5", "gpt_3.5_turbo", "chat_gpt",
                      "assistant_bot", "asst", "doctor", "teacher", "therapist", "counselor", "expert", "support",
-                     "operator",
-                     "answer", "response", "completion", "llm", "phi", "phi3", "mistral", "speaker_2"), "assistant"),
+                     "operator", "answer", "response", "completion", "output", "llm", "phi", "phi3", "mistral",
+                     "speaker_2"), "assistant"),
 }
 TOOL_ROLES = {"tool", "tools", "function", "function_call", "function_response", "tool_call", "tool_response",
               "tool_result", "observation", "ipython", "environment"}
