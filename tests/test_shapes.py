@@ -169,6 +169,11 @@ def test_an_answer_beside_turns_that_end_with_the_question_is_the_last_turn(row)
     assert as_messages({"messages": TURNS, "answer": "another"}) == TURNS
 
 
+def test_a_question_comes_before_its_answer_whichever_is_written_first():
+    pairs = [{"answer": "Ho", "question": "Hi", "system": "Be brief."}, {"answer": "d", "question": "c"}]
+    assert [turn["content"] for turn in as_messages({"conversation": pairs})] == ["Be brief.", "Hi", "Ho", "c", "d"]
+
+
 def test_a_preferred_answer_is_learned_after_turns_that_answered_before():
     row = {"conversations": [*SHAREGPT, {"from": "human", "value": "And?"}],
            "chosen": {"from": "gpt", "value": "More"}, "rejected": {"from": "gpt", "value": "No"}}

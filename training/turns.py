@@ -24,7 +24,7 @@ ROLES = {
 }
 TOOL_ROLES = {"tool", "tools", "function", "function_call", "function_response", "tool_call", "tool_response",
               "tool_result", "observation", "ipython", "environment"}
-_PLAIN_ROLES = ("user", "assistant", "system")
+_IN_TURN = ("system", "user", "assistant")
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "user_type", "type", "name", "user")
 TEXT_KEYS = ("content", "value", "text", "message", "parts", "body", "utterance", "msg")
 # Parts beside an answer that hold no word of it.
@@ -99,7 +99,7 @@ def _turns_of(one: Any, place: int) -> Iterator[Message]:
 def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     said = one.get("content")
     # Most turns are plain ones, and a large file has millions.
-    if isinstance(said, str) and one.get("role") in _PLAIN_ROLES and len(one) == 2:
+    if isinstance(said, str) and one.get("role") in _IN_TURN and len(one) == 2:
         yield message(one["role"], said)
         return
     text = next((name for name in TEXT_KEYS if one.get(name) is not None), first_of(one, TEXT_KEYS))
@@ -116,7 +116,8 @@ def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
         yield said_by(one[role], "")
         return
     named = [(ROLES.get(bare(name)), value) for name, value in one.items()]
-    spoken = [(name, value) for name, value in named if name and value is not None]
+    spoken = sorted(((name, value) for name, value in named if name and value is not None),
+                    key=lambda turn: _IN_TURN.index(turn[0]))
     if not spoken:
         raise ValueError("a turn without a role")
     yield from (message(name, text_of(value)) for name, value in spoken)
