@@ -73,6 +73,7 @@ def test_roles_are_known_in_every_spelling(role, answerer):
 @pytest.mark.parametrize("row", [
     {"system": "Be brief.", "instruction": "Hi", "output": "Ho"}, {"system": "Be brief.", "conversations": SHAREGPT},
     {"system_prompt": "Be brief.", "question": "Hi", "response": "Ho"},
+    {"system": "Be brief.", "text": "### Human: Hi### Assistant: Ho"},
     {"text": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
              "<|im_start|>assistant\nHo<|im_end|>"},
     {"text": "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Ho </s>"}])

@@ -247,7 +247,8 @@ def _written(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     """A whole conversation as one text."""
     column = _find(names, _TEXTS)
     texts = [row[column]] if column else [value for value in row.values() if isinstance(value, str)][:1]
-    return _text_shape(texts[0]) if texts and isinstance(texts[0], str) else None
+    found = _text_shape(texts[0]) if texts and isinstance(texts[0], str) else None
+    return _Shape(found.name, lambda: _with_system(row, names, found.turns())) if found else None
 
 
 def _text_shape(text: str) -> _Shape | None:
