@@ -55,6 +55,7 @@ SAME = [
     ("gemma text", {"text": "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHo<end_of_turn>\n"}),
     ("alpaca text", {"text": "Below is a task.\n\n### Instruction:\nHi\n\n### Response:\nHo</s>"}),
     ("human assistant text", {"text": "### Human: Hi### Assistant: Ho"}),
+    ("human assistant text", {"system": " ", "chat": "USER: Hi\n\n\nASSISTANT: Ho <|endoftext|>\n\n\n"}),
 ]
 
 
@@ -74,6 +75,8 @@ def test_roles_are_known_in_every_spelling(role, answerer):
     {"system": "Be brief.", "instruction": "Hi", "output": "Ho"}, {"system": "Be brief.", "conversations": SHAREGPT},
     {"system_prompt": "Be brief.", "question": "Hi", "response": "Ho"},
     {"system": "Be brief.", "text": "### Human: Hi### Assistant: Ho"},
+    {"system": "SYSTEM: Be brief.\n", "chat": "USER: Hi\n\n\nASSISTANT: Ho <|endoftext|>"},
+    {"sample": "SYSTEM: Be brief.\nUSER: Hi\nASSISTANT: Ho <|endoftext|>"},
     {"text": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
              "<|im_start|>assistant\nHo<|im_end|>"},
     {"text": "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Ho </s>"}])
@@ -354,6 +357,13 @@ def test_marks_that_never_end_and_long_white_space_take_no_longer_than_other_tex
     with suppress(ValueError):  # that it is no conversation is as good an answer
         as_messages({"text": text})
     assert time.process_time() - begun < 2
+
+
+def test_what_a_function_said_in_a_text_drops_its_row_and_is_no_answer():
+    chat = "USER: Hi\n\n\nASSISTANT: <functioncall> {} <|endoftext|>\n\n\nFUNCTION RESPONSE: 1\n\n\nASSISTANT: Ho"
+    with pytest.raises(ValueError, match="a turn of a tool"):
+        as_messages({"chat": chat})
+    assert as_messages({"text": "USER: Hi\nASSISTANT: User: is no name\nHuman: no"})[1]["content"].startswith("User:")
 
 
 def test_marks_between_turns_are_found_where_they_are_marks():

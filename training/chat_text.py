@@ -20,6 +20,7 @@ _ALPACA_NEXT = {"": ("Instruction",), "Instruction": ("Input", "Response"), "Inp
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 _NAMED = re.compile(r"(?:^[^\S\n]*|(?=### ?[A-Z]))(?:### ?)?(Human|User|Assistant|System|Bot|GPT) ?:[ \t]*",
                     re.MULTILINE)
+_SHOUTED = re.compile(r"^[^\S\n]*(HUMAN|USER|ASSISTANT|SYSTEM|FUNCTION RESPONSE) ?:[ \t]*", re.MULTILINE)
 _BEGINS = {"llama-3 text": "<|begin_of_text|>", "gemma text": "<bos>"}
 _FORMS = (("chatml", re.compile(r"\A.{0,200}?<\|im_start\|>", re.DOTALL)),
           ("phi-3", re.compile(rf"\A\s*(?:<s>|<\|endoftext\|>)?\s*{_PHI3_ROLES}")),
@@ -28,7 +29,7 @@ _FORMS = (("chatml", re.compile(r"\A.{0,200}?<\|im_start\|>", re.DOTALL)),
           # What Stanford's Alpaca says above the instruction is its template's, and no turn.
           ("alpaca text", re.compile(r"\A(?:[^#]{0,400}\n)?\s*### ?Instruction ?:")),
           ("inst text", re.compile(r"\A\s*(?:<s>)?\s*\[INST\]")),
-          ("human assistant text", re.compile(r"\A\s*(?:### ?)?(?:Human|User|System) ?:")))
+          ("human assistant text", re.compile(r"\A\s*(?:### ?)?(?:Human|HUMAN|User|USER|System|SYSTEM) ?:")))
 
 
 def looks_like_chat(text: str) -> str | None:
@@ -54,9 +55,9 @@ def turns_of_text(text: str, form: str) -> Iterator[tuple[str, str]]:
     elif form == "inst text":
         yield from _insts(text)
     else:
-        pieces = _NAMED.split(text)
+        pieces = (_SHOUTED if _SHOUTED.match(text.lstrip()) else _NAMED).split(text)
         for who, said in zip(pieces[1::2], pieces[2::2], strict=True):
-            yield who, said.strip()
+            yield who, said.strip().removesuffix("<|endoftext|>").removesuffix("</s>").rstrip()
 
 
 def _alpacas(text: str) -> Iterator[tuple[str, str]]:

@@ -349,4 +349,6 @@ def _with_system(row: Mapping[str, Any], names: Mapping[str, str], turns: list[M
     text = text_of(said) if isinstance(said, dict | list) and said else said
     if not isinstance(text, str) or not text.strip() or (turns and turns[0]["role"] == "system"):
         return turns
+    if text.lstrip().startswith("SYSTEM:"):  # as Glaive's function calls have it
+        text = text.lstrip().removeprefix("SYSTEM:").strip()
     return [message("system", text), *turns]
