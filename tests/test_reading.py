@@ -227,6 +227,22 @@ def test_a_pasted_text_may_begin_with_a_byte_order_mark(text):
     assert len(read_text(f"\ufeff{text}").conversations) == len(PAIRS)
 
 
+NAMED = ("User: Hi, you\nAssistant: Ho, me", "[INST] Hi, you [/INST] Ho, me </s>\n",
+         "A task, as it is.\n\n### Instruction:\nHi, you\n\n### Response:\nHo, me")
+
+
+@pytest.mark.parametrize("text", NAMED)
+def test_a_conversation_that_begins_like_a_table_or_a_list_is_text(saved, text):
+    assert texts(read_text(text)) == texts(read_data(saved("a.txt", text.encode()))) == [("Hi, you", "Ho, me")]
+
+
+@pytest.mark.parametrize("text", ["Once upon a time.", "Q: Who?\nA: Me.", "[12/05/24, 10:01:02] Ann: Hi\n"])
+def test_text_without_turns_is_called_that_and_no_broken_json(saved, text):
+    for read in (lambda: read_text(text), lambda: read_data(saved("a.txt", text.encode()))):
+        with pytest.raises(ValueError, match="plain text without turns"):
+            read()
+
+
 @pytest.mark.parametrize("header", ["prompt,completion,note,note", "note,Question,note,Answer"])
 def test_a_header_with_a_name_twice_is_a_header_where_it_names_question_and_answer(saved, header):
     data = read_data(saved("a.csv", f"{header}\nWho?,I.,x,y\nYou?,No.,x,y\n".encode()))

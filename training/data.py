@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from phi3.machine import path_of
+from training.chat_text import looks_like_chat
 from training.config import count_held_out
 from training.conversations import Conversation as Conversation
 from training.conversations import Conversations, Writer, firsts, groups_of
 from training.hub_data import HubRows
 from training.reading.containers import files_in, opened
+from training.reading.json_rows import begins_json
 from training.reading.rows import Bounds, Part
 from training.report import DataReport as DataReport
 from training.report import as_the_model_sees as as_the_model_sees
@@ -329,9 +331,11 @@ def _written(source: Source, folder: Path) -> Path:
 def _suffix_of(text: str) -> str:
     """What a pasted text is, as the end of a file's name."""
     start = text.lstrip()[:1]
-    if start in ("{", "["):
+    if begins_json(text):
         return ".jsonl" if start == "{" else ".json"
+    if start == "<" or looks_like_chat(text) not in (None, "chatml"):
+        return ".txt"
     first = text.strip().split("\n", 1)[0]
-    if start == "<" or not any(mark in first for mark in ("\t", ",", ";")) or "\n" not in text.strip():
-        return ".txt" if start in ("<", "#") else ".jsonl"
+    if not any(mark in first for mark in ("\t", ",", ";")) or "\n" not in text.strip():
+        return ".jsonl" if start == '"' or "\n{" in text else ".txt"
     return ".csv"

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from training.reading.arrow_stream import BEGINS, arrow_part
-from training.reading.json_rows import SPLITS, chat_text, json_lines, json_whole
+from training.reading.json_rows import SPLITS, begins_json, chat_text, json_lines, json_whole
 from training.reading.rows import MEBIBYTE, Bounds, Part, bounded
 from training.reading.tables import csv_part, parquet_part, xlsx_parts
 
@@ -152,8 +152,7 @@ def _text_parts(path: Path, name: str, start: bytes, bounds: Bounds) -> list[Par
         return json_whole(path, name, bounds)
     if suffix in (".csv", ".tsv", ".tab"):
         return [csv_part(path, name, bounds, "\t" if suffix != ".csv" else "")]
-    begins = start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    if begins in (b"{", b"["):
+    if begins_json(start.decode("utf-8", "replace")):
         return json_lines(path, name, bounds)
     if suffix in (".txt", ".md", ".text", ""):
         return chat_text(path, name, bounds)

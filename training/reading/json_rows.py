@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,17 @@ from training.reading.rows import BadRow, Bounds, Part, Row
 from training.turns import is_turn
 
 _DECODER = json.JSONDecoder()
+_BEGINS = re.compile(r'\s*(?:\{|\[\s*(?:[\[{"\]]|\Z))')
 _SPACE = " \t\r\n"
 _ROW_LISTS = ("data", "rows", "examples", "items", "conversations", "messages", "train", "dataset", "records",
               "dialogs", "chats")
 SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
           "dev": "validation", "eval": "validation", "test": "test"}
+
+
+def begins_json(text: str) -> bool:
+    """Whether a text begins as JSON of rows does; "[INST]" or "[12/05/24, 10:01]" don't."""
+    return _BEGINS.match(text.removeprefix("\ufeff")) is not None
 
 
 def json_lines(path: Path, name: str, bounds: Bounds) -> list[Part]:
@@ -63,7 +70,7 @@ def chat_text(path: Path, name: str, bounds: Bounds) -> list[Part]:
     """A plain text file: lines of JSON, or conversations in ChatML or the like."""
     text, encoding = text_of(path, name)
     text = text.removeprefix("\ufeff")
-    if text.lstrip()[:1] in ("{", "["):
+    if begins_json(text):
         return json_lines(path, name, bounds)
     if looks_like_chat(text) is None:
         raise ValueError(f"{name} is plain text without turns. Write it in ChatML (<|im_start|>user …) or Phi-3's form "
