@@ -236,6 +236,17 @@ def test_a_conversation_that_begins_like_a_table_or_a_list_is_text(saved, text):
     assert texts(read_text(text)) == texts(read_data(saved("a.txt", text.encode()))) == [("Hi, you", "Ho, me")]
 
 
+@pytest.mark.parametrize("pair", ["User: {}\nBot: {}\n", "### Instruction:\n{}\n\n### Response:\n{}\n",
+                                  "A task.\n\n### Instruction: {}\n### Input:\n\n### Response: {}\n"])
+def test_pairs_of_a_text_file_are_no_one_conversation(saved, pair):
+    written = "\n".join(pair.format(*one) for one in (("q", "a"), ("r", "b\n\nc")))
+    assert texts(read_data(saved("a.txt", written.encode()))) == [("q", "a"), ("r", "b\n\nc")]
+    whole = "Human: q\n\nAssistant: a\n\nHuman: r\n\nAssistant: b"
+    assert texts(read_data(saved("b.txt", whole.encode()))) == [("q", "a", "r", "b")]
+    told = "System: s\nUser: q\nBot: a\nUser: r\nBot: b\n\nSystem: s\n\nUser: t\nBot: c"
+    assert texts(read_data(saved("c.txt", told.encode()))) == [("s", "q", "a", "r", "b"), ("s", "t", "c")]
+
+
 @pytest.mark.parametrize("text", ["Once upon a time.", "Q: Who?\nA: Me.", "[12/05/24, 10:01:02] Ann: Hi\n"])
 def test_text_without_turns_is_called_that_and_no_broken_json(saved, text):
     for read in (lambda: read_text(text), lambda: read_data(saved("a.txt", text.encode()))):

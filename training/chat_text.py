@@ -20,6 +20,8 @@ _ALPACA_NEXT = {"": ("Instruction",), "Instruction": ("Input", "Response"), "Inp
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 _NAMED = re.compile(r"(?:^[^\S\n]*|(?=### ?[A-Z]))(?:### ?)?(Human|User|Assistant|System|Bot|GPT) ?:[ \t]*",
                     re.MULTILINE)
+_ASKS = r"[ \t]*(?:### ?)?(?:Human|HUMAN|User|USER|System|SYSTEM) ?:"
+_ANSWERS = r"[ \t]*(?:### ?)?(?:Assistant|ASSISTANT|Bot|GPT) ?:"
 _SHOUTED = re.compile(r"^[^\S\n]*(HUMAN|USER|ASSISTANT|SYSTEM|FUNCTION RESPONSE) ?:[ \t]*", re.MULTILINE)
 _BEGINS = {"llama-3 text": "<|begin_of_text|>", "gemma text": "<bos>"}
 _FORMS = (("chatml", re.compile(r"\A.{0,200}?<\|im_start\|>", re.DOTALL)),
@@ -29,7 +31,7 @@ _FORMS = (("chatml", re.compile(r"\A.{0,200}?<\|im_start\|>", re.DOTALL)),
           # What Stanford's Alpaca says above the instruction is its template's, and no turn.
           ("alpaca text", re.compile(r"\A(?:[^#]{0,400}\n)?\s*### ?Instruction ?:")),
           ("inst text", re.compile(r"\A\s*(?:<s>)?\s*\[INST\]")),
-          ("human assistant text", re.compile(r"\A\s*(?:### ?)?(?:Human|HUMAN|User|USER|System|SYSTEM) ?:")))
+          ("human assistant text", re.compile(rf"\A\s*{_ASKS}")))
 
 
 def looks_like_chat(text: str) -> str | None:
@@ -88,11 +90,18 @@ def _insts(text: str) -> Iterator[tuple[str, str]]:
 
 def conversations_of_text(text: str) -> list[str]:
     """A text file's conversations: `<|endoftext|>` after a turn's end parts them, a blank line before a question, and a
-    system turn that follows an answer; in the forms of Llama 3 and Gemma, the mark with which a text begins.
+    system turn that follows an answer; in the forms of Llama 3 and Gemma, the mark with which a text begins, and in
+    Alpaca's each instruction.
     """
     form = looks_like_chat(text)
     if form in _BEGINS:
         return [one for one in text.split(_BEGINS[form]) if one.strip()]
+    if form == "alpaca text":
+        above = "|".join(filter(None, (r"Below is an instruction[^\n]*", re.escape(text.partition("###")[0].strip()))))
+        parted = re.split(rf"^(?:(?:{above})\s*)?### ?Instruction ?:", text.strip(), flags=re.MULTILINE)
+        return [f"### Instruction:{one}" for one in parted[1:]]
+    if form == "human assistant text":
+        return _named_conversations(text)
     if form not in ("chatml", "phi-3"):
         return [text]
     is_chatml = form == "chatml"
@@ -109,3 +118,16 @@ def conversations_of_text(text: str) -> list[str]:
             whole.append(before)
             before = ""
     return [one for one in [*whole, before] if re.search(start, one) and (re.search(end, one) or len(parted) == 1)]
+
+
+def _named_conversations(text: str) -> list[str]:
+    """Those between blank lines; where a blank line stands before answers too, it parts turns, and nothing more."""
+    if re.search(rf"\n[ \t]*\r?\n{_ANSWERS}", text):
+        return [text]
+    whole, before = [], ""
+    for one in re.split(rf"\n[ \t]*\r?\n(?={_ASKS})", text):
+        before += f"{one}\n\n"
+        if re.search(rf"^{_ANSWERS}", one, re.MULTILINE):  # what asks by itself belongs to what follows
+            whole.append(before)
+            before = ""
+    return [*whole, before] if before else whole
