@@ -216,6 +216,32 @@ def test_a_run_that_can_not_be_written_leaves_nothing_behind(home, chats, monkey
     assert list(Runs(home).folder.iterdir()) == []
 
 
+def test_a_run_whose_first_event_the_disk_has_no_room_for_leaves_nothing_behind(home, chats, monkeypatch):
+    data = read_data(chats)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Event, "to_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        Runs(home).create(RunConfig(name="mine"), data)
+    assert list(Runs(home).folder.iterdir()) == []
+
+
+def test_a_run_that_was_never_told_of_keeps_no_other_waiting(run, home):
+    (run.folder / "events.jsonl").write_bytes(b"")
+    assert run.state() == "interrupted" and Runs(home).going() is None
+    assert Runs(home).resume(run) and run.state() == "preparing"
+
+
+def test_a_run_that_is_deleted_while_it_is_followed_ends_the_following(run, home):
+    following = run.follow(pause=0)
+    next(following)
+    run.append("failed", message="x", advice="y")
+    Runs(home).delete(run)
+    assert list(following) == []
+
+
 @pytest.mark.parametrize("ago", [SECONDS_TO_BEGIN + 1, -86_400])  # and after the clock was put back by a day
 def test_a_run_whose_trainer_never_began_is_interrupted_after_a_while(run, home, ago):
     line = Event("created", run.id, run.events()[0].time - ago).to_json()

@@ -39,7 +39,7 @@ from training.group import checked_group
 from training.limits import Limits
 from training.numbers import STATE, TENSORS, write_state
 from training.owners import Owners
-from training.run import START, Event, Run
+from training.run import START, Event, Run, write_events
 from training.runs import Runs, fill
 from training.shapes import as_messages
 
@@ -164,10 +164,7 @@ def bring_back(hub: Hub, repository: str, token: str, home: Home) -> tuple[Run, 
         arrived = _read(files.folder, about, config)
         own = home.runs.of(home.owners)
         home.limits.check_run(arrived.config, arrived.data, own, home.runs)
-        run = _settled(arrived, files.folder, home)
-    run.append("lease_ended", arrived.step, reason="brought back", advice="Resume it, and it goes on from there.",
-               message=f"It was brought back from {repository} on the Hub.")
-    return run, there.sha
+        return _settled(arrived, files.folder, home, repository), there.sha
 
 
 def told_events(lines: Iterable[Mapping[str, Any]], step: int, config: RunConfig) -> list[dict[str, Any]]:
@@ -305,13 +302,15 @@ def _data(said: Any, conversations: Conversations) -> ChatData:
     return ChatData(name[:200] or "kept rows", kind[:20], form[:40], conversations, dropped)
 
 
-def _settled(arrived: Arrived, came: Path, home: Home) -> Run:
+def _settled(arrived: Arrived, came: Path, home: Home, repository: str) -> Run:
     """The run's folder, made of what was read."""
+    told = {"reason": "brought back", "advice": "Resume it, and it goes on from there.",
+            "message": f"It was brought back from {repository} on the Hub."}
     with home.runs.arriving(arrived.config.name) as (run, folder):
         fill(folder, arrived.config, arrived.data, arrived.sides, home.owner)
-        events = [Event(one.pop("type"), run.id, one.pop("time"), one.pop("step", None), one).to_json()
+        events = [Event(one.pop("type"), run.id, one.pop("time"), one.pop("step", None), one)
                   for one in arrived.events]
-        (folder / "events.jsonl").write_text("".join(f"{line}\n" for line in events), encoding="utf-8")
+        write_events(folder, [*events, Event("lease_ended", run.id, time.time(), arrived.step, told)])
         if arrived.evaluation:
             arrived.evaluation.write(folder)
         if arrived.config.start_from:

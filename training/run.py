@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -249,9 +249,9 @@ class Run:
     def _said(self) -> str | None:
         """The state as the last event names it; None where that is for the lock to say."""
         last = self.last_event()
-        named = _STATE_BY_EVENT.get(last.type) if last else "preparing"
+        named = _STATE_BY_EVENT.get(last.type) if last else None
         # A clock that was put back would keep it, and all that wait for it, for as long as it was put back.
-        is_late = named == "preparing" and last and abs(time.time() - last.time) > SECONDS_TO_BEGIN
+        is_late = named == "preparing" and abs(time.time() - last.time) > SECONDS_TO_BEGIN
         return None if is_late else named
 
     def follow(self, pause: float = 0.2) -> Iterator[Event]:
@@ -312,8 +312,16 @@ class Run:
 
     def is_held(self) -> bool:
         """Whether somebody is training it now."""
-        with (self.folder / "lock").open("a") as lock:
-            return not _locked(lock)
+        try:
+            with (self.folder / "lock").open("a") as lock:
+                return not _locked(lock)
+        except FileNotFoundError:  # deleted meanwhile
+            return False
+
+
+def write_events(folder: Path, events: Iterable[Event]) -> None:
+    """The first events of a run whose folder isn't a run's yet."""
+    (folder / "events.jsonl").write_text("".join(f"{one.to_json()}\n" for one in events), encoding="utf-8")
 
 
 def _turn(row: dict[str, Any]) -> Message:

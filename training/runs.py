@@ -21,7 +21,7 @@ from training import further
 from training.config import RunConfig
 from training.data import LISTED_DROPS, ChatData, Conversation, split
 from training.owners import LOCAL, Owners
-from training.run import BUSY, START, UNDERWAY, Run
+from training.run import BUSY, START, UNDERWAY, Event, Run, write_events
 from training.tracking import demand_trackers
 
 _log = logging.getLogger("studio")
@@ -75,13 +75,13 @@ class Runs:
             start = library.get(config.start_from)
         config = further.like(config, start) if start else config
         train, held = split(data, config.held_out, config.seed)
+        kind, group = ("queued" if beginning.goes == "in turn" else "created"), dict(beginning.group or {})
+        told = {"rows": len(train), "held_out": len(held), "data": data.name, **({"group": group} if group else {})}
         with self.arriving(config.name) as (run, folder):
             fill(folder, config, data, (train, held), owner)
             if start:
                 further.copy_start(start, folder / START)
-        group = {"group": dict(beginning.group)} if beginning.group else {}
-        run.append("queued" if beginning.goes == "in turn" else "created", rows=len(train), held_out=len(held),
-                   data=data.name, **group)
+            write_events(folder, [Event(kind, run.id, time.time(), None, told)])
         return run
 
     @contextmanager
