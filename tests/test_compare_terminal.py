@@ -9,8 +9,10 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.staged import StagedRun
+from training.config import RunConfig
+from training.data import read_data
 from training.group import group_of
-from training.runs import Runs
+from training.runs import Beginning, Runs
 
 QUICK = ["--max_steps", "2", "--eval_steps", "500", "--save_steps", "500", "--r", "4", "--name", "mine"]
 
@@ -59,6 +61,20 @@ def test_ctrl_c_stops_the_run_and_begins_no_other(home, chats, small_base):
         assert "no other run begins" in training.stderr.read()
     assert training.returncode == 0 and last.startswith("Stopped after")
     assert [run.state() for run in Runs(home).all()] == ["stopped"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_a_group_waits_for_another_run_begins_no_other(home, chats, small_base):
+    command = [sys.executable, "-m", "training", "run", "--data", str(chats), "--base", str(small_base), *QUICK,
+               "--max_steps", "1", "--try", "r=4,8"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+        next(line for line in training.stdout if line.startswith("step 1 "))
+        other = Runs(home).create(RunConfig(name="other"), read_data(chats), beginning=Beginning("beside others"))
+        next(line for line in training.stdout if line.startswith(f"Waiting until {other.id}"))
+        training.send_signal(signal.SIGINT)
+        next(line for line in training.stderr if "no other run begins" in line)
+        assert training.wait(30) == 0
+    assert {run.config.name: run.state() for run in Runs(home).all()} == {"other": "preparing", "mine-4": "finished"}
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -69,7 +69,9 @@ def train_group(members: Sequence[group.Member], rows: ChatData, start: Adapter 
     trained: list[Run] = []
     with _Interrupts() as interrupts:
         for one in named:
-            _wait_for_others(runs, trained, as_json)
+            _wait_for_others(runs, trained, interrupts, as_json)
+            if interrupts.count:
+                break
             goes = "beside others" if trained else "alone"
             run = runs.create(one.config, rows, beginning=Beginning(goes, start, asdict(one.group)))
             trained.append(run)
@@ -107,6 +109,8 @@ def _follow(run: Run, interrupts: _Interrupts, as_json: bool) -> None:
     """Train one run and tell what happens, until it rests."""
     interrupts.run, process = run, lease.start(run)
     try:
+        if interrupts.count:  # it came while the run was made
+            run.ask_to_stop()
         for event in run.follow():
             _tell(in_words(event), as_json)
     except BaseException:
@@ -134,13 +138,13 @@ def _told_at_the_end(trained: Sequence[Run], as_json: bool) -> int:
     return 0 if all(state in ("finished", "stopped") for _, state in states) else 2
 
 
-def _wait_for_others(runs: Runs, trained: Sequence[Run], as_json: bool) -> None:
+def _wait_for_others(runs: Runs, trained: Sequence[Run], interrupts: _Interrupts, as_json: bool) -> None:
     """The page may have begun a run between two of these."""
     if not trained:
         return
     if going := runs.going():
         _tell(f"Waiting until {going.id} has ended.", as_json)
-    while runs.going():
+    while runs.going() and not interrupts.count:
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
