@@ -271,6 +271,24 @@ def test_a_trainer_begins_although_somebody_just_looks_whether_there_is_one(run,
     letting_go.join()
 
 
+def test_somebody_else_who_just_looks_is_not_taken_for_a_trainer(run):
+    looker = ("import fcntl, sys; lock = open(sys.argv[1]); fcntl.lockf(lock, fcntl.LOCK_SH)\n"
+              "print('looks', flush=True); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", looker, str(run.folder / "lock")], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "looks\n"
+        run.append("step", 1, loss=1.0)
+        assert run.state() == "interrupted"
+        process.stdin.close()
+
+
+def test_a_run_that_may_only_be_read_hides_no_other(run, home):
+    """As one that root has made; who runs this as root may write everything."""
+    run.append("step", 1, loss=1.0)
+    (run.folder / "lock").chmod(0o444)
+    assert run.summary()["state"] == "interrupted" and Runs(home).going() is None
+
+
 def test_a_resume_undoes_what_came_after_its_checkpoint(run):
     for step in (1, 2, 3):
         run.append("step", step, loss=1.0)

@@ -311,10 +311,10 @@ class Run:
             yield
 
     def is_held(self) -> bool:
-        """Whether somebody is training it now."""
+        """Whether somebody is training it now. Whoever may read the run may ask."""
         try:
-            with (self.folder / "lock").open("a") as lock:
-                return not _locked(lock)
+            with (self.folder / "lock").open() as lock:
+                return not _locked(lock, fcntl.LOCK_SH)
         except FileNotFoundError:  # deleted meanwhile
             return False
 
@@ -329,10 +329,10 @@ def _turn(row: dict[str, Any]) -> Message:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def _locked(lock: IO[str]) -> bool:
+def _locked(lock: IO[str], how: int = fcntl.LOCK_EX) -> bool:
     """Lock the file for this process; False where another has it."""
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(lock, how | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
