@@ -17,6 +17,7 @@ BASE = "base"
 LETTERS = "ABCD"
 MOST_LANES = len(LETTERS)
 NO_ANSWER = "No answer came. Try again."
+MESSAGE_GONE = "That message is no longer there."
 
 
 @dataclass(frozen=True)
@@ -279,5 +280,24 @@ def turn_of(talks: Talks, place: int, sent: int) -> Turn:
     """One lane's part of one message; ValueError where it is gone."""
     found = [turn for turn in (talks[place].turns if 0 <= place < len(talks) else ()) if turn.sent == sent]
     if not found:
-        raise ValueError("That message is no longer there.")
+        raise ValueError(MESSAGE_GONE)
     return found[0]
+
+
+def with_message(talks: Talks, was: Turn) -> list[tuple[Talk, Turn]]:
+    """(lane, turn) of whoever still has the message of this turn, wherever they stand by now; ValueError where it is
+    gone. Its number alone doesn't tell: once all were cleared, the next message is the first one again.
+    """
+    found = [(talk, turn) for talk in talks for turn in talk.turns
+             if (turn.sent, turn.question) == (was.sent, was.question)]
+    if not found:
+        raise ValueError(MESSAGE_GONE)
+    return found
+
+
+def with_answer_of(talks: Talks, was: Turn) -> tuple[Talk, Turn]:
+    """The same of whoever gave this turn's answer, even if they answered again since."""
+    found = [one for one in with_message(talks, was) if one[1].by == was.by]
+    if not found:
+        raise ValueError(MESSAGE_GONE)
+    return max(found, key=lambda one: one[1] == was)

@@ -90,7 +90,8 @@ class Asker:
         if what is None or not text.strip():
             raise ValueError(theme.NOTHING_TO_SEND)
         now = self._before_asking(talks, said, picked, request)
-        asked = conversation.edited(now, what.sent, text.strip())
+        conversation.with_message(now, what.turn)
+        asked = conversation.edited(now, what.turn.sent, text.strip())
         yield {**self.editor.closed(), **self._begun(asked, request)}
         yield from self._fetched(asked, kept, request)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from chat.conversation import Talk, Talks, turn_of
+from chat.conversation import Talk, Talks, Turn, turn_of, with_answer_of
 from tabs import theme
 from tabs.chat_panel import ChatPanel
 from tabs.events import AT_ONCE, Changes
@@ -26,10 +25,9 @@ INTO_VIEW = """() => {
 
 @dataclass(frozen=True)
 class Edited:
-    """What is being edited: the question of message `sent`, or the answer that the lane at `place` gave to it."""
+    """What is being edited: a turn's question or its answer, as both were when the editor was opened."""
 
-    place: int
-    sent: int
+    turn: Turn
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,9 @@ def connect(editor: Editor, panel: ChatPanel) -> None:
     """Open it from each lane's turns, and close it."""
     def edit(place: int) -> Callable[..., Changes]:
         def opened(talks: Talks, said: str, turn: gr.EventData) -> Changes:
-            question = turn_of(panel.now(talks, said), place, _sent(turn)).question
+            found = turn_of(panel.now(talks, said), place, _sent(turn))
             title = f'<h3>{theme.EDIT_TITLE}</h3><p class="muted">{theme.EDIT_LEAD}</p>'
-            return editor.opened(Edited(place, _sent(turn)), title, question, is_answer=False)
+            return editor.opened(Edited(found), title, found.question, is_answer=False)
         return opened
 
     def teach(place: int) -> Callable[..., Changes]:
@@ -85,7 +83,7 @@ def connect(editor: Editor, panel: ChatPanel) -> None:
             who = escaped(found.by)
             title = (f'<h3 dir="auto">{theme.TEACH_TITLE.format(who=who)}</h3>'
                      f'<p class="muted" dir="auto">{theme.TEACH_LEAD.format(who=who)}</p>')
-            return editor.opened(Edited(place, found.sent), title, found.answer.text, is_answer=True)
+            return editor.opened(Edited(found), title, found.answer.text, is_answer=True)
         return opened
 
     for place, lane in enumerate(panel.lanes):
@@ -97,11 +95,11 @@ def connect(editor: Editor, panel: ChatPanel) -> None:
     editor.cancel.click(editor.closed, outputs=editor.outputs(), **AT_ONCE)
 
 
-def answered_by(talks: Talks, what: Edited | None) -> tuple[Talk, Any]:
+def answered_by(talks: Talks, what: Edited | None) -> tuple[Talk, Turn]:
     """(lane, turn) of an answer that is being corrected; ValueError where it is gone."""
     if what is None:
         raise ValueError("Nothing is being edited.")
-    return talks[what.place], turn_of(talks, what.place, what.sent)
+    return with_answer_of(talks, what.turn)
 
 
 def _sent(turn: gr.EventData) -> int:

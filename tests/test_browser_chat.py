@@ -233,6 +233,30 @@ def test_stop_ends_the_answers_and_keeps_what_was_said(endless_page):
     expect(message).to_have_value("Tell me everything.")
 
 
+def test_what_is_kept_of_an_open_editor_is_of_the_message_that_it_was_opened_for(home, browser):
+    """Once all was cleared the next message has the number of the first one, and lanes move up when one goes."""
+    with served(home, Said("Ahoy!"), browser) as (page, _):
+        to_chat(page)
+        ask(page, "How much is 2 plus 2?")
+        answered(page, "B")
+        page.locator("#newest-B button[data-does=like]").click()
+        page.locator("#edited textarea").fill("Four.")
+        page.locator("#clear").click()
+        expect(page.locator("#newest-B .question")).to_have_count(0)
+        ask(page, "Who are you?")
+        answered(page, "B")
+        page.locator("#teach-it").click()
+        expect(page.locator(".toast-body")).to_contain_text("no longer there")
+        expect(page.locator("#edited textarea")).to_have_value("Four.")
+        page.locator("#newest-B button[data-does=like]").click()
+        expect(page.locator("#edited textarea")).to_have_value("Ahoy!")
+        page.locator("#edited textarea").fill("A robot.")
+        page.locator("#remove-A").click()
+        expect(page.locator("#picker-B")).not_to_be_visible()
+        page.locator("#teach-it").click()
+        expect(page.locator("#correction-rows")).to_contain_text("1 correction of json")
+
+
 @pytest.mark.parametrize("is_secure", [True, False])
 def test_an_answer_is_copied_as_the_model_wrote_it(home, browser, is_secure):
     """On plain http from another machine the page is given no clipboard."""

@@ -239,6 +239,21 @@ def test_what_a_correction_was_about_ends_with_its_question(library):
         conversation.turn_of(talks, 0, 9)
 
 
+def test_a_message_is_no_other_one_that_has_its_number(library):
+    asked = after(conversation.with_question((Talk(), Talk("pirate"), Talk("json")), "One"), Echo(), library)
+    was = asked[1].turns[0]
+    moved = conversation.removed(asked, 0)
+    assert conversation.with_answer_of(moved, was) == (moved[0], was)
+    again = after(conversation.asked_again(asked), Echo(), library)
+    assert conversation.with_answer_of(again, was)[0].adapter == "pirate"
+    assert len(conversation.with_message(conversation.removed(asked, 1), was)) == 2
+    other = after(conversation.with_question(conversation.cleared(asked), "Two"), Echo(), library)
+    for talks, find in ((other, conversation.with_message), (other, conversation.with_answer_of),
+                        (conversation.removed(asked, 1), conversation.with_answer_of)):
+        with pytest.raises(ValueError, match="no longer there"):
+            find(talks, was)
+
+
 def test_gradio_can_read_what_is_wanted_of_lanes():
     # It asks for type hints to know where the request goes, and gives up on all of them where one can't be read.
     def asked(talks: conversation.Talks) -> None: ...
