@@ -122,6 +122,26 @@ def test_a_run_without_held_out_rows_still_speaks(make_run):
     assert [event.step for event in run.events() if event.type == "sampled"] == [0, 2, 4]
 
 
+@pytest.mark.parametrize(("held_out", "looks"), [(0.1, [4, 4, 3, 3]), (0.0, [2, 1, 1, 0])])
+def test_the_seconds_left_hold_the_looks_at_the_model_that_are_to_come(make_run, monkeypatch, held_out, looks):
+    from training import writer
+    from training.train import run_lease
+
+    clock, usual = SimpleNamespace(now=0.0, monotonic=lambda: clock.now), writer.answer_all
+
+    def answered(*given):
+        clock.now += 100  # while a step takes no time
+        return usual(*given)
+
+    monkeypatch.setattr(writer, "time", clock)
+    monkeypatch.setattr(writer, "answer_all", answered)
+    run = make_run(held_out=held_out)
+    run_lease(run)
+    left = [event.values["seconds_left"] for event in run.events() if event.type == "step"]
+    # With held-out rows it answers twice more at its end, before and with the adapter.
+    assert [round(seconds / 100) for seconds in left] == looks
+
+
 def test_an_adapter_is_trained_further_and_its_provenance_says_so(make_run, home):
     from training.train import run_lease
 

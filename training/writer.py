@@ -71,6 +71,7 @@ class Writer(TrainerCallback):
         self.trained = self.spoke = 0.0  # seconds of this trainer's steps, and of answers
         self.began: float | None = None  # seconds of the first step, in which much is done once and never again
         self._paused = 0.0  # seconds spent on evaluation and speaking, which are no part of a step
+        self._looks = 0
         self._first: tuple[float, int, float] | None = None
         self._sampled_at = max((one.step for one in course if one.type == "sampled"), default=-1)
         self._saved_at = self._step_began = time.monotonic()
@@ -96,7 +97,8 @@ class Writer(TrainerCallback):
         self.run.append("step", state.global_step, loss=round(logs["loss"], 5),
                         learning_rate=logs.get("learning_rate"), epoch=round(state.epoch or 0.0, 3),
                         seconds=round(self.seconds_before + seconds, 2),
-                        seconds_left=round(seconds / done * (state.max_steps - state.global_step), 1),
+                        seconds_left=round(seconds / done * (state.max_steps - state.global_step)
+                                           + self._seconds_of_looks(state), 1),
                         tokens_per_second=round(logs.get("num_tokens", 0) / max(seconds, 1e-9)))
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
@@ -180,6 +182,17 @@ class Writer(TrainerCallback):
         """
         return [one for one in self.held_out_losses if one[0] % self.run.config.eval_steps == 0]
 
+    def _seconds_of_looks(self, state: TrainerState) -> float:
+        """What the looks at the model that are to come will take: those between here and the last step, the one after
+        it, and at the end both sides' answers, each of which counts as one.
+        """
+        every, last = self.run.config.eval_steps, state.max_steps
+        seen = max(state.global_step - 1, self._sampled_at)
+        looks = last // every - seen // every + (last % every > 0 and seen < last)
+        if self.trainer.eval_dataset is not None and not self._is_lent:
+            looks += 2
+        return self._paused / max(1, self._looks) * looks
+
     def _diverge(self, control: TrainerControl) -> None:
         """It won't recover: end now, and keep and measure nothing of it."""
         self.diverged = control.should_training_stop = True
@@ -205,6 +218,7 @@ class Writer(TrainerCallback):
         if step == self._sampled_at:
             return
         self._sampled_at = step
+        self._looks += 1
         began = time.monotonic()
         greedy = Sampling(max_new_tokens=SPOKEN_TOKENS)
         lanes = [Lane(tuple(prompt), sampling=greedy) for prompt in self.prompts]
