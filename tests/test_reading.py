@@ -14,6 +14,7 @@ from openpyxl import Workbook
 from training.data import UnknownColumns, read_data, read_text
 from training.reading.rows import Bounds
 from training.reading.tables import sniffed
+from training.shapes import Columns
 
 PAIRS = [(f"Question {number}, with a comma?", f"Answer \"{number}\"\nin two lines; grüße 😀") for number in range(6)]
 COLUMNS = ("prompt", "completion")
@@ -218,7 +219,6 @@ def test_a_table_without_known_columns_is_asked_about_with_a_guess(saved):
         read_data(path)
     assert asked.value.columns == ("id", "Kundenfrage", "Unsere Antwort")
     assert asked.value.guess.answer == "Unsere Antwort"
-    from training.shapes import Columns
     assert texts(read_data(path, columns=Columns("Kundenfrage", "Unsere Antwort")))[0] == ("Hi?", "Hello there")
 
 
@@ -266,6 +266,16 @@ def test_a_table_without_a_header_loses_no_row(saved):
     assert asked.value.columns == ("column 1", "column 2")
     data = read_data(saved("a.csv", as_csv(header=None)), columns=asked.value.guess)
     assert len(data.conversations) == 6 and "no header" in data.notes[0]
+
+
+def test_a_sheet_without_a_header_loses_no_row(saved):
+    path = saved("a.xlsx", as_xlsx([("Who are you?", "I am I."), ("And where?", "Here."), ("When", 7)]))
+    with pytest.raises(UnknownColumns) as asked:
+        read_data(path)
+    assert asked.value.columns == ("column 1", "column 2")
+    data = read_data(path, columns=Columns("column 1", "column 2"))
+    assert [one.row for one in data.conversations] == [1, 2, 3] and texts(data)[0] == ("Who are you?", "I am I.")
+    assert "no header" in data.notes[0]
 
 
 def test_a_cell_beside_a_sheets_table_is_counted_as_it_is_written(saved):

@@ -49,7 +49,7 @@ def csv_part(path: Path, name: str, bounds: Bounds, hint: str = "") -> Part:
     notes = [encoding.note] if encoding.note else []
     header, is_header = _header(dialect, start, bounds, name)
     if not is_header:
-        notes.append(f"{name} seems to have no header: its first row was read as data, and its columns are numbered.")
+        notes.append(_no_header(name))
     rows = _csv_rows(path, encoding, dialect, (header, is_header, bounds, place))
     return Part(name, rows, lambda: min(place[0] / size, 1.0), notes)
 
@@ -118,10 +118,19 @@ def _header(dialect: Dialect, sample: str, bounds: Bounds, name: str) -> tuple[l
     if len(first) > bounds.columns:
         raise ValueError(f"{name} has {len(first):,} columns, and {bounds.columns:,} can be read.")
     cells = [cell.strip() for cell in first]
+    is_header = _are_names(cells)
+    return column_names(cells if is_header else [""] * len(cells)), is_header
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    """Whether a table's first row names its columns."""
     named = [cell for cell in cells if cell]
     are_names = bool(named) and not any(map(_is_no_name, named))
-    is_header = are_names and (len(set(named)) == len(named) or _names_a_shape(cells))
-    return column_names(cells if is_header else [""] * len(cells)), is_header
+    return are_names and (len(set(named)) == len(named) or _names_a_shape(cells))
+
+
+def _no_header(name: str) -> str:
+    return f"{name} seems to have no header: its first row was read as data, and its columns are numbered."
 
 
 def _names_a_shape(cells: Sequence[str]) -> bool:
@@ -274,10 +283,14 @@ def xlsx_parts(path: Path, name: str, bounds: Bounds) -> list[Part]:
     read = next((one for one in sheets if len(starts[one.title]) > 1), sheets[0])
     others = ", ".join(repr(one.title) for one in sheets[:5] if one is not read)
     notes = [f"Only the sheet {read.title!r} of {name} was read, not {others}."] if others else []
-    titles = _titles(starts[read.title])
+    start = starts[read.title]
+    titles = _titles(start)
     if titles:
         notes.append(f"{name} has a title above its header, {titles[0]!r}, which was left out.")
-    return [Part(name, _xlsx_rows(book, read, name, (bounds, len(titles))), notes=notes)]
+    is_header = len(start) == 1 or _are_names(start[len(titles)])
+    if not is_header:
+        notes.append(_no_header(name))
+    return [Part(name, _xlsx_rows(book, read, name, (bounds, len(titles), is_header)), notes=notes)]
 
 
 def _start(sheet: Any, bounds: Bounds) -> list[list[str]]:
@@ -302,8 +315,8 @@ def _titles(start: Sequence[Sequence[str]]) -> list[str]:
     return [row[0] for row in above] if is_header else []
 
 
-def _xlsx_rows(book: Any, sheet: Any, name: str, how: tuple[Bounds, int]) -> Iterator[Row]:
-    bounds, titles = how
+def _xlsx_rows(book: Any, sheet: Any, name: str, how: tuple[Bounds, int, bool]) -> Iterator[Row]:
+    bounds, titles, is_header = how
     try:
         names: list[str] = []
         number, empty = 0, Counter[str]()
@@ -314,8 +327,9 @@ def _xlsx_rows(book: Any, sheet: Any, name: str, how: tuple[Bounds, int]) -> Ite
                 if not is_empty and titles:
                     titles -= 1
                 elif not is_empty:
-                    names = column_names(written)
-                continue
+                    names = column_names(written if is_header else [""] * len(written))
+                if is_header or not names:
+                    continue
             number += 1
             if is_empty:
                 empty["waiting"] += 1
