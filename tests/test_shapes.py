@@ -201,6 +201,17 @@ def test_a_list_that_is_asked_for_or_about_as_text_stays_text(written):
     assert as_messages({"prompt": json.dumps(TURNS[:1]), "completion": repr(TURNS[1:])}) == TURNS
 
 
+def test_answers_that_are_the_same_are_one_and_none_is_an_empty_one():
+    asked = {"context": "c", "question": "q"}
+    squad = {**asked, "answers": {"text": ["Ho", "Ho", "Ho"], "answer_start": [1, 1, 1]}}
+    assert as_messages(squad)[1]["content"] == as_messages({**asked, "answer": ["Ho", "Ho"]})[1]["content"] == "Ho"
+    for none in ({"text": [], "answer_start": []}, []):
+        with pytest.raises(ValueError, match="an empty answer"):
+            as_messages({**asked, "answers": none})
+    with pytest.raises(ValueError, match="a list where text is due"):
+        as_messages({**asked, "answers": {"text": ["Ho", "Hoho"]}})
+
+
 def test_a_number_joins_the_question_and_what_is_no_text_drops_its_row():
     asked = {"instruction": "Double it.", "output": 42}
     assert as_messages({**asked, "input": 21})[0]["content"] == "Double it.\n\n21"

@@ -192,8 +192,8 @@ def cell(value: Any) -> str:
         return str(int(value))
     if isinstance(value, dict) and "text" in value:
         return cell(value["text"])
-    if isinstance(value, list) and len(value) == 1:
-        return cell(value[0])
+    if isinstance(value, list) and all(one == value[0] for one in value):
+        return cell(value[0]) if value else ""
     if isinstance(value, (list, dict, tuple, set, bytes)):
         raise ValueError(f"{shown(value)} where text is due")
     return str(value)
