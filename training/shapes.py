@@ -131,14 +131,18 @@ def _shape(row: Any, columns: Columns | None) -> _Shape:
         return _Shape("chosen columns", lambda: _with_system(row, _names(row), _mapped(row, columns)))
     names = _names(row)
     return (_grown(row) or _listed(row, names) or _preferred(row, names) or _won(row, names) or _paired(row, names)
-            or _hidden_list(row, names) or _written(row, names) or _none(_unknown(names)))
+            or _hidden_list(row, names) or _written(row, names) or _none(_unknown(row, names)))
 
 
 def _none(why: str) -> _Shape:
     raise ValueError(why)
 
 
-def _unknown(names: Mapping[str, str]) -> str:
+def _unknown(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    speaker, text = (_find(names, keys) for keys in (("role", "from", "speaker", "sender", "author"), TEXT_KEYS))
+    if speaker and text and bare(row[speaker]) in ROLES:
+        return (f"one message by itself (its {shown(speaker)} is {shown(row[speaker])}), and a row is a whole "
+                "conversation. Put the messages of a conversation into one row, as a list named messages")
     if _question(names) and not _answer(names):
         return f"no answer: its columns are {', '.join(map(str, list(names.values())[:6]))}"
     return "its columns aren't known"
