@@ -80,6 +80,9 @@ GOOD = {
     "a.parquet": as_parquet(ROWS), "a.arrow": as_arrow(ROWS), "b.arrow.gz": gzip.compress(as_arrow(ROWS)),
     "a.xlsx": as_xlsx([COLUMNS, *PAIRS]), "a.jsonl.gz": gzip.compress(as_jsonl()),
     "a.csv.gz": gzip.compress(as_csv()), "a.parquet.gz": gzip.compress(as_parquet(ROWS)),
+    "comma.jsonl": as_jsonl().replace(b"}\n", b"},\n"), "jq.json": b"\n".join(
+        json.dumps(row, indent=2).encode() for row in ROWS), "jq.jsonl": b"\n".join(
+        json.dumps(row, indent=2).encode() for row in ROWS) + b"\n",
     "a.zip": as_zip({"folder/a.jsonl": as_jsonl(), "README.md": "hello", "__MACOSX/._a.jsonl": b"\x00"}),
     "gz.zip": as_zip({"a.csv.gz": gzip.compress(as_csv())}), "noname": as_jsonl(), "a.txt": as_jsonl(),
 }

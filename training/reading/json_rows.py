@@ -58,6 +58,9 @@ def json_whole(path: Path, name: str, bounds: Bounds) -> list[Part]:
     except (ValueError, RecursionError) as problem:
         if _is_lines(text):
             return [lines_part(path, name, encoding, bounds)]
+        objects = _objects(text)
+        if len(objects) > 1:
+            return [Part(name, iter(enumerate(objects, start=1)), notes=notes)]
         raise ValueError(f"{name} is not whole JSON ({_said(problem)}). Was it cut off? "
                          "With one conversation per line, call it .jsonl.") from None
     parts = list(_parts(text, name))
@@ -87,7 +90,8 @@ def parsed(line: bytes | str) -> Any:
         pass
     # The standard library reads more (NaN, half characters, long numbers), and says in words what is wrong.
     try:
-        return json.loads(line.decode("utf-8") if isinstance(line, bytes) else line)
+        text = line.decode("utf-8") if isinstance(line, bytes) else line
+        return json.loads(text.rstrip().removesuffix(","))  # lines that were cut out of a list end so
     except UnicodeDecodeError as problem:
         return BadRow(f"not UTF-8 text (byte {problem.start} of the line)")
     except (ValueError, RecursionError) as problem:
@@ -140,6 +144,24 @@ def _is_lines(text: str) -> bool:
     """Whether every line is an object of its own, as many files are that are called .json all the same."""
     lines = [line for line in text.split("\n") if line.strip()]
     return len(lines) > 1 and all(isinstance(parsed(line), dict) for line in lines)
+
+
+def _objects(text: str) -> list[dict[str, Any]]:
+    """Objects one after another over many lines, as jq writes them, or with commas between; none where there is else.
+    """
+    place, found = _skip(text, 0), []
+    while place < len(text):
+        try:
+            value, place = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return []
+        if not isinstance(value, dict):
+            return []
+        found.append(value)
+        place = _skip(text, place)
+        if text[place:place + 1] == ",":
+            place = _skip(text, place + 1)
+    return found
 
 
 # ---- One JSON value, without its whole tree in memory ---------------------------------------------------------------
