@@ -17,7 +17,7 @@ from typing import BinaryIO
 from training.reading.arrow_stream import BEGINS, arrow_part
 from training.reading.json_rows import SPLITS, begins_json, chat_text, json_lines, json_whole
 from training.reading.rows import MEBIBYTE, Bounds, Part, bounded
-from training.reading.tables import csv_part, parquet_part, xlsx_parts
+from training.reading.tables import csv_part, is_table, parquet_part, xlsx_parts
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".txt", ".gz", ".zip")
 _FORMATS = "JSONL, JSON, CSV, TSV, Parquet, Arrow, xlsx, or gz and zip of these"
@@ -154,6 +154,8 @@ def _text_parts(path: Path, name: str, start: bytes, bounds: Bounds) -> list[Par
         return [csv_part(path, name, bounds, "\t" if suffix != ".csv" else "")]
     if begins_json(start.decode("utf-8", "replace")):
         return json_lines(path, name, bounds)
+    if suffix == ".txt" and is_table(path, name):
+        return [csv_part(path, name, bounds, "\t")]
     if suffix in (".txt", ".md", ".text", ""):
         return chat_text(path, name, bounds)
     raise ValueError(f"{name} is no file of conversations that can be read here. Save them as {_FORMATS}.")

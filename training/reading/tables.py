@@ -18,6 +18,9 @@ from training.reading.rows import BadRow, Bounds, Part, Row, damaged
 SAMPLE = 262_144
 SAMPLED_RECORDS = 100
 _DELIMITERS = (",", ";", "\t", "|")
+# What Anki writes above its notes: the separator first, then what its other columns are.
+_ANKI = re.compile(r"#separator:(\w+|\S)[ ]*\r?\n(?:#[a-z ]+:[^\n]*\n)*")
+_ANKI_DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "colon": ":", "space": " "}
 _SURROGATES = tuple(chr(code) for code in (0xDC80, 0xDCFF))
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
@@ -54,11 +57,23 @@ def csv_part(path: Path, name: str, bounds: Bounds, hint: str = "") -> Part:
     return Part(name, rows, lambda: min(place[0] / size, 1.0), notes)
 
 
+def is_table(path: Path, name: str) -> bool:
+    """Whether a text file is a table of cells between tabs, as Excel and Anki write them."""
+    encoding = encoding_of(path, name)
+    with path.open(encoding=encoding.name, errors=encoding.errors, newline="") as file:
+        start = file.read(SAMPLE).removeprefix("\ufeff")
+        is_cut = bool(file.read(1))
+    return _ANKI.match(start) is not None or _score(Dialect("\t"), start, is_cut)[0] == 1
+
+
 def sniffed(sample: str, hint: str = "", is_cut: bool = False) -> Dialect:
     """The dialect in which most records of the sample have as many cells as its header, and more than one."""
     first = sample.split("\n", 1)[0].strip().strip('"')
     if first.lower().startswith("sep=") and len(first) == 5:
         return Dialect(first[4], skip=1)
+    anki = _ANKI.match(sample)
+    if anki:
+        return Dialect(_ANKI_DELIMITERS.get(anki[1].lower(), anki[1]), skip=anki[0].count("\n"))
     # A backslash before a quote escapes it, or ends a cell such as a path: the records tell.
     escapes = ("\\", None) if '\\"' in sample and '""' not in sample.replace('\\""', "") else (None,)
     candidates = [*([hint] if hint else ()), *(one for one in _DELIMITERS if one != hint)]
