@@ -35,6 +35,7 @@ from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import WITHOUT_STORAGE
 from training import lease
+from training.leftovers import remove_leftovers
 from training.limits import sweep
 from training.presets import recommended
 from training.runs import Runs
@@ -125,8 +126,11 @@ def load_behind(studio: Studio) -> None:
 
 
 def tidy_behind(studio: Studio) -> None:
-    """Runs that waited when the app ended wait on; those that nobody came back for go when their time is over."""
+    """Runs that waited when the app ended wait on; those that nobody came back for go when their time is over, and so
+    does what was half made or half removed when a process was killed.
+    """
     studio.queue.look()
+    remove_leftovers(studio.home)
     pause = threading.Event()
     while studio.many_visitors:
         for gone in sweep(studio.runs, studio.limits):
