@@ -1,5 +1,6 @@
-"""A run beyond this disk: its newest checkpoint in a private repository of its owner's, from where it can go on, and
-what it had learned where held-out loss was lowest.
+"""A run beyond this disk: its newest checkpoint in a private repository of its owner's, from where it can go on.
+
+What it had learned where held-out loss was lowest lies beside that, where that was earlier.
 
 Each run has a repository of its own, under the account of whoever keeps it. Two runs that are kept at once never stand
 in each other's way, one can be deleted on the Hub without the others, with all that its older commits still hold, and
