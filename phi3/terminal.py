@@ -20,7 +20,7 @@ def status_of(command: Callable[[], int]) -> int:
     _be_quiet()
     try:
         status = command()
-        sys.stdout.flush()
+        print(end="", flush=True)  # where there is no stdout this does nothing
         return status
     except ValueError as problem:
         print(problem, file=sys.stderr)

@@ -190,6 +190,12 @@ def test_a_command_prints_where_stdout_is_no_file(monkeypatch):
     assert notebook.getvalue() == "1 → 2\n"
 
 
+def test_a_command_can_be_called_where_there_is_no_stdout(monkeypatch):
+    """As by `>&-`, and by some schedulers: Python prints nowhere then."""
+    monkeypatch.setattr("sys.stdout", None)
+    assert status_of(lambda: print("done") or 0) == 0
+
+
 @pytest.mark.parametrize("module", ["training", "chat"])
 def test_help_answers_in_under_a_second(module):
     fastest = 9.0
