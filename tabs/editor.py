@@ -46,8 +46,13 @@ class Editor:
         """Everything that changes when it opens or closes."""
         return [self.group, self.title, self.text, self.send, self.keep, self.what]
 
-    def opened(self, what: Edited, title: str, text: str, is_answer: bool) -> Changes:
-        """Open, with this text in it."""
+    def opened(self, what: Edited, is_answer: bool) -> Changes:
+        """Open, with the answer or the question in it. Who doesn't see the title hears it as the text's name."""
+        turn = what.turn
+        name, lead = ((words.format(who=turn.by) for words in (theme.TEACH_TITLE, theme.TEACH_LEAD)) if is_answer
+                      else (theme.EDIT_TITLE, theme.EDIT_LEAD))
+        title = f'<h3 dir="auto">{escaped(name)}</h3><p class="muted" dir="auto">{escaped(lead)}</p>'
+        text = gr.update(value=turn.answer.text if is_answer else turn.question, label=name)
         return {self.group: gr.update(visible=True), self.title: title, self.text: text, self.what: what,
                 self.send: gr.update(visible=not is_answer), self.keep: gr.update(visible=is_answer)}
 
@@ -70,27 +75,16 @@ def build() -> Editor:
 
 def connect(editor: Editor, panel: ChatPanel) -> None:
     """Open it from each lane's turns, and close it."""
-    def edit(place: int) -> Callable[..., Changes]:
+    def opening(place: int, is_answer: bool) -> Callable[..., Changes]:
         def opened(talks: Talks, said: str, turn: gr.EventData) -> Changes:
-            found = turn_of(panel.now(talks, said), place, _sent(turn))
-            title = f'<h3>{theme.EDIT_TITLE}</h3><p class="muted">{theme.EDIT_LEAD}</p>'
-            return editor.opened(Edited(found), title, found.question, is_answer=False)
-        return opened
-
-    def teach(place: int) -> Callable[..., Changes]:
-        def opened(talks: Talks, said: str, turn: gr.EventData) -> Changes:
-            found = turn_of(panel.now(talks, said), place, _sent(turn))
-            who = escaped(found.by)
-            title = (f'<h3 dir="auto">{theme.TEACH_TITLE.format(who=who)}</h3>'
-                     f'<p class="muted" dir="auto">{theme.TEACH_LEAD.format(who=who)}</p>')
-            return editor.opened(Edited(found), title, found.answer.text, is_answer=True)
+            return editor.opened(Edited(turn_of(panel.now(talks, said), place, _sent(turn))), is_answer)
         return opened
 
     for place, lane in enumerate(panel.lanes):
         for turns in (lane.before, lane.newest):
-            for event, opening in ((turns.edit, edit), (turns.like, teach)):
-                opened = event(plainly(opening(place)), inputs_kwargs=panel.talking(), outputs=editor.outputs(),
-                               **AT_ONCE)
+            for event, is_answer in ((turns.edit, False), (turns.like, True)):
+                opened = event(plainly(opening(place, is_answer)), inputs_kwargs=panel.talking(),
+                               outputs=editor.outputs(), **AT_ONCE)
                 opened.success(None, js=INTO_VIEW, **AT_ONCE)
     editor.cancel.click(editor.closed, outputs=editor.outputs(), **AT_ONCE)
 

@@ -249,7 +249,7 @@ def test_what_is_kept_of_an_open_editor_is_of_the_message_that_it_was_opened_for
         expect(page.locator(".toast-body")).to_contain_text("no longer there")
         expect(page.locator("#edited textarea")).to_have_value("Four.")
         page.locator("#newest-B button[data-does=like]").click()
-        expect(page.locator("#edited textarea")).to_have_value("Ahoy!")
+        expect(page.get_by_label("What json should have said")).to_have_value("Ahoy!")
         page.locator("#edited textarea").fill("A robot.")
         page.locator("#remove-A").click()
         expect(page.locator("#picker-B")).not_to_be_visible()
