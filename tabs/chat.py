@@ -101,7 +101,8 @@ def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance
             chatting = {entrance.tabs: gr.Tabs(selected="chat")} if before.was_chatting else {}
             yield {**chatting, **({panel.message: before.draft} if before.draft else {})}
         if before.talks:
-            yield {**opened, **panel.place(before.talks), **panel.asked_as(before.asking)}
+            blind = {panel.blind: True} if any(talk.is_unnamed for talk in before.talks) else {}
+            yield {**opened, **panel.place(before.talks), **panel.asked_as(before.asking), **blind}
             return
         names = [name[:LONGEST_NAME] for name in request.query_params.getlist("adapter") if name.strip()]
         if not names:
@@ -114,7 +115,8 @@ def _connect_address(panel: ChatPanel, studio: Studio, page: gr.Blocks, entrance
                **panel.asked_as(asking_of(dict(request.query_params)))}
         yield from arrivals.picked(panel, reach_of(studio, request, kept), talks, entrance.keys)
 
-    changed = [*panel.outputs(), panel.system, *panel.sampling.values(), entrance.tabs, entrance.keys, presence.opened]
+    changed = [*panel.outputs(), panel.blind, panel.system, *panel.sampling.values(), entrance.tabs, entrance.keys,
+               presence.opened]
     gr.on([page.load, presence.unopened.change], plainly(open_lanes), [entrance.keys, panel.said], changed,
           js=remembering.REMEMBERED, trigger_mode="multiple", **AT_ONCE)
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser import answered, ask, to_chat
+from tests.browser import answered, ask, loaded_again, to_chat
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +81,16 @@ def test_a_blind_vote_names_the_lanes_and_counts(chat):
     assert pair["prompt"][-1]["content"] == "Who are you?" and pair["chosen"] != pair["rejected"]
     chat.locator("#forget-votes").click()
     expect(chat.locator("#tally-table .empty")).to_be_visible()
+
+
+def test_a_blind_comparison_is_still_blind_after_a_reload(chat):
+    chat.locator("#blind input").check()
+    ask(chat, "Who are you?")
+    expect(chat.locator("#best-A")).to_be_visible()
+    loaded_again(chat, chat.reload)
+    expect(chat.locator("#newest-A .by")).to_contain_text("somebody")
+    expect(chat.locator("#best-A")).to_be_visible()
+    expect(chat.locator("#blind input")).to_be_checked()
 
 
 def test_a_correction_is_kept_shown_taken_and_removed(chat):
