@@ -206,7 +206,7 @@ def _shown(step: DataStep, found: tuple[ChatData, Counted, DataReport], max_leng
         step.reasons: data_view.left_out(report.rows_dropped, report.dropped_total),
         step.long: gr.update(visible=True),
         step.histogram: data_view.histogram(report, max_length),
-        step.lengths: Lengths(counted.lengths.tolist(), len(data.own_held)),
+        step.lengths: Lengths.of(counted, data),
     }
 
 

@@ -33,7 +33,9 @@ def asked(settings: Mapping[str, Any], suited: Mapping[str, Any]) -> RunConfig:
 
 def task_of(studio: Studio, lengths: Lengths | None) -> Task:
     """What settings follow from here: the app's base, its machine, and the tokens of each conversation, uncut."""
-    return Task(studio.facts.config, studio.machine, lengths or (), lengths.own_held if lengths else 0)
+    if not lengths:
+        return Task(studio.facts.config, studio.machine)
+    return Task(studio.facts.config, studio.machine, lengths, lengths.own_held, lengths.begins)
 
 
 def changed_by_hand(settings: Mapping[str, Any], filled: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from training.data import ChatData
-from training.report import whole_lengths
+from training.report import Counted, count_steps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
 class Lengths(Sequence[int]):
-    """Tokens of each conversation, uncut, so many of which the data holds out by itself. Its hash is taken once.
+    """Tokens of each conversation, uncut, so many of which the data holds out by itself, and where the first answer of
+    each `begins`, where that is known. Its hash is taken once.
 
     Before and after every word that a handler says, Gradio hashes each state that the handler may change and that
     somebody listens to, on the thread that serves all visitors. Of a list it hashes one number after another: 0.15 s
     for 200,000 of them (`gradio.utils.deep_hash`, 6.31).
     """
 
-    def __init__(self, numbers: Iterable[int], own_held: int = 0) -> None:
-        self._numbers, self.own_held = tuple(numbers), own_held
-        self._hash = hash((self._numbers, own_held))
+    def __init__(self, numbers: Sequence[int], own_held: int = 0, begins: Sequence[int] = ()) -> None:
+        self._numbers, self.own_held, self.begins = tuple(numbers), own_held, tuple(begins)
+        self._hash = hash(self._all)
+
+    @classmethod
+    def of(cls, counted: Counted, data: ChatData) -> Lengths:
+        """Those of this data, whose tokens were counted."""
+        return cls(counted.lengths.tolist(), len(data.own_held), counted.begins().tolist())
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -34,12 +40,17 @@ class Lengths(Sequence[int]):
         return iter(self._numbers)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Lengths) and (self._numbers, self.own_held) == (other._numbers, other.own_held)
+        return isinstance(other, Lengths) and self._all == other._all
 
     def __hash__(self) -> int:
         return self._hash
 
+    @property
+    def _all(self) -> tuple[tuple[int, ...], int, tuple[int, ...]]:
+        return self._numbers, self.own_held, self.begins
+
 
 def lengths_in(data: ChatData, tokenizer: PreTrainedTokenizerFast) -> Lengths:
     """Those of this data."""
-    return Lengths(whole_lengths(data.conversations, tokenizer), len(data.own_held))
+    *_, counted = count_steps(data.conversations, tokenizer)
+    return Lengths.of(counted, data)

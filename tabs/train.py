@@ -36,7 +36,7 @@ from training.config import RunConfig
 from training.fitting import made_to_fit, one_change
 from training.group import members_of
 from training.plan import Plan, make_plan
-from training.presets import USUAL_PRESET, preset_of, sides_of
+from training.presets import USUAL_PRESET, preset_of, sides_of, steps_of
 from training.quota import Visit
 from training.script import script_of
 from training.speed import measured
@@ -154,13 +154,14 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
         def plan_of(one: RunConfig) -> Plan:
             return _plan_of(studio, one, lengths, source)
 
+        task = form.task_of(studio, lengths)
         if lengths:
             studio.stand_by()
-        plans = [plan_of(one) for one in configs] if lengths else []
+        plans = [plan_of(one) for one in configs] if all(steps_of(one, task) for one in configs) else []
         plan, shown = max(zip(plans, configs, strict=True), key=lambda one: one[0].peak) if plans else (None, config)
         may_fit = bool(plan and not plan.fits and not tried)
         change = one_change(config, plan_of) if may_fit else {}
-        warnings = [said for one in configs for said in warnings_for(one, form.task_of(studio, lengths))]
+        warnings = [said for one in configs for said in warnings_for(one, task)]
         return {setup.kept.by_hand: unfinished.by_hand(settings, {**studio.suited, **filled}),
                 setup.note: plan_view.warned(list(dict.fromkeys(warnings))),
                 setup.code: code_view.script(script_of(config, _file_of(source))),

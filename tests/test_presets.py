@@ -217,6 +217,21 @@ def test_as_many_are_held_out_as_a_run_holds_out(count):
         assert list(map(len, sides_of(task, RunConfig(held_out=share)))) == list(map(len, sides))
 
 
+def test_what_loses_its_whole_answer_to_the_limit_is_no_part_of_what_is_planned():
+    half = Task(TINY, LAPTOP, [3000, 40] * 20, begins=[2990, 30] * 20)
+    for name in ("quick", "balanced", "thorough"):
+        task = dataclasses.replace(half, lengths=[40] * 20, begins=[30] * 20)
+        assert steps_of(made(name, half), half) == steps_of(made(name, half), task)
+    assert preset_of("balanced", half).why.startswith("18 conversations, seen 10 times, 2 in a step: 90 steps; "
+                                                      "20 are cut at 2,048 tokens")
+    assert [len(side) for side in sides_of(half, RunConfig(max_length=4096))] == [36, 4]
+    assert [len(side) for side in sides_of(dataclasses.replace(half, own_held=10), RunConfig())] == [15, 5]
+    none = Task(TINY, LAPTOP, [3000] * 20, begins=[2990] * 20)
+    for name in PRESETS:
+        config = made(name, none)
+        assert steps_of(config, none) == 0 and warnings_for(config, none) is not None
+
+
 def test_what_the_data_holds_out_by_itself_is_no_part_of_what_is_planned(tmp_path):
     for name, count in (("train", 30), ("validation", 50)):
         rows = (f'{{"prompt": "{name} {number}", "completion": "Yes."}}' for number in range(count))

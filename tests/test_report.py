@@ -47,6 +47,12 @@ def test_counts_at_any_limit_are_those_of_the_cut_conversation(pairs, limit):
     assert counted(data).trained(limit).tolist() == [sum(one.trained) for one in cut]
 
 
+def test_a_conversation_teaches_something_where_its_first_answer_begins_within_the_limit():
+    found = counted(read_text("\n".join((rows(3), json.dumps({"prompt": "far " * 50, "completion": "an answer"})))))
+    for limit in (5, 40, 100, 500):
+        assert ((found.trained(limit) > 0) == (found.begins() < limit)).all()
+
+
 def test_the_histogram_holds_every_conversation_and_the_limit_is_an_edge():
     data = read_text(rows(50) + "\n" + rows(3, "long " * 40))
     for limit in (16, 30, 64, 1000):

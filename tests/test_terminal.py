@@ -82,7 +82,7 @@ def test_inspect_prints_what_a_file_holds(terminal, home, chats, small_base, mon
 def test_of_a_row_that_is_cut_nothing_is_said_but_by_the_report(terminal, home, tmp_path, command):
     (tmp_path / "long.jsonl").write_text(json.dumps({"prompt": "Say a lot.", "completion": "word " * 3000}))
     ended = terminal("training", *command, str(tmp_path / "long.jsonl"))
-    assert ended.returncode == 0 and "1 are cut" in ended.stdout and ended.stderr == ""
+    assert ended.returncode == 0 and "1 is cut" in ended.stdout and "1 are" not in ended.stdout and ended.stderr == ""
 
 
 def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, chats, small_base):

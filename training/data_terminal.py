@@ -91,7 +91,8 @@ def _inspect(asked: argparse.Namespace) -> int:
     counted = _followed("Counting tokens", count_steps(data.conversations, tokenizer))
     report = report_of(data, counted, tokenizer, replace(RunConfig(), max_length=asked.max_length))
     fixed = {} if asked.max_length == SETTINGS["max_length"].default else {"max_length": asked.max_length}
-    task = Task(facts.config, machine, counted.lengths.tolist(), len(data.own_held))
+    task = Task(facts.config, machine, counted.lengths.tolist(), len(data.own_held),
+                counted.begins().tolist())
     usual = preset_of(USUAL_PRESET, task, fixed)
     warnings = warnings_for(RunConfig(**{**usual.values, **fixed}), task)
     if asked.json:
@@ -119,9 +120,10 @@ def _followed(words: str, steps: Iterable[float | Any]) -> Any:
 
 def _report_in_words(name: str, report: DataReport) -> Iterator[str]:
     yield f"{name}: {report.format}, {report.rows_kept} of {report.rows_read} rows kept."
-    cut = f" at the cost of {report.lost:,} trained tokens" if report.lost else ""
+    cut = f"{report.truncated:,} {'is' if report.truncated == 1 else 'are'} cut"
+    cost = f" at the cost of {report.lost:,} trained tokens" if report.lost else ""
     yield (f"{report.tokens.total:,} tokens, {report.tokens.trained:,} of them trained; the longest conversation has "
-           f"{report.tokens.longest:,}, the median {report.tokens.median:,}. {report.truncated:,} are cut{cut}.")
+           f"{report.tokens.longest:,}, the median {report.tokens.median:,}. {cut}{cost}.")
     yield (f"{report.duplicates:,} conversations are repeats of others. A word takes "
            f"{report.spelling.tokens_per_word} tokens.")
     yield from _histogram(report)

@@ -65,13 +65,22 @@ LEAST_HELD_OUT, MOST_HELD_OUT_SHARE = 4, 0.2
 @dataclass(frozen=True)
 class Task:
     """What settings follow from: the base's config.json, the machine, and how many tokens each kept conversation has,
-    uncut; none while no data is chosen. So many of these conversations the data holds out by itself.
+    uncut; none while no data is chosen. So many of these conversations the data holds out by itself, and `begins` says
+    where the first answer of each begins that is learned, where that is known.
     """
 
     base: Mapping[str, Any]
     machine: Machine
     lengths: Sequence[int] = ()
     own_held: int = 0
+    begins: Sequence[int] = ()
+
+    def teaching(self, max_length: int) -> list[int]:
+        """The lengths, cut at the limit, of those conversations that don't lose their whole answer so; rising."""
+        if not self.begins:
+            return sorted(min(length, max_length) for length in self.lengths)
+        return sorted(min(length, max_length) for length, begin in zip(self.lengths, self.begins, strict=True)
+                      if begin < max_length)
 
 
 @dataclass(frozen=True)
@@ -158,19 +167,19 @@ def rank_for(tokens: int, config: RunConfig, shape: Shape, usual: int) -> int:
 
 def sides_of(task: Task, config: RunConfig) -> tuple[list[int], list[int]]:
     """(trained on, held out): the lengths, cut at the limit, as a run divides them; both sides are alike."""
-    lengths = sorted(min(length, config.max_length) for length in task.lengths)
-    count, held_out = len(lengths), _count_held_out(task, config)
+    lengths = task.teaching(config.max_length)
+    count = len(lengths)
+    held_out = _count_held_out(task, config, count)
     held = [lengths[(2 * place + 1) * count // (2 * held_out)] for place in range(held_out)]
     left = Counter(lengths)
     left.subtract(held)
     return list(left.elements()), held
 
 
-def _count_held_out(task: Task, config: RunConfig) -> int:
-    """What the data holds out by itself, or else a share."""
-    count = len(task.lengths)
+def _count_held_out(task: Task, config: RunConfig, count: int) -> int:
+    """What the data holds out by itself, or else a share; of so many conversations that teach something."""
     if task.own_held and config.held_out:
-        return min(task.own_held, max(count - 1, 0))
+        return count_held_out(count, task.own_held / len(task.lengths))
     return count_held_out(count, config.held_out)
 
 
@@ -197,6 +206,8 @@ def _sized(size: _Size, task: Task, values: Mapping[str, Any], fixed: Mapping[st
     found["max_length"] = _longest(task, size)
     config = _config(values, found, fixed)
     train, _ = sides_of(task, config)
+    if not train:
+        return found
     if not size.is_quick:
         found["r"] = rank_for(sum(train), config, Shape.of(task.base), size.rank)
     found |= _batch(len(train), config.max_length, size, fixed)
@@ -266,9 +277,9 @@ def _fitting(values: Mapping[str, Any], fixed: Mapping[str, Any], task: Task) ->
     """The fewest changes with which the machine holds the run; none where what is fixed would have to change, or where
     nothing is enough: the plan says so.
     """
-    if not task.lengths:
-        return {}
     config = RunConfig(**values)
+    if not steps_of(config, task):
+        return {}
     if _plan(config, task).fits:
         return {}
     try:

@@ -110,6 +110,16 @@ class Counted:
         left = (ends.clip(max=max_length) - begins).clip(min=0)
         return numpy.bincount(places, weights=left, minlength=len(self.lengths)).astype(numpy.int64)
 
+    def begins(self) -> numpy.ndarray:
+        """Where the first trained token of each conversation stands: one that is cut there, or before it, is no row of
+        a run. Far beyond all limits where none is trained.
+        """
+        import numpy
+
+        found = numpy.full(len(self.lengths), numpy.iinfo(numpy.int64).max)
+        numpy.minimum.at(found, self.spans[:, 0], self.spans[:, 1])
+        return found
+
     def bars(self, max_length: int) -> tuple[Bar, ...]:
         """A histogram in equal steps up to the longest, or to three times the limit; the last bar holds the rest."""
         import numpy
