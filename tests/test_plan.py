@@ -109,6 +109,13 @@ def test_steps_are_counted_as_the_trainer_counts_them():
     assert batches_of(RunConfig(max_steps=5), lengths).steps == 5
 
 
+def test_an_epoch_that_is_not_finished_leaves_the_smaller_batch_for_later():
+    config = RunConfig(per_device_train_batch_size=64, max_steps=1)
+    assert batches_of(config, [10] * 90).tokens == 640
+    assert batches_of(replace(config, max_steps=3), [10] * 90).tokens == 900 + 640
+    assert batches_of(replace(config, max_steps=4), [10] * 90).tokens == 1800
+
+
 def test_a_pack_holds_no_more_than_the_largest_padded_batch_would():
     rng = random.Random(0)
     lengths = [round(rng.lognormvariate(5, 0.6)) for _ in range(500)]

@@ -110,6 +110,11 @@ def test_a_quick_look_at_much_data_sees_a_part_of_it():
     assert f"{config.max_steps * 8} of 49,970 conversations, seen once" in preset_of("quick", task).why
 
 
+def test_a_run_within_an_epoch_is_said_to_see_what_its_steps_hold():
+    told = preset_of("quick", Task(TINY, LAPTOP, [40] * 100), {"per_device_train_batch_size": 64, "max_steps": 1})
+    assert told.why.startswith("64 of 90 conversations, seen once")
+
+
 def test_thorough_learns_longer_with_a_larger_adapter_and_looks_oftener():
     task = Task(TINY, LAPTOP, EXAMPLE)
     balanced, thorough = made("balanced", task), made("thorough", task)

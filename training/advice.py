@@ -27,12 +27,15 @@ STEPS_TO_LOOK = 10
 
 @dataclass(frozen=True)
 class _Case:
-    """One run: its settings, what they are for, and what becomes of the data (None while there is none)."""
+    """One run: its settings, what they are for, and what becomes of the data (None while there is none); `tokens` are
+    those of an epoch.
+    """
 
     config: RunConfig
     task: Task
     train: int = 0
     held: int = 0
+    tokens: int = 0
     batches: Batches | None = None
 
 
@@ -45,7 +48,7 @@ def warnings_for(config: RunConfig, task: Task) -> list[str]:
     to do; empty where all is well. Without data in the task only what can be said without it.
     """
     train, held = sides_of(task, config)
-    case = _Case(config, task, len(train), len(held), batches_of(config, train) if train else None)
+    case = _Case(config, task, len(train), len(held), sum(train), batches_of(config, train) if train else None)
     return [f"{SETTINGS[name].called} {rest}" for rule in _RULES for name, rest in rule(case)]
 
 
@@ -72,8 +75,7 @@ def _about_rate(case: _Case) -> _Warnings:
 def _about_rank(case: _Case) -> _Warnings:
     if not case.batches:
         return
-    config, shape = case.config, Shape.of(case.task.base)
-    tokens = round(case.batches.tokens / case.batches.epochs)
+    config, shape, tokens = case.config, Shape.of(case.task.base), case.tokens
     enough = rank_for(tokens, config, shape, SETTINGS["r"].default)
     if config.r > RANK_TOO_LARGE * enough:
         yield "r", (f"is {config.r}: {shape.lora_weights(config.r, adapted(config)):,} numbers to learn {tokens:,} "

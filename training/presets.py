@@ -39,7 +39,7 @@ from phi3.shape import Shape
 from training.config import SETTINGS, RunConfig, count_held_out
 from training.fitting import made_to_fit
 from training.plan import Plan, make_plan
-from training.work import adapted, batches_of
+from training.work import Batches, adapted, batches_of
 
 PRESETS = ("quick", "balanced", "thorough", "recipe")
 USUAL_PRESET = "balanced"
@@ -314,14 +314,15 @@ def _why(name: str, values: Mapping[str, Any], task: Task) -> str:
     cut = sum(length > config.max_length for length in task.lengths)
     are = "is" if cut == 1 else "are"
     whole = f"{cut:,} {are} cut at {config.max_length:,} tokens" if cut else "all are read whole"
-    return (f"{_seen(len(train), batches.epochs)}, {batches.examples_per_step} in a step: {batches.steps:,} steps; "
+    return (f"{_seen(len(train), batches)}, {batches.examples_per_step} in a step: {batches.steps:,} steps; "
             f"{whole}. {_about_rank(config, task, sum(train))}; {by_width}.")
 
 
-def _seen(count: int, epochs: float) -> str:
-    if epochs < 1:
-        return f"{round(count * epochs):,} of {count:,} conversations, seen once"
-    return f"{count:,} conversation{'' if count == 1 else 's'}, seen {'once' if epochs == 1 else f'{epochs:.3g} times'}"
+def _seen(count: int, batches: Batches) -> str:
+    if batches.epochs < 1:
+        return f"{batches.steps * batches.examples_per_step:,} of {count:,} conversations, seen once"
+    times = "once" if batches.epochs == 1 else f"{batches.epochs:.3g} times"
+    return f"{count:,} conversation{'' if count == 1 else 's'}, seen {times}"
 
 
 def _about_rank(config: RunConfig, task: Task, tokens: int) -> str:

@@ -161,12 +161,13 @@ def batches_of(config: RunConfig, train: Sequence[int]) -> Batches:
     per_epoch = math.ceil(len(train) / examples)
     steps = config.max_steps if config.max_steps > 0 else max(1, math.ceil(config.num_train_epochs * per_epoch))
     epochs, at_once = steps / per_epoch, min(examples, len(train))
+    whole, more = divmod(steps, per_epoch)  # the smaller batch is an epoch's last
     longest, mean = max(train), sum(train) / len(train)
     budget = min(size, len(train)) * longest
     packs = 1 if config.gradient_accumulation_steps == 1 else max(1, math.ceil(at_once * mean / budget))
     largest = round(min(budget, expected_most(train, at_once, steps)))
-    return Batches(examples, steps, steps * packs, epochs, round(sum(train) * epochs), budget, longest, largest,
-                   _squares(train))
+    tokens = round(whole * sum(train) + more * examples * mean)
+    return Batches(examples, steps, steps * packs, epochs, tokens, budget, longest, largest, _squares(train))
 
 
 def expected_most(lengths: Sequence[int], size: int, steps: int) -> float:
