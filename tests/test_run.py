@@ -10,6 +10,7 @@ import pytest
 
 from adapters.library import Library
 from tests.conftest import ROOT
+from training.checkpoint import seal
 from training.config import RunConfig
 from training.data import read_data
 from training.run import SECONDS_TO_BEGIN, Event, Run
@@ -364,6 +365,21 @@ def test_a_finished_run_is_not_given_less_than_it_has_seen(run, home, more, logg
     with pytest.raises(ValueError, match=rf"{run.id} has made 15 steps, 3 epochs, already. Ask for more than that."):
         Runs(home).resume(run, **more)
     assert run.state() == "finished" and Run(run.folder).config == RunConfig(name="mine")
+
+
+@pytest.mark.parametrize(("more", "is_refused"), [
+    ({"num_train_epochs": 1}, True), ({"max_steps": 5}, True), ({"max_steps": 6}, False), ({"max_steps": 7}, False),
+    ({"num_train_epochs": 1.2}, False)])
+def test_a_run_that_was_stopped_or_interrupted_is_not_given_less_than_it_goes_on_from(run, home, more, is_refused):
+    written = run.folder / "checkpoints" / "checkpoint-6"
+    written.mkdir(parents=True)
+    seal(written, 6)
+    run.append("step", 8, loss=1.0, epoch=1.6)
+    if is_refused:
+        with pytest.raises(ValueError, match=rf"{run.id} has made 6 steps, 1.2 epochs, already. Ask for more"):
+            Runs(home).resume(run, **more)
+    assert is_refused or Runs(home).resume(run, **more)
+    assert (Run(run.folder).config == RunConfig(name="mine")) == is_refused
 
 
 def test_a_run_that_waits_is_not_said_to_be_trained(run, home):

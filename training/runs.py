@@ -20,6 +20,7 @@ from adapters.library import LONGEST_NAME, Adapter, Library, checked_name
 from training import further
 from training.config import RunConfig
 from training.data import LISTED_DROPS, ChatData, Conversation, split
+from training.lease import saved_step
 from training.owners import LOCAL, Owners
 from training.run import BUSY, START, UNDERWAY, Event, Run, write_events
 from training.tracking import demand_trackers
@@ -299,13 +300,17 @@ def _extend(run: Run, more: dict[str, Any]) -> None:
 
 
 def _refuse_less(run: Run, config: RunConfig) -> None:
-    """ValueError where a finished run has seen as much: its settings would tell less than what its adapter learned."""
-    steps = [event for event in run.course() if event.type == "step"]
-    if run.state() != "finished" or not steps:
+    """ValueError where a finished run has seen as much, or any other more: its settings would tell less than what its
+    adapter learned.
+    """
+    steps, is_finished = [event for event in run.course() if event.type == "step"], run.state() == "finished"
+    if not steps:
         return
-    step = run.last_event().step  # not each step is logged
+    step = run.last_event().step if is_finished else saved_step(run)  # not each step is logged
     epoch = steps[-1].values["epoch"] * step / steps[-1].step
-    if step >= config.max_steps if config.max_steps > 0 else epoch * _ROUNDED >= config.num_train_epochs:
+    made, asked, rounded = (step, config.max_steps, 1) if config.max_steps > 0 else (
+        epoch, config.num_train_epochs, _ROUNDED)
+    if made * rounded >= asked if is_finished else made > asked * rounded:
         raise ValueError(f"{run.id} has made {step:,} steps, {epoch:.3g} epochs, already. Ask for more than that.")
 
 
