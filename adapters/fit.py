@@ -63,11 +63,20 @@ def layers_of(entries: Mapping[str, Entry], settings: LoraSettings, facts: BaseF
     return layers
 
 
+def is_same_base(one: str, other: str) -> bool:
+    """Whether two names mean one base: the Hub ignores case, and a folder is known by its last name."""
+    if one.lower() == other.lower():
+        return True
+    is_a_folder = [name.startswith(("/", ".", "~")) or "\\" in name for name in (one, other)]
+    ends = {name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower() for name in (one, other)}
+    return any(is_a_folder) and len(ends) == 1 and EMBEDDED not in (one, other)
+
+
 def about_base(settings: LoraSettings, facts: BaseFacts) -> Iterator[str]:
     """What should be said where the base that an adapter names is not quite the one it would sit on."""
     if settings.base is None:
         yield f"It doesn't say which base it was trained on; its layers fit {facts.id}."
-    elif not _same_name(settings.base, facts.id):
+    elif not is_same_base(settings.base, facts.id):
         yield (f"It was trained on {settings.base}, and the base here is {facts.id}: they are built alike, so it "
                "loads, but it may answer worse than on its own.")
     elif _HASH.fullmatch(settings.revision or "") and facts.revision not in (*_ANY_REVISION, settings.revision):
@@ -165,7 +174,7 @@ def _right_shape(what: str, entry: Entry, expected: tuple[int, int], settings: L
 
 def _unlike(what: str, settings: LoraSettings, facts: BaseFacts) -> str:
     """The sentence on an adapter whose layers are not the base's."""
-    if settings.base and not _same_name(settings.base, facts.id):
+    if settings.base and not is_same_base(settings.base, facts.id):
         return (f"It was made for {settings.base}, which is built differently from {facts.id}: {what}. Use it with "
                 f"{settings.base} as the base.")
     return f"It doesn't fit {facts.id}: {what}. Fetch it again, or use the base that it was trained on."
@@ -177,12 +186,3 @@ def _is_a_layers_own(key: str) -> bool:
 
 def _range(values: set[float]) -> str:
     return f"{min(values):.4g}" if len(values) == 1 else f"{min(values):.4g} to {max(values):.4g}"
-
-
-def _same_name(one: str, other: str) -> bool:
-    """Whether two names mean one base: the Hub ignores case, and a folder is known by its last name."""
-    if one.lower() == other.lower():
-        return True
-    is_a_folder = [name.startswith(("/", ".", "~")) or "\\" in name for name in (one, other)]
-    ends = {name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower() for name in (one, other)}
-    return any(is_a_folder) and len(ends) == 1 and EMBEDDED not in (one, other)

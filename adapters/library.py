@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.files import CONFIG, WEIGHTS, moved, read_object
+from adapters.fit import is_same_base
 from phi3.models import EMBEDDED, EMBEDDED_FOLDER
 
 SHIPPED_FOLDER = EMBEDDED_FOLDER / "adapters"
@@ -81,7 +82,7 @@ class Library:
         return list(filter(self._suits, self.all()))
 
     def _suits(self, one: Adapter) -> bool:
-        return self.base in ("", one.base)
+        return not self.base or is_same_base(self.base, one.base)
 
     def names(self) -> list[str]:
         """Names in the order of `all`."""

@@ -1,6 +1,7 @@
 """The methods of training: PEFT's layers and loralib's end as the same kind of adapter."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -79,6 +80,18 @@ def test_an_adapter_of_pefts_is_trained_further_with_loralib(new_run, home):
     assert end.type == "finished"
     assert end.values["loss_before"] < next(event for event in Runs(home).all()[-1].events()
                                             if event.type == "evaluated").values["loss"]
+
+
+def test_an_adapter_whose_base_is_elsewhere_on_this_disk_is_trained_further(new_run, home, small_base, tmp_path):
+    """As where it came from another machine, or from the Hub, which is told no more than a folder's last name."""
+    run_lease(new_run("first", method="lora", max_steps=1))
+    moved = shutil.copytree(small_base, tmp_path / small_base.name)
+    assert [one.name for one in Library(home, base=str(moved)).suited()] == ["first"]
+    assert run_lease(new_run("second", start_from="first", base=str(moved), max_steps=1)).type == "finished"
+    other = shutil.copytree(small_base, tmp_path / "other-phi3")
+    assert Library(home, base=str(other)).suited() == []
+    with pytest.raises(ValueError, match=r"first is an adapter for .*small-phi3, and this run's base is .*other-phi3"):
+        new_run("third", start_from="first", base=str(other))
 
 
 @pytest.mark.parametrize(("method", "settings"), [
