@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections import defaultdict
@@ -96,14 +97,16 @@ def demand(folder: Path, facts: BaseFacts, base: Base | None = None) -> Verdict:
 def ready_folder(folder: Path, facts: BaseFacts, kept: Path) -> Path:
     """The folder to give to PEFT for a sound adapter: its own, or a copy under `kept` where PEFT couldn't take that.
 
-    A copy is needed for split names, patterns among the targets, and tensors that are no LoRA weights (PEFT would
-    write those over the resident base's). ValueError with the verdict's sentence where the adapter can't be used.
+    A copy is needed for split names, patterns among the targets, a config that isn't in UTF-8, and tensors that are no
+    LoRA weights (PEFT would write those over the resident base's). ValueError with the verdict's sentence where the
+    adapter can't be used.
     """
     demand(folder, facts)
     settings = settings_from(read_object(folder / CONFIG))
     places = {key: place_of(key) for key in read_header(folder / WEIGHTS)}
-    if settings.is_plain and all(place and key_of(*place) == key and last_name(place[0]) not in WHOLE
-                                 for key, place in places.items()):
+    is_in_utf8 = json.detect_encoding((folder / CONFIG).read_bytes()) == "utf-8"
+    if settings.is_plain and is_in_utf8 and all(place and key_of(*place) == key and last_name(place[0]) not in WHOLE
+                                                for key, place in places.items()):
         return folder
     from adapters.formats import fused, read_peft, write_peft
 

@@ -16,6 +16,7 @@ from adapters.formats import attached, fused, read_peft
 from adapters.layers import shape_of
 from adapters.peft_config import BEYOND, INERT, READ, settings_from
 from phi3.models import base_facts, load_base, shell_of
+from phi3.slots import Slots
 from tests.adapter_folder import FUSED_NAMES, SPLIT_NAMES, logits, write_random
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -448,6 +449,16 @@ def test_what_peft_can_take_is_given_as_it_stands_and_a_copy_is_made_once(base, 
     torch.testing.assert_close(stock, logits(attached(shell_of(base), fused(read_peft(split, shape), shape), shape)))
     with pytest.raises(ValueError, match="peft_type"):
         ready_folder(reconfigured(sound, peft_type="IA3"), base.facts, tmp_path / "ready")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_config_that_a_windows_editor_wrote_is_given_to_peft_as_it_reads_it(base, sound, tmp_path, encoding):
+    expected = logits(PeftModel.from_pretrained(shell_of(base), sound).eval())
+    (sound / CONFIG).write_text((sound / CONFIG).read_text(), encoding=encoding)
+    assert check(sound, base.facts).ok
+    ready = ready_folder(sound, base.facts, tmp_path / "ready")
+    torch.testing.assert_close(logits(PeftModel.from_pretrained(shell_of(base), ready).eval()), expected)
+    Slots(base).load("saved", ready)
 
 
 def test_the_first_pattern_that_fits_counts_as_it_does_in_peft():
