@@ -207,12 +207,11 @@ def _largest(key: str, value: torch.Tensor) -> float:
 
 def _is_the_bases_own(key: str, value: torch.Tensor, base: Base) -> None:
     """Refuse a copy of embedding or head that was trained: it would have to replace the base's."""
-    import torch
+    from phi3.lora_files import is_copy
 
     for path, module in ((EMBEDDING, base.model.model.embed_tokens), (HEAD, base.model.lm_head)):
         own = module.weight
-        if f"{path}." in key and value.shape == own.shape and \
-                not torch.equal(value.to(torch.bfloat16), own.detach().to("cpu", torch.bfloat16)):
+        if f"{path}." in key and value.shape == own.shape and not is_copy(value, own):
             raise ValueError(f"It brings its own {path}, which differs from that of {base.facts.id}; only LoRA weights "
                              "are used here.")
 

@@ -17,6 +17,8 @@ from phi3.models import ADAPTER_WEIGHTS as WEIGHTS
 
 # Two matrices of this rank are as dear as a small layer of their own; PEFT serves what is larger.
 MOST_RANK = 256
+# One number rounded to bf16 in two ways is no farther apart than a step of bf16; and fp16's smallest number.
+ROUNDED, LEAST_OF_FP16 = 2**-7, 2**-24
 _KEY = re.compile(r"(?:base_model\.model\.)?(?P<path>.+?)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.default)?"
                   r"(?:\.weight)?")
 # What makes an adapter more than two matrices beside a layer and PEFT can do within the layer, and what that is.
@@ -104,9 +106,16 @@ def _demand_the_bases_own(key: str, weights: Any, layers: Mapping[str, nn.Module
     """PEFT writes the embedding and the head into an adapter that changes them; fine where they are the base's."""
     path, value = whole_layer(key), weights.get_tensor(key)
     own = layers[path].weight if path in layers else None
-    if own is None or own.shape != value.shape or \
-            not torch.equal(value.to(torch.bfloat16), own.detach().to("cpu", torch.bfloat16)):
+    if own is None or not is_copy(value, own):
         raise ValueError(f"It brings its own {path[:80]}, which differs from the base's; only LoRA weights are used.")
+
+
+def is_copy(value: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether a weight in an adapter is the base's own, as another machine holds it: rounded to bf16 there or here, or
+    to fp16, which has smaller steps but for the smallest numbers.
+    """
+    own = own.detach().to("cpu", torch.float32)
+    return own.shape == value.shape and torch.allclose(value.float(), own, rtol=ROUNDED, atol=LEAST_OF_FP16)
 
 
 def whole_layer(key: str) -> str:

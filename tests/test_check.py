@@ -372,6 +372,19 @@ def test_a_copy_of_the_embedding_never_reaches_the_resident_base(base, sound, tm
     assert torch.equal(base.model.model.embed_tokens.weight, own)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_copy_of_the_head_in_whatever_precision_is_none_that_was_trained(base, sound, dtype):
+    """PEFT writes one into an adapter beside the head, in fp16 where a card knows no bf16."""
+    own = base.model.lm_head.weight
+    key = "base_model.model.lm_head.base_layer.weight"
+    reweighed(sound, lambda weights: weights | {key: own.to(dtype)})
+    assert check(sound, base.facts, base).ok
+    trained = own.to(dtype, copy=True)
+    trained[5] += 1e-3
+    reweighed(sound, lambda weights: weights | {key: trained})
+    assert "brings its own lm_head" in check(sound, base.facts, base).verdict
+
+
 def test_a_link_out_of_the_folder_is_not_followed(base, sound, tmp_path):
     for name in (CONFIG, WEIGHTS):
         (sound / name).rename(tmp_path / name)
