@@ -157,9 +157,11 @@ def _reading(studio: Studio, source: str, **chosen: Any) -> Iterator[float | Cha
 
 
 def _looked_at(step: DataStep, studio: Studio, chosen: dict[str, Any], config: RunConfig) -> Iterator[Changes]:
-    parts = {step.own.column: gr.update(visible=chosen["source"] == theme.OWN_DATA),
+    is_own = chosen["source"] == theme.OWN_DATA
+    columns = data_source.chosen_columns(*(chosen[name] for name in ("file", "text", "hub", "columns")))
+    parts = {step.own.column: gr.update(visible=is_own),
              step.described.column: gr.update(visible=chosen["source"] == theme.DESCRIBED),
-             step.own.asking: gr.update(visible=bool(chosen["columns"]) and chosen["source"] == theme.OWN_DATA)}
+             step.own.asking: gr.update(visible=is_own and columns is not None)}
     try:
         data = counted = None
         for data in _told_now_and_then(_reading(studio, **chosen)):

@@ -80,8 +80,8 @@ def build() -> OwnPart:
 def own_source(studio: Studio, file: Any = None, text: str | None = None, hub: Any = None, columns: Any = None,
                **more: Any) -> Source:
     """Files before a paste before a dataset on the Hub; ValueError where there is none of them."""
-    chosen = Columns(*columns["chosen"]) if columns and columns.get("of") == which(file, text, hub) else None
-    return source_from(studio, file, text, hub, columns=chosen, without_repeats=bool(more.get("no_repeats")))
+    return source_from(studio, file, text, hub, columns=chosen_columns(file, text, hub, columns),
+                       without_repeats=bool(more.get("no_repeats")))
 
 
 def source_from(studio: Studio, file: Any = None, text: str | None = None, hub: Any = None, **said: Any) -> Source:
@@ -108,6 +108,11 @@ def ask_hub(id: str, config: str, split: str) -> tuple[list[str], None, str]:
 def choose_columns(prompt: str, answer: str, file: Any, text: str | None, hub: Any) -> dict[str, Any]:
     """The columns of just this data; ValueError where they are one."""
     return {"of": which(file, text, hub), "chosen": list(astuple(columns_of(prompt, answer)))}
+
+
+def chosen_columns(file: Any, text: str | None, hub: Any, columns: Any) -> Columns | None:
+    """Which columns were chosen for this data; None where they were for other data, or none."""
+    return Columns(*columns["chosen"]) if columns and columns.get("of") == which(file, text, hub) else None
 
 
 def columns_of(prompt: str, answer: str) -> Columns:

@@ -171,6 +171,13 @@ def test_the_columns_of_an_unknown_table_are_asked_for(own, tmp_path):
     page.locator("#use-columns").click()
     expect(page.locator("#data-summary")).to_contain_text("25 rows read in chosen columns form")
     expect(page.locator("#seen mark.trained").first).to_contain_text("Dort, bei 0.")
+    expect(page.locator("#columns")).to_be_visible()
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"prompt": "a", "completion": "b"}')
+    page.locator("#upload").get_by_label("Clear").click()
+    upload(page, other)
+    expect(page.locator("#data-summary")).to_contain_text("1 row read")
+    expect(page.locator("#columns")).to_be_hidden()
 
 
 def test_data_with_nothing_to_train_is_refused_at_start(own, tmp_path):
