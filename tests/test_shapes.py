@@ -286,6 +286,11 @@ def test_the_guess_goes_by_names_and_then_by_length():
     assert guess_columns(rows) == Columns("Customer question text", "Reply sent")
     assert guess_columns([{"x": "short", "y": "much longer text"}]) == Columns("x", "y")
     assert guess_columns([{"x": "alone"}]) is None
+    # Names that say nothing: what asks is written first, however short its answer is.
+    cards = {"nr": 1, "Vorderseite": "What is the capital of France?", "Rückseite": "Paris", "tag": "geo"}
+    assert guess_columns([cards]) == Columns("Vorderseite", "Rückseite")
+    assert guess_columns([{"id": 1, "document": "a long one " * 9, "summary": "shorter"}]) == Columns(
+        "document", "summary")
     assert as_messages({"x": "Hi", "y": "Ho"}, Columns("x", "y")) == TURNS
 
 

@@ -94,7 +94,9 @@ def as_chat(row: Any, columns: Columns | None = None) -> Chat:
 
 
 def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Columns | None:
-    """The likeliest pair of columns, by their names, then by how long their texts are; None with fewer than two."""
+    """The likeliest pair of columns, by their names, then by how long their texts are; where no name says which of the
+    two answers, it is the latter. None with fewer than two.
+    """
     lengths: dict[str, list[int]] = {}
     for row in rows:
         for name, value in row.items():
@@ -103,9 +105,12 @@ def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Columns | None:
     if len(lengths) < 2:
         return None
     mean = {name: sum(some) / len(some) for name, some in lengths.items()}
-    answer = max(mean, key=lambda name: (_says(name, _ANSWERS) - _says(name, _PROMPTS), mean[name]))
+    says = {name: _says(name, _ANSWERS) - _says(name, _PROMPTS) for name in mean}
+    answer = max(mean, key=lambda name: (says[name], mean[name]))
     others = [name for name in mean if name != answer]
     prompt = max(others, key=lambda name: (_says(name, _PROMPTS), mean[name]))
+    if says[prompt] == says[answer]:
+        prompt, answer = (name for name in mean if name in (prompt, answer))
     return Columns(prompt, answer)
 
 
