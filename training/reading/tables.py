@@ -27,12 +27,15 @@ _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written; `skip` are lines before its header. Where nothing `is_quoted`, a quote is a letter."""
+    """How a CSV file is written; `skip` are lines before its header, if it `may_name` its columns in one. Where nothing
+    `is_quoted`, a quote is a letter.
+    """
 
     delimiter: str
     escape: str | None = None
     skip: int = 0
     is_quoted: bool = True
+    may_name: bool = True
 
     def reader(self, lines: Iterator[str] | Sequence[str]) -> Any:
         """Python's reader of it."""
@@ -73,7 +76,7 @@ def sniffed(sample: str, hint: str = "", is_cut: bool = False) -> Dialect:
         return Dialect(first[4], skip=1)
     anki = _ANKI.match(sample)
     if anki:
-        return Dialect(_ANKI_DELIMITERS.get(anki[1].lower(), anki[1]), skip=anki[0].count("\n"))
+        return Dialect(_ANKI_DELIMITERS.get(anki[1].lower(), anki[1]), skip=anki[0].count("\n"), may_name=False)
     # A backslash before a quote escapes it, or ends a cell such as a path: the records tell.
     escapes = ("\\", None) if '\\"' in sample and '""' not in sample.replace('\\""', "") else (None,)
     candidates = [*([hint] if hint else ()), *(one for one in _DELIMITERS if one != hint)]
@@ -133,7 +136,7 @@ def _header(dialect: Dialect, sample: str, bounds: Bounds, name: str) -> tuple[l
     if len(first) > bounds.columns:
         raise ValueError(f"{name} has {len(first):,} columns, and {bounds.columns:,} can be read.")
     cells = [cell.strip() for cell in first]
-    is_header = _are_names(cells)
+    is_header = dialect.may_name and _are_names(cells)
     return column_names(cells if is_header else [""] * len(cells)), is_header
 
 
