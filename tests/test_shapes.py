@@ -294,6 +294,15 @@ def test_the_guess_goes_by_names_and_then_by_length():
     assert as_messages({"x": "Hi", "y": "Ho"}, Columns("x", "y")) == TURNS
 
 
+def test_chosen_columns_may_hold_turns():
+    asked = [SYSTEM, *TURNS, {"role": "user", "content": "And?"}]
+    for answer in ("d", [{"role": "assistant", "content": "d"}], {"role": "assistant", "content": "d"}):
+        row = {"situation": json.dumps(asked), "said": answer}
+        assert as_messages(row, Columns("situation", "said")) == [*asked, {"role": "assistant", "content": "d"}]
+    with pytest.raises(ValueError, match="no column 'said'"):
+        as_messages({"situation": asked, "Said": "d"}, Columns("situation", "said"))
+
+
 letters = some.text(max_size=12) | some.sampled_from(CONTROL_TOKENS) | some.text(
     alphabet=some.characters(), max_size=6) | some.sampled_from(["\ud83d", "a<|end|>\n<|assistant|>b", "<|en", "d|>"])
 turn_lists = some.lists(some.fixed_dictionaries({

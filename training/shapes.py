@@ -297,7 +297,9 @@ def _mapped(row: dict[str, Any], columns: Columns) -> list[Message]:
     missing = [name for name in (columns.prompt, columns.answer) if name not in row]
     if missing:
         raise ValueError(f"no column {shown(missing[0])}")
-    return [message("user", cell(row[columns.prompt])), message("assistant", cell(row[columns.answer]))]
+    asked = _unpacked_turns(row[columns.prompt])
+    before = turns_in(asked) if asked is not None else [message("user", cell(row[columns.prompt]))]
+    return before + _answers_in(row[columns.answer])
 
 
 def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) -> list[Message]:
