@@ -263,7 +263,7 @@ def test_pairs_of_a_text_file_are_no_one_conversation(saved, pair):
 @pytest.mark.parametrize("text", ["Once upon a time.", "Q: Who?\nA: Me.", "[12/05/24, 10:01:02] Ann: Hi\n"])
 def test_text_without_turns_is_called_that_and_no_broken_json(saved, text):
     for read in (lambda: read_text(text), lambda: read_data(saved("a.txt", text.encode()))):
-        with pytest.raises(ValueError, match="plain text without turns"):
+        with pytest.raises(ValueError, match=r"plain text without turns\. Begin each question"):
             read()
 
 

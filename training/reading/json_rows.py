@@ -76,8 +76,9 @@ def chat_text(path: Path, name: str, bounds: Bounds) -> list[Part]:
     if begins_json(text):
         return json_lines(path, name, bounds)
     if looks_like_chat(text) is None:
-        raise ValueError(f"{name} is plain text without turns. Write it in ChatML (<|im_start|>user …) or Phi-3's form "
-                         "(<|user|> …), or as JSONL, JSON, CSV, Parquet or xlsx.")
+        raise ValueError(f"{name} is plain text without turns. Begin each question with User: and each answer with "
+                         "Assistant:, a blank line before each conversation, or write it in ChatML "
+                         "(<|im_start|>user …), JSONL, JSON, CSV, Parquet or xlsx.")
     rows = enumerate(conversations_of_text(text), start=1)
     return [Part(name, iter(rows), notes=[encoding.note] if encoding.note else [])]
 
