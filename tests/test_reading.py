@@ -189,6 +189,14 @@ def test_a_table_that_names_its_columns_apart_is_read_by_their_names(saved):
     assert texts(read_data(saved("a.json", json.dumps(table).encode()))) == [("q", "a"), ("7", "b")]
 
 
+def test_an_object_with_a_name_for_each_list_of_turns_loses_none(saved):
+    talks = {f"talk {number}": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+             for number, (asked, said) in enumerate(PAIRS)}
+    assert texts(read_data(saved("a.json", json.dumps(talks).encode()))) == PAIRS
+    assert len(read_data(saved("b.json", json.dumps({"chosen": talks["talk 0"], "rejected": talks["talk 1"]}).encode()))
+               .conversations) == 1
+
+
 def test_conversations_of_a_text_file_part_where_a_text_begins(saved):
     for begin, turn, end in (("<|begin_of_text|>", "<|start_header_id|>{}<|end_header_id|>\n\n{}", "<|eot_id|>"),
                              ("<bos>", "<start_of_turn>{}\n{}", "<end_of_turn>\n")):

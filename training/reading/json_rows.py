@@ -21,6 +21,8 @@ _BEGINS = re.compile(r'\s*(?:\{|\[\s*(?:[\[{"\]]|\Z))')
 _SPACE = " \t\r\n"
 _ROW_LISTS = ("data", "rows", "examples", "items", "conversations", "messages", "train", "dataset", "records",
               "dialogs", "chats")
+# A list of turns under one of these names is a part of a row, and no row by itself.
+_OF_A_ROW = {"messages", "conversations", "prompt", "completion", "chosen", "preferred_output", "conversation_a"}
 SPLITS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation",
           "dev": "validation", "eval": "validation", "test": "test"}
 
@@ -250,8 +252,10 @@ def _columns(whole: dict[str, Any], lists: dict[str, list[Any]]) -> list[dict[st
 
 
 def _named_rows(whole: dict[str, Any]) -> list[Any]:
-    """The rows of an object that holds each under a name of its own."""
+    """The rows of an object that holds each under a name of its own, be it an object or a list of turns."""
     values = list(whole.values())
+    if len(values) > 1 and all(isinstance(one, list) and one and is_turn(one[0]) for one in values):
+        return [] if whole.keys() & _OF_A_ROW else values
     if len(values) < 2 or not all(isinstance(one, dict) for one in values) or is_turn(values[0]):
         return []
     return values if len({tuple(one) for one in values}) == 1 else []
