@@ -128,6 +128,14 @@ def test_a_question_that_somebodys_template_wrote_is_kept_and_told(prompt):
     assert not as_chat({"text": "<|user|>\nHi<|end|>\n<|assistant|>\nHo<|end|>"}).changes
 
 
+@pytest.mark.parametrize("written", ["[{'role': 'user', 'content': 'Hi'}\n {'role': 'assistant', 'content': 'Ho'}]",
+                                     "[{'from': 'human', 'value': 'Hi'} {'from': 'gpt', 'value': 'Ho'}]", "[{'role"])
+def test_a_list_of_turns_that_lost_its_commas_in_a_table_says_so(written):
+    for name in ("messages", "conversations"):
+        with pytest.raises(ValueError, match=f"its {name} are no list that can be read .* as JSON or Parquet"):
+            as_messages({"id": 1, name: written})
+
+
 def test_an_empty_list_of_turns_beside_a_question_and_its_answer_is_none():
     for empty in ([], "[]"):
         assert as_messages({"messages": empty, "problem": "Hi", "solution": "Ho"}) == TURNS

@@ -190,6 +190,9 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     strong = next((name for name in ("messages", "conversations") if name in names), None)
     if strong and not _answer(names) and not isinstance(row[names[strong]], str):
         return _Shape("messages", lambda: _none("no list of turns").turns())
+    if strong and not _answer(names) and row[names[strong]].lstrip().startswith("[{"):
+        return _none(f"its {strong} are no list that can be read (pandas writes lists without their commas into a "
+                     "CSV): save the table as JSON or Parquet")
     return None
 
 
