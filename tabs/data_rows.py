@@ -13,7 +13,6 @@ from tabs import data_view, theme
 from tabs.events import AT_ONCE, Changes
 from tabs.plainly import plainly
 from tabs.studio import Studio
-from training.conversations import Conversation
 from training.data import ChatData, as_the_model_sees
 
 SHOWN_CONVERSATIONS = 3
@@ -113,7 +112,7 @@ def to_row(looked: Looked | None, place: Place | None, row: float | None) -> Pla
 
 def _few(studio: Studio, data: ChatData, turned: int, max_length: int) -> str:
     first = turned * SHOWN_CONVERSATIONS
-    return "".join(_as_read(studio, data.conversations[place % len(data.conversations)], max_length)
+    return "".join(_as_read(studio, data, place % len(data.conversations), max_length)
                    for place in range(first, first + min(SHOWN_CONVERSATIONS, len(data.conversations))))
 
 
@@ -123,9 +122,11 @@ def _found(studio: Studio, data: ChatData, row: int, max_length: int) -> str:
     dropped = [one for one in data.dropped if one.row == row]
     if not places and not dropped:
         return data_view.problem(theme.NO_SUCH_ROW.format(row=row, count=data.rows_read))
-    shown = [_as_read(studio, data.conversations[place], max_length) for place in places[:SHOWN_CONVERSATIONS]]
+    shown = [_as_read(studio, data, place, max_length) for place in places[:SHOWN_CONVERSATIONS]]
     return "".join([*shown, data_view.left_out(dropped, len(dropped)) if dropped else ""])
 
 
-def _as_read(studio: Studio, one: Conversation, max_length: int) -> str:
-    return data_view.conversation(one.row, as_the_model_sees(studio.tokenizer.result(), one.messages, max_length))
+def _as_read(studio: Studio, data: ChatData, place: int, max_length: int) -> str:
+    one = data.conversations[place]
+    file = data.files[data.conversations[place:place + 1].column("part")[0]] if data.files else ""
+    return data_view.conversation(one.row, as_the_model_sees(studio.tokenizer.result(), one.messages, max_length), file)

@@ -73,15 +73,18 @@ def legend() -> str:
             f"<span>{theme.SEEN_LEGEND_REST}</span></p>")
 
 
-def conversation(row: int, runs: Sequence[tuple[str, bool]]) -> str:
-    """One conversation as the model reads it: control tokens visible, learned text marked."""
+def conversation(row: int, runs: Sequence[tuple[str, bool]], file: str = "") -> str:
+    """One conversation as the model reads it: control tokens visible, learned text marked. `file` where there are
+    several.
+    """
     marked, left = [], SEEN_CHARACTERS
     for text, trained in runs:
         shown, left = text[:max(left, 0)], left - len(text)
         if shown:
             marked.append(f'<mark class="trained">{_readable(shown)}</mark>' if trained else _readable(shown))
     cut = f'<span class="muted"> … and {-left:,} characters more</span>' if left < 0 else ""
-    return (f'<figure class="seen"><figcaption>Row {row:,}</figcaption>'
+    place = f"{escaped(file)}, row {row:,}" if file else f"Row {row:,}"
+    return (f'<figure class="seen"><figcaption dir="auto">{place}</figcaption>'
             f'<div class="written" dir="auto">{"".join(marked)}{cut}</div></figure>')
 
 

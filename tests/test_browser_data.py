@@ -101,6 +101,7 @@ def test_files_are_named_on_a_telephone_and_nothing_lies_over_their_label(own, t
         (tmp_path / f"{name}.jsonl").write_text('{"prompt": "Hello", "completion": "Ahoy!"}', encoding="utf-8")
     upload(page, tmp_path / "first.jsonl", tmp_path / "second.jsonl")
     expect(page.locator("#upload .stem")).to_have_count(2)
+    expect(page.locator("#seen figcaption")).to_have_text(["first.jsonl, row 1", "second.jsonl, row 1"])
     assert page.locator("#upload .stem").evaluate_all("all => all.every((one) => one.scrollWidth <= one.clientWidth)")
     label, tools = (page.locator(f"#upload > {part}").bounding_box() for part in ("label", ".icon-button-wrapper"))
     assert label["x"] + label["width"] <= tools["x"]

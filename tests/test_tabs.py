@@ -225,6 +225,7 @@ def test_learned_text_is_marked_and_control_tokens_are_set_apart():
     shown = data_view.conversation(3, [("<|user|>Hi<|end|>", False), ("Ahoy<|end|>", True)])
     assert '<mark class="trained">Ahoy<span class="control">&lt;|end|&gt;</span></mark>' in shown
     assert "Row 3" in shown
+    assert "&lt;a&gt;.csv, row 3" in data_view.conversation(3, [], "<a>.csv")
 
 
 def test_a_very_long_conversation_is_cut_on_the_page_and_says_so():
