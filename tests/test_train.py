@@ -221,6 +221,23 @@ def test_a_run_that_is_claimed_while_it_is_trained_leaves_its_adapter_to_the_nam
     assert Library(home, {"name:ada"}).get("mine-2").provenance["run"] == run.id and not Library(home).has("mine")
 
 
+def test_a_run_that_is_claimed_while_its_adapter_is_checked_says_what_became_of_it(make_run, home, monkeypatch):
+    from training.train import check, run_lease
+
+    def claimed(folder, *about):
+        Run(run.folder).give_to("name:ada")
+        return check(folder, *about)
+
+    run = make_run(max_steps=2)
+    run_lease(run)
+    Library(home).give("mine", "name:ada")
+    run = make_run(max_steps=2)
+    monkeypatch.setattr("training.train.check", claimed)
+    end = run_lease(run)
+    assert end.values["adapter"] == "mine-2" and end.values["check"]["ok"], end.values["check"]["verdict"]
+    assert Library(home, {"name:ada"}).get("mine-2").provenance["run"] == run.id
+
+
 def test_a_clock_that_is_put_back_meanwhile_makes_no_run_end_before_it_began(make_run):
     from training.outcome import seconds_so_far
     from training.writer import Lease

@@ -204,8 +204,9 @@ def _finish(run: Run, base: Base, trainer: Trainer, writer: Writer, plan: Plan) 
         machine = this_machine()
         speed.keep(run.home, machine, width_of(run.config, base.facts.config, machine),
                    writer.outcome(plan, outcome["seconds"]))
-    verdict = check(adapter.folder, base.facts, base)
-    return run.append(kind, step, adapter=adapter.name, folder=str(adapter.folder), **outcome,
+    verdict = check(run.folder / ADAPTER, base.facts, base)
+    run.read_anew()  # nor has the adapter its name for good, or its place
+    return run.append(kind, step, adapter=run.config.name, folder=str(adapter.folder), **outcome,
                       check={"ok": verdict.ok, "verdict": verdict.verdict, "warnings": list(verdict.warnings)},
                       **({"diverged_at": step, "advice": advice} if writer.diverged else {}),
                       example=writer.prompts[0][-1]["content"])
