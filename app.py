@@ -129,12 +129,17 @@ def tidy_behind(studio: Studio) -> None:
     """Runs that waited when the app ended wait on; those that nobody came back for go when their time is over, and so
     does what was half made or half removed when a process was killed.
     """
-    studio.queue.look()
-    remove_leftovers(studio.home)
     pause = threading.Event()
-    while studio.many_visitors:
-        for gone in sweep(studio.runs, studio.limits):
-            logging.getLogger("studio").info("%s was kept long enough", gone)
+    while True:
+        try:
+            studio.queue.look()
+            remove_leftovers(studio.home)
+            for gone in sweep(studio.runs, studio.limits):
+                logging.getLogger("studio").info("%s was kept long enough", gone)
+        except Exception:  # a full disk, maybe, which is when it counts that the next time comes
+            logging.getLogger("studio").exception("Not all could be tidied")
+        if not studio.many_visitors:
+            return
         pause.wait(SECONDS_BETWEEN_SWEEPS)
 
 

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -103,3 +104,28 @@ def test_what_goes_wrong_in_the_work_itself_keeps_its_sentence():
     with pytest.raises(gr.Error, match="Use a smaller batch") as failed:
         app.lent(refuse, lambda problem: 1)(ValueError("Use a smaller batch."))
     assert not isinstance(failed.value, Refused)
+
+
+def test_a_full_disk_at_the_start_keeps_nothing_from_being_swept(home, monkeypatch):
+    class FullAtFirst:
+        """A queue that can't begin whoever waits, the first time that it is asked to."""
+
+        looks = 0
+
+        def look(self):
+            self.looks += 1
+            if self.looks == 1:
+                raise OSError(28, "No space left on device")
+
+    class Ended(BaseException):
+        """What ends a thread that goes on for as long as its app."""
+
+    def swept(*_):
+        raise Ended
+
+    queue = FullAtFirst()
+    monkeypatch.setattr(app, "SECONDS_BETWEEN_SWEEPS", 0)
+    monkeypatch.setattr(app, "sweep", swept)
+    with pytest.raises(Ended):
+        app.tidy_behind(SimpleNamespace(queue=queue, home=home, runs=None, limits=None, many_visitors=True))
+    assert queue.looks == 2

@@ -110,6 +110,22 @@ def test_old_runs_of_nobodys_name_are_swept_and_others_stay(home, data):
     assert {run.id for run in Runs(home).all()} == {named.id, local.id, going.id}
 
 
+class ResumedMeanwhile(Runs):
+    """Runs of which each is resumed by its visitor just before it is swept."""
+
+    def delete(self, run):
+        self.resume(run, "in turn")
+        super().delete(run)
+
+
+def test_a_run_that_is_resumed_just_before_it_is_swept_stays_and_keeps_nothing_else_from_going(home, data):
+    run = run_of(home, data)
+    run.append("failed", message="", advice="")
+    Corrections(home, OWNER, "pirate").add(Correction((message("user", "Hi"),), "Ahoy!", "Hello"))
+    gone = sweep(ResumedMeanwhile(home), Limits(days_kept=1), time.time() + 2 * SECONDS_A_DAY)
+    assert run.state() == "queued" and len(gone) == 2 and not Corrections(home, OWNER, "pirate").all()
+
+
 def test_nothing_else_of_nobodys_outlives_its_time_and_what_has_a_name_stays(home, data, tmp_path):
     made = tmp_path / "made"
     made.mkdir()

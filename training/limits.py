@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,8 +149,9 @@ def sweep(runs: Runs, limits: Limits, now: float | None = None) -> list[str]:
     gone = []
     for run in runs.all():
         if is_nobodys(run.owner) and run.state() not in BUSY and _last_change(run) < oldest:
-            runs.delete(run)
-            gone.append(run.id)
+            with suppress(ValueError):  # somebody has just resumed it
+                runs.delete(run)
+                gone.append(run.id)
     left = {run.id for run in runs.all()}
     for adapter, came in nobodys(runs.home):
         if came < oldest and adapter.provenance.get("run") not in left:
