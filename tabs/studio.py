@@ -89,9 +89,11 @@ class Studio:
         return ready_folder(adapter, self.facts, self.home / CONVERTED)
 
     def browser_secret(self) -> str:
-        """What the browser's kept values are written with: the same after a restart, or nobody could read them."""
+        """What the browser's kept values are written with: the same after a restart, or nobody could read them. A start
+        on a full disk may have left it empty.
+        """
         path = self.home / "browser_secret"
-        if not path.exists():
+        if not (path.exists() and path.stat().st_size):
             self.home.mkdir(parents=True, exist_ok=True)
             path.touch(mode=0o600)
             path.write_text(secrets.token_hex(16), encoding="utf-8")

@@ -91,6 +91,14 @@ def test_a_run_that_waits_for_a_gpu_says_why_and_what_to_do(staged):
     assert "after step 20. Your GPU time is used up. Come back in 3:22:11." in run_view.outcome(seen(staged))
 
 
+def test_what_the_browser_keeps_outlives_a_restart_after_a_start_on_a_full_disk(home):
+    home.mkdir()
+    (home / "browser_secret").touch(mode=0o600)
+    studio = Studio(home, CPU, base_facts(EMBEDDED), {}, Runs(home), Library(home))
+    assert studio.browser_secret() and studio.browser_secret() == replace(studio).browser_secret()
+    assert (home / "browser_secret").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_page_opens_with_the_run_that_is_trained_and_not_with_a_newer_one_that_waits(staged, home):
     studio = Studio(home, CPU, base_facts(EMBEDDED), {}, Runs(home), Library(home))
     visitor = visitor_of(studio, SimpleNamespace(headers={}, request=SimpleNamespace(scope={})))
