@@ -83,6 +83,22 @@ def test_who_leaves_the_queue_lets_the_others_pass_and_can_come_back(queue, wait
     assert first.events()[-1].type == "created"
 
 
+def test_a_run_that_is_stopped_while_its_turn_comes_stops_after_its_first_step(home, trainers, waiting):
+    class StoppedMeanwhile(Runs):
+        """Runs of which each is stopped by its visitor in the moment in which it is to begin."""
+
+        def begin(self, run):
+            stopping.start()
+            stopping.join(0.2)
+            super().begin(run)
+
+    run = waiting("one")
+    stopping = threading.Thread(target=Runs(home).stop, args=[run])
+    assert Queue(StoppedMeanwhile(home), trainers.start).begin_next() == run
+    stopping.join()
+    assert run.state() == "preparing" and run.is_asked_to_stop()
+
+
 def test_looking_goes_on_until_nobody_waits(queue, trainers, waiting):
     runs = [waiting(name) for name in ("first", "second", "third")]
     queue.look()

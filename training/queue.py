@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from training.run import UNDERWAY, Run
 from training.runs import Runs
@@ -49,7 +47,7 @@ class Queue:
         """Set the first that waits to work where nobody is trained; the run, or None where none began. One that can't
         be begun fails with the reason, and the next one is tried.
         """
-        with self._alone():
+        with self.runs.alone():
             if self._is_busy():
                 return None
             return next(filter(self._has_begun, self.waiting()), None)
@@ -88,16 +86,3 @@ class Queue:
             except Exception as problem:  # noqa: BLE001 - a full disk, maybe; who waits would wait for ever
                 if said != (said := str(problem)):
                     _log.exception("Nobody's turn could begin")
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Two apps on one folder never begin two runs at once."""
-        self.runs.folder.mkdir(parents=True, exist_ok=True)
-        # In this order: a POSIX lock is lost when another thread of the process closes a descriptor of the file.
-        with _LOCAL, (self.runs.folder / ".queue").open("a") as lock:
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-            yield
-
-
-# A POSIX lock keeps processes apart, not the threads of one.
-_LOCAL = threading.Lock()

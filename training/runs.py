@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import logging
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,6 +49,8 @@ class Beginning:
 
 
 USUAL_BEGINNING = Beginning()
+# A POSIX lock keeps processes apart, not the threads of one.
+_LOCAL = threading.Lock()
 
 
 class Runs:
@@ -137,13 +141,23 @@ class Runs:
         """Stop it after its step; one that waits for its turn waits no longer, and can be resumed whenever. ValueError
         where it neither waits nor is trained.
         """
-        state = run.state()
-        if state == "queued":
-            _leave_queue(run)
-        elif state in BUSY:
+        with self.alone():  # its turn may come just now
+            state = run.state()
+            if state == "queued":
+                _leave_queue(run)
+        if state in UNDERWAY:
             run.ask_to_stop()
-        else:
+        elif state != "queued":
             raise ValueError(f"{run.id} is not being trained: it is {state}.")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Whose turn it is changes for one at a time: two apps on one folder never begin two runs at once."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # In this order: a POSIX lock is lost when another thread of the process closes a descriptor of the file.
+        with _LOCAL, (self.folder / ".queue").open("a") as lock:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            yield
 
     def delete(self, run: Run) -> None:
         """Remove the run with its rows, its checkpoints and the adapter that it made.
