@@ -434,6 +434,13 @@ def test_a_group_that_no_start_made_is_left_out(measured, group):
         assert found["type"] == "created" and ("group" in found) == is_kept
 
 
+def test_the_group_of_a_run_that_waited_for_its_turn_comes_along(home, small_base):
+    run = begun(home, small_base, Beginning("in turn", group=GROUP), name="cut")
+    Runs(home).begin(run)
+    first, second = told_events([json.loads(one.to_json()) for one in run.course()], 1, run.config)
+    assert (first["type"], second["type"]) == ("queued", "created") and first["group"] == GROUP
+
+
 def test_numbers_become_the_trainers_files_again(simply_trained, tmp_path):
     from transformers.trainer_pt_utils import safe_globals
 

@@ -55,8 +55,9 @@ _STATE = ("epoch", "global_step", "max_steps", "num_train_epochs", "num_input_to
           "train_batch_size", "logging_steps", "eval_steps", "save_steps")
 # The events that are kept, with what each may say (training/train.py writes them).
 _NUMBER, _NUMBER_OR_NONE, _TEXT, _TEXTS = "number", "number or none", "text", "texts"
+_BEGUN = {"rows": _NUMBER, "held_out": _NUMBER, "data": _TEXT}
 _EVENTS: dict[str, dict[str, str]] = {
-    "created": {"rows": _NUMBER, "held_out": _NUMBER, "data": _TEXT},
+    "queued": _BEGUN, "created": _BEGUN,
     "started": {"base": _TEXT, "method": _TEXT, "device": _TEXT, "threads": _NUMBER, "steps": _NUMBER,
                 "trainable_parameters": _NUMBER, "planned_seconds": _NUMBER, "planned_peak_bytes": _NUMBER},
     "step": {"loss": _NUMBER, "learning_rate": _NUMBER_OR_NONE, "epoch": _NUMBER, "seconds": _NUMBER,
@@ -176,9 +177,9 @@ def told_events(lines: Iterable[Mapping[str, Any]], step: int, config: RunConfig
         known, at = _EVENTS.get(str(line.get("type")), {}), line.get("step")
         told = {name: line.get(name) for name in known}
         is_sound = known and _is_time(line.get("time")) and all(_is_said(told[name], known[name]) for name in known)
-        if line.get("type") == "created" and (group := checked_group(line.get("group"), config)):
+        if known is _BEGUN and (group := checked_group(line.get("group"), config)):
             told["group"] = group
-        is_stepwise = line.get("type") not in ("created", "started")
+        is_stepwise = line.get("type") not in ("queued", "created", "started")
         if is_sound and (type(at) is int and 0 <= at <= step if is_stepwise else at is None):
             kept.append({"type": line["type"], "time": line["time"], **({"step": at} if is_stepwise else {}), **told})
     prompts = next((len(one["prompts"]) for one in kept if one["type"] == "sampled"), 0)
