@@ -47,6 +47,12 @@ def test_who_may_not_open_a_run_learns_nothing_of_whether_it_is_there(home, chat
     assert len(set(said)) == 1
 
 
+def test_on_ones_own_machine_nobody_is_told_of_keys_that_there_are_none_of(home):
+    with pytest.raises(ValueError, match="It may have been deleted") as refused:
+        Runs(home).readable("pirate-1", {LOCAL})
+    assert "key" not in str(refused.value)
+
+
 def test_the_key_itself_is_kept_nowhere(home, chats, keys):
     run = made(home, chats, owner_by_key(keys[0]))
     assert all(keys[0].encode() not in path.read_bytes() for path in run.folder.rglob("*") if path.is_file())

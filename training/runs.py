@@ -184,9 +184,10 @@ class Runs:
             return run
         if owners is None:
             raise ValueError(f"There is no run {run_id}. See `python -m training list`.")
+        way_out = "It may have been deleted. Choose one of those that are listed." if LOCAL in owners else \
+            "Use the link that you kept: its key shows that the run is yours."
         # The same words for both: who has no key learns nothing of what there is.
-        raise ValueError(f"There is no run {run_id} here that you may open. Use the link that you kept: its key shows "
-                         "that the run is yours.")
+        raise ValueError(f"There is no run {run_id} here that you may open. {way_out}")
 
     def readable(self, run_id: str, owners: Owners, key: str = "") -> Run:
         """The run of that id to look at: of one of these owners, or shared with this key; ValueError for others."""
