@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tabs.text import escaped
+from training.config import in_digits
 
 Points = Sequence[tuple[int, float]]
 DRAWN_POINTS = 400
@@ -55,8 +56,9 @@ def table(curves: Sequence[Curve]) -> str:
 
 def in_words(curves: Sequence[Curve]) -> str:
     """First and last value of each curve."""
-    return " ".join(f"{curve.label}: {curve.points[0][1]:.3g} at step {curve.points[0][0]}, "
-                    f"{curve.points[-1][1]:.3g} at step {curve.points[-1][0]}." for curve in curves if curve.points)
+    ends = ((curve.label, *curve.points[0], *curve.points[-1]) for curve in curves if curve.points)
+    return " ".join(f"{label}: {in_digits(first, 3)} at step {start}, {in_digits(last, 3)} at step {end}."
+                    for label, start, first, end, last in ends)
 
 
 def nice_marks(highest: float) -> list[float]:
@@ -96,4 +98,4 @@ def _middle(right: int) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.4g}"
+    return "" if value is None else in_digits(value, 4)

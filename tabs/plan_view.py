@@ -6,7 +6,7 @@ from typing import Any
 from phi3.machine import GIBIBYTE
 from tabs import theme
 from tabs.text import count, duration, escaped, table
-from training.config import RunConfig
+from training.config import RunConfig, in_digits
 from training.fitting import changes_in_words
 from training.plan import Plan
 from training.quota import QUOTA_SECONDS, Turns
@@ -73,7 +73,7 @@ def _behind(plan: Plan) -> str:
     work = [("Precision of the base", held), ("Attention", plan.attention),
             ("Gradient checkpointing", f"in {plan.recomputed} blocks" if plan.recomputed else "not needed"),
             ("Conversations in a step", f"{batches.examples_per_step:,}"),
-            ("Times each is seen", f"{batches.epochs:.3g}"), ("Tokens in all, no padding", f"{batches.tokens:,}"),
+            ("Times each is seen", in_digits(batches.epochs, 3)), ("Tokens in all, no padding", f"{batches.tokens:,}"),
             ("Numbers learned", f"{plan.trainable:,}")]
     memory = [(theme.PLAN_MEMORY[name], _size(value)) for name, value in plan.memory.items()]
     time = [(theme.PLAN_TIME[name], duration(value)) for name, value in plan.seconds.items()]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.config import SETTINGS, TRACKERS, RunConfig, converted
+from training.config import SETTINGS, TRACKERS, RunConfig, converted, in_digits
 
 
 def test_every_setting_has_a_label_a_help_and_limits_or_choices():
@@ -82,6 +82,12 @@ def test_trackers_reach_trl_by_transformers_names(given, passed):
     config = RunConfig.from_settings({"report_to": given, "name": "captain"})
     assert config.training_config()["report_to"] == passed
     assert config.training_config().get("run_name") == ("captain" if passed != "none" else None)
+
+
+@pytest.mark.parametrize(("value", "words"), [
+    (1.6667, "1.67"), (75, "75"), (0.0333, "0.0333"), (999.7, "1,000"), (2000.0, "2,000"), (12686, "12,686")])
+def test_a_large_number_is_written_out(value, words):
+    assert in_digits(value, 3) == words
 
 
 def test_a_tracker_that_transformers_does_not_know_is_named():

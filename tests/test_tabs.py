@@ -224,6 +224,9 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends():
 def test_a_drawing_says_in_words_what_it_shows():
     line = curves.Curve("learned", "loss", [(1, 2.5), (9, 0.25)])
     assert "loss: 2.5 at step 1, 0.25 at step 9." in curves.drawing([line], 10, "Loss")
+    fast = curves.Curve("learned", "tokens per second", [(1, 12686), (9, 20000)])
+    assert "tokens per second: 12,686 at step 1, 20,000 at step 9." in curves.drawing([fast], 10, "Speed")
+    assert "<td>12,686</td>" in curves.table([fast])
 
 
 # ---- Data -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from phi3.models import usual_precision
 from phi3.shape import Shape
-from training.config import SETTINGS, RunConfig
+from training.config import SETTINGS, RunConfig, in_digits
 from training.presets import MOST_EPOCHS, Task, rank_for, rate_for, sides_of
 from training.work import Batches, adapted, batches_of
 
@@ -113,9 +113,10 @@ def _about_epochs(case: _Case) -> _Warnings:
     if case.batches and case.batches.epochs > MOST_EPOCHS:
         name = "max_steps" if case.config.max_steps > 0 else "num_train_epochs"
         value = case.config.max_steps if case.config.max_steps > 0 else f"{case.config.num_train_epochs:g}"
-        yield name, (f"is {value}, so each of the {case.train:,} conversations is seen {case.batches.epochs:.3g} "
-                     "times: they are learned by heart, and answers to anything else get worse. 3 to 10 times is "
-                     "usual; more conversations help more.")
+        times = in_digits(case.batches.epochs, 3)
+        yield name, (f"is {value}, so each of the {case.train:,} conversations is seen {times} times: they are "
+                     "learned by heart, and answers to anything else get worse. 3 to 10 times is usual; more "
+                     "conversations help more.")
 
 
 def _about_warmup(case: _Case) -> _Warnings:

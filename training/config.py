@@ -218,6 +218,12 @@ def value_in_words(value: Any) -> str:
     return str(value) if value != "" else "none"
 
 
+def in_digits(value: float, digits: int) -> str:
+    """A number with so many digits that count, and all of its whole ones: 1.67, 20,000 and never 2e+04."""
+    words = f"{value:,.{digits}g}"
+    return f"{value:,.0f}" if "e+" in words else words
+
+
 def _in_todays_names(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The recipe's `warmup_ratio` left transformers 5; `warmup_steps` below 1 says the same."""
     renamed = dict(settings)

@@ -13,7 +13,7 @@ from phi3.models import Precision, usual_precision
 from phi3.shape import Shape
 from training import dora
 from training.answers import GENERAL_ROWS, GENERAL_TOKENS, SPOKEN_TOKENS, answers_of, bounds_between_steps
-from training.config import RunConfig
+from training.config import RunConfig, in_digits
 from training.memory import (
     adapter_bytes,
     block_bytes_per_token,
@@ -178,7 +178,7 @@ def in_words(plan: Plan) -> list[str]:
     return [
         f"{plan.precision} base{made_whole}, {plan.attention} attention{checkpointing}; {plan.trainable:,} weights are "
         "trained.",
-        f"{batches.steps:,} steps of {batches.examples_per_step} conversations, {batches.epochs:.2g} epochs: "
+        f"{batches.steps:,} steps of {batches.examples_per_step} conversations, {in_digits(batches.epochs, 3)} epochs: "
         f"{batches.tokens:,} tokens, without padding.",
         f"Memory: {plan.peak / GIBIBYTE:.2f} GiB at most, and it {fits} into {plan.available / GIBIBYTE:.1f} GiB.",
         *(f"  {name:12} {value / GIBIBYTE:7.2f} GiB" for name, value in plan.memory.items()),

@@ -36,7 +36,7 @@ from typing import Any
 from phi3.machine import Machine
 from phi3.models import usual_precision
 from phi3.shape import Shape
-from training.config import SETTINGS, RunConfig, count_held_out
+from training.config import SETTINGS, RunConfig, count_held_out, in_digits
 from training.fitting import made_to_fit
 from training.plan import Plan, make_plan
 from training.work import Batches, adapted, batches_of
@@ -321,7 +321,7 @@ def _why(name: str, values: Mapping[str, Any], task: Task) -> str:
 def _seen(count: int, batches: Batches) -> str:
     if batches.epochs < 1:
         return f"{batches.steps * batches.examples_per_step:,} of {count:,} conversations, seen once"
-    times = "once" if batches.epochs == 1 else f"{batches.epochs:.3g} times"
+    times = "once" if batches.epochs == 1 else f"{in_digits(batches.epochs, 3)} times"
     return f"{count:,} conversation{'' if count == 1 else 's'}, seen {times}"
 
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from adapters.files import moved
 from adapters.library import LONGEST_NAME, Adapter, Library, checked_name
 from training import further
-from training.config import RunConfig
+from training.config import RunConfig, in_digits
 from training.data import LISTED_DROPS, ChatData, Conversation, split
 from training.lease import saved_step
 from training.owners import LOCAL, Owners
@@ -326,7 +326,8 @@ def _refuse_less(run: Run, config: RunConfig) -> None:
     made, asked, rounded = (step, config.max_steps, 1) if config.max_steps > 0 else (
         epoch, config.num_train_epochs, _ROUNDED)
     if made * rounded >= asked if is_finished else made > asked * rounded:
-        raise ValueError(f"{run.id} has made {step:,} steps, {epoch:.3g} epochs, already. Ask for more than that.")
+        raise ValueError(f"{run.id} has made {step:,} steps, {in_digits(epoch, 3)} epochs, already. Ask for more than "
+                         "that.")
 
 
 def fill(folder: Path, config: RunConfig, data: ChatData, sides: tuple[Sequence[Conversation], Sequence[Conversation]],
