@@ -9,6 +9,7 @@ from hypothesis import strategies as some
 
 from adapters.disclosure import disclosed
 from tabs.evaluation_view import evaluation as as_html
+from tests.adapter_folder import write_random
 from tests.staged import overfitted
 from training.conversations import Conversation
 from training.evaluate import (
@@ -316,6 +317,19 @@ def test_a_reference_is_measured_as_far_as_an_answer_may_go(home, tmp_path, caps
     assert whole.startswith(reference) and len(reference) < len(whole) / 2
     # An answer that is cut off can't be JSON, so nobody is measured by that.
     assert "Valid JSON" not in [one["measure"] for one in told["comparisons"]]
+
+
+@pytest.mark.parametrize("named", ["small-phi3", "/on/another/machine/small-phi3"])
+def test_an_adapter_that_knows_its_base_by_another_name_is_measured_on_this_machines(home, small_base, tmp_path,
+                                                                                     monkeypatch, capsys, named):
+    """From the Hub, which is told no more than a folder's last name, or copied from another machine."""
+    from training.__main__ import main
+
+    monkeypatch.setenv("STUDIO_BASE", str(small_base))
+    folder = write_random(tmp_path / "copied", json.loads((small_base / "config.json").read_text()), base=named)
+    (tmp_path / "one.jsonl").write_text(json.dumps({"prompt": "Who are you?", "completion": "Arr."}))
+    assert main(["evaluate", str(folder), "--data", str(tmp_path / "one.jsonl"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["base"] == str(small_base)
 
 
 def test_a_conversation_that_is_longer_than_the_base_reads_keeps_no_other_from_being_asked(home, tmp_path, capsys):

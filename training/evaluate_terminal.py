@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.check import CONVERTED, ready_folder
+from adapters.fit import is_same_base
 from adapters.library import Adapter, Library, adapter_in
 from phi3.lane import Answer, Lane
-from phi3.machine import studio_home
+from phi3.machine import studio_home, this_machine
+from phi3.models import chosen_base
 from training.conversations import Conversation, gathered
 from training.corrections import old_rows
 from training.data_terminal import add_data_options, conversations_of
@@ -73,7 +75,7 @@ def _evaluate(asked: argparse.Namespace) -> int:
     found = questions(rows, asked.limit)
     if not found:
         raise ValueError(f"No conversation is left to ask: {_WHY_LEFT_OUT} Give others.")
-    facts, began = base_facts(judged.adapter.base), _began(judged, asked)
+    facts, began = base_facts(_base_of(judged.adapter)), _began(judged, asked)
     from phi3.generate import Answerer
     from phi3.models import load_base
 
@@ -108,6 +110,12 @@ def _judged(what: str) -> Judged:
     adapter = adapter_in(Path(what)) if Path(what).is_dir() and not library.has(what) else library.get(what)
     made_by = adapter.provenance.get("run")
     return Judged(adapter, next((one for one in runs.all() if one.id == made_by), None))
+
+
+def _base_of(adapter: Adapter) -> str:
+    """The base that it was made for: this machine's, where that is the same under another name."""
+    here = chosen_base(this_machine().kind != "cpu")
+    return here if is_same_base(adapter.base, here) else adapter.base
 
 
 def _began(judged: Judged, asked: argparse.Namespace) -> Path | None:
