@@ -56,7 +56,9 @@ _MATCH_APART = (
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """What an adapter's config says of its weights. `targets` is None where it gave a pattern instead of names."""
+    """What an adapter's config says of its weights. `targets` is None where it gave a pattern instead of names, or
+    names from which others are excluded.
+    """
 
     base: str | None
     revision: str | None
@@ -119,11 +121,12 @@ def settings_from(config: Mapping[str, Any]) -> LoraSettings:
     if not isinstance(start, bool | str | None) or start not in _PLAIN_STARTS:
         raise ValueError(f"It began as {_shown(start)} (init_lora_weights), which changes the base's own weights. "
                          "Convert it with PEFT's save_pretrained(path_initial_model_for_weight_conversion=...).")
+    targets = _targets(config.get("target_modules"))
     return LoraSettings(
         base=_text(config, "base_model_name_or_path"), revision=_text(config, "revision"),
         rank=_rank(config.get("r", 8), "r"), alpha=_number(config.get("lora_alpha", 8), "lora_alpha"),
         rank_stabilised=bool(config.get("use_rslora")), dropout=_dropout(config.get("lora_dropout", 0.0)),
-        targets=_targets(config.get("target_modules")),
+        targets=None if config.get("exclude_modules") else targets,
         rank_pattern=_pattern(config, "rank_pattern", _rank), alpha_pattern=_pattern(config, "alpha_pattern", _number),
         notes=tuple(_notes(config)), is_plain=_is_plain(config), is_dora=bool(config.get("use_dora")))
 

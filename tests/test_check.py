@@ -348,6 +348,8 @@ def test_names_without_weights_and_weights_without_use_are_told(base, sound, tmp
     assert any("rotary.inv_freq" in told for told in verdict.warnings)
     ready = ready_folder(sound, base.facts, tmp_path / "ready")
     assert ready != sound and check(ready, base.facts).warnings == ()
+    reconfigured(sound, exclude_modules=["lm_head"])
+    assert not any("names lm_head" in told for told in check(sound, base.facts).warnings), "it was left out on purpose"
 
 
 def test_copies_that_peft_was_given_stay_within_a_number_and_the_oldest_go(base, sound, tmp_path):
