@@ -132,6 +132,14 @@ def resume(visitor: Visitor, run: Run, **more: Any) -> None:
     studio.runs.resume(run, studio.how_it_goes(run.config.base), **more)
 
 
+def stop(studio: Studio, run: Run, turn: str) -> None:
+    """Stop it after its step: between two turns that this page takes of a GPU, after the first one of the next turn."""
+    if turn and run_panel.is_between_turns(run.course()):
+        run.ask_to_stop()
+    else:
+        studio.runs.stop(run)
+
+
 def connect(runs: Openings, page: gr.Blocks) -> None:
     """Open, follow, stop and resume a run, and go back for a new one."""
     runs.address.change(None, runs.address, js=REMEMBER_IN_ADDRESS, show_progress="hidden")
@@ -201,11 +209,11 @@ def _connect_changing(runs: Openings) -> None:
     """Stop it, or let it go on."""
     panel, studio = runs.panel, runs.studio
 
-    def halt(run_id: str, keys: Any, request: gr.Request) -> Changes:
+    def halt(run_id: str, turn: str, keys: Any, request: gr.Request) -> Changes:
         visitor = visitor_of(studio, request, keys)
         run = visitor.run(run_id)
-        studio.runs.stop(run)
-        return panel.show(run, run_panel.Standing.of(studio, visitor, run))
+        stop(studio, run, turn)
+        return panel.show(run, run_panel.Standing.of(studio, visitor, run), turn)
 
     def go_on(run_id: str, keys: Any, request: gr.Request) -> Changes:
         visitor = visitor_of(studio, request, keys)
@@ -213,6 +221,5 @@ def _connect_changing(runs: Openings) -> None:
         resume(visitor, run)
         return runs.begun(visitor, run)
 
-    mine = [panel.run_id, runs.keys]
-    panel.stop.click(plainly(halt), mine, panel.outputs(), **AT_ONCE)
-    panel.resume.click(plainly(go_on), mine, runs.outputs(), **QUIETLY)
+    panel.stop.click(plainly(halt), [panel.run_id, panel.turn, runs.keys], panel.outputs(), **AT_ONCE)
+    panel.resume.click(plainly(go_on), [panel.run_id, runs.keys], runs.outputs(), **QUIETLY)

@@ -16,7 +16,19 @@ from hypothesis import strategies as some
 from adapters.library import Library
 from phi3.machine import Machine
 from phi3.models import EMBEDDED, base_facts
-from tabs import code_view, curves, data_view, describe, describe_view, plan_view, run_panel, run_view, text, theme
+from tabs import (
+    code_view,
+    curves,
+    data_view,
+    describe,
+    describe_view,
+    openings,
+    plan_view,
+    run_panel,
+    run_view,
+    text,
+    theme,
+)
 from tabs.data_rows import Looked, Place, place_in, to_others, to_row
 from tabs.lengths import Lengths
 from tabs.plainly import plainly
@@ -89,6 +101,19 @@ def test_a_run_that_waits_for_a_gpu_says_why_and_what_to_do(staged):
     staged.run.append("lease_ended", 20, reason="quota", message="Your GPU time is used up.",
                       advice="Come back in 3:22:11.", again_in="3:22:11")
     assert "after step 20. Your GPU time is used up. Come back in 3:22:11." in run_view.outcome(seen(staged))
+
+
+def test_a_run_is_stopped_between_two_turns_that_the_page_takes_of_a_gpu(staged, home):
+    studio = Studio(home, CPU, base_facts(EMBEDDED), {}, Runs(home), Library(home))
+    staged.begin()
+    staged.run.append("lease_ended", 20, reason="time")
+    with pytest.raises(ValueError, match="is not being trained: it is paused"):
+        openings.stop(studio, staged.run, "")  # whoever took turns has left
+    openings.stop(studio, staged.run, "taken")
+    assert staged.run.is_asked_to_stop() and staged.run.state() == "paused"
+    staged.run.append("lease_ended", 20, reason="quota", message="", advice="", again_in="")
+    with pytest.raises(ValueError, match="is not being trained: it is paused"):
+        openings.stop(studio, staged.run, "taken")
 
 
 def test_what_the_browser_keeps_outlives_a_restart_after_a_start_on_a_full_disk(home):
