@@ -384,6 +384,14 @@ def test_limits_hold_for_what_comes_back_too(kept, hub, ada, elsewhere):
             "24 conversations, and a run here may use 3")
 
 
+def test_what_an_older_commit_left_behind_counts_for_no_limit(kept, hub, ada, elsewhere):
+    repository = kept.with_files()
+    head = kept.hub.repositories[repository].head
+    head.files["lowest/adapter_model.safetensors"] = Blob(bytes(4 * 1024**2))
+    back, _ = bring_back(hub, repository, ada, replace(elsewhere, limits=Limits(kept_mebibytes=3)))
+    assert back.state() == "paused"
+
+
 def test_an_event_that_no_page_could_show_is_left_out(kept, hub, ada, elsewhere):
     strange = [b'{"type": "queued", "run": "x", "time": 1}', b'{"type": "step", "run": "x", "time": "now", "step": 1}',
                b'{"type": "sampled", "run": "x", "time": 1, "step": 1, "prompts": [], "answers": ["a"]}',

@@ -147,7 +147,7 @@ def bring_back(hub: Hub, repository: str, token: str, home: Home) -> tuple[Run, 
     """
     there = repository_at(hub, repository, token)
     listing = _checked_listing({one.rfilename: one.size if isinstance(one.size, int) else 0
-                                for one in there.siblings or []}, home.limits)
+                                for one in there.siblings or []})
     home.runs.home.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".arriving-", dir=home.runs.home, ignore_cleanup_errors=True) as folder:
         files = Files(Path(folder))
@@ -158,8 +158,9 @@ def bring_back(hub: Hub, repository: str, token: str, home: Home) -> tuple[Run, 
         if missing:
             raise ValueError(f"{min(missing)} is missing in {repository}. Keep the run again, where it still is.")
         # An older commit may have left some behind.
-        more = files.extra(config) & set(listing) & set(_sealed(about))
-        for name in sorted(files.needed(config) | more):
+        wanted = files.needed(config) | files.extra(config) & set(listing) & set(_sealed(about))
+        home.limits.check_kept(sum(listing[name] for name in wanted))
+        for name in sorted(wanted):
             download(hub, there, name, files.folder, token)
             _is_as_sealed(files.folder / name, name, about)
         arrived = _read(files.folder, about, config)
@@ -207,7 +208,7 @@ def trainer_state(path: Path, step: int) -> dict[str, Any]:
     return state
 
 
-def _checked_listing(sizes: Mapping[str, int], limits: Limits) -> dict[str, int]:
+def _checked_listing(sizes: Mapping[str, int]) -> dict[str, int]:
     """The files that may be fetched, out of all that lie there."""
     if ABOUT not in sizes:
         raise ValueError(f"It holds no {ABOUT}, so it is no run that was kept. Choose another one.")
@@ -220,7 +221,6 @@ def _checked_listing(sizes: Mapping[str, int], limits: Limits) -> dict[str, int]
     for name, size in listing.items():
         if not 0 < size <= bounds[name]:
             raise ValueError(f"{name} has {size:,} bytes; between 1 and {bounds[name]:,} are read.")
-    limits.check_kept(sum(listing.values()))
     return listing
 
 
