@@ -231,6 +231,9 @@ def test_what_loses_its_whole_answer_to_the_limit_is_no_part_of_what_is_planned(
                                                       "20 are cut at 2,048 tokens")
     assert [len(side) for side in sides_of(half, RunConfig(max_length=4096))] == [36, 4]
     assert [len(side) for side in sides_of(dataclasses.replace(half, own_held=10), RunConfig())] == [15, 5]
+    late = Task(MINI, H200, [3000] * 20, begins=[2990] * 20)
+    assert made("quick", late).max_length == 3008
+    assert made("quick", dataclasses.replace(half, base=MINI)).max_length == 512
     none = Task(TINY, LAPTOP, [3000] * 20, begins=[2990] * 20)
     for name in PRESETS:
         config = made(name, none)

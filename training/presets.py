@@ -221,9 +221,12 @@ def _held_out(count: int, size: _Size) -> float:
 
 
 def _longest(task: Task, size: _Size) -> int:
-    """As long as the longest conversation, in steps of 64, within the preset's and the base's limits."""
+    """As long as the longest conversation, in steps of 64, within the preset's and the base's limits; the preset's only
+    where half of the conversations keep something to learn within it.
+    """
     wanted = max(SETTINGS["max_length"].default, 64 * math.ceil(max(task.lengths) / 64))
-    return min(wanted, task.base["max_position_embeddings"], QUICK_LIMIT if size.is_quick else wanted)
+    is_quick = size.is_quick and 2 * len(task.teaching(QUICK_LIMIT)) >= len(task.lengths)
+    return min(wanted, task.base["max_position_embeddings"], QUICK_LIMIT if is_quick else wanted)
 
 
 def _batch(count: int, longest: int, size: _Size, fixed: Mapping[str, Any]) -> dict[str, int]:
