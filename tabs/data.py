@@ -21,7 +21,7 @@ from tabs.studio import Studio
 from tabs.text import sign_of
 from training.config import RunConfig
 from training.data import ChatData, UnknownColumns, example_names, last, source_of
-from training.report import Counted, DataReport, check_trainable, report_of
+from training.report import Counted, DataReport, report_of
 
 FIRST_EXAMPLE = "pirate"
 SECONDS_BETWEEN_SHARES = 0.4
@@ -62,11 +62,10 @@ def chosen_data(studio: Studio, **chosen: Any) -> ChatData:
     return last(_reading(studio, **chosen))
 
 
-def trainable_data(studio: Studio, max_length: int, **chosen: Any) -> ChatData:
-    """The data that the visitor chose; ValueError where nothing of it would be trained."""
+def counted_data(studio: Studio, **chosen: Any) -> tuple[ChatData, Counted]:
+    """The same, and how many tokens its conversations have."""
     data = chosen_data(studio, **chosen)
-    check_trainable(last(studio.shelf.counted(data, studio.tokenizer.result())), max_length)
-    return data
+    return data, last(studio.shelf.counted(data, studio.tokenizer.result()))
 
 
 def build(studio: Studio) -> DataStep:

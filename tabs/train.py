@@ -38,6 +38,7 @@ from training.group import members_of
 from training.plan import Plan, make_plan
 from training.presets import USUAL_PRESET, preset_of, sides_of, steps_of
 from training.quota import Visit
+from training.report import check_trainable
 from training.script import script_of
 from training.speed import measured
 
@@ -234,15 +235,30 @@ def _connect_start(setup: _Setup, runs: Openings) -> None:
 
     def start(keys: Any, request: gr.Request, **values: Any) -> Changes:
         parts = {name: values.pop(name) for name in setup.data.inputs()}
+        preset, shown, filled = (values.pop(name) for name in ("preset", "lengths", "filled"))
         tried = several.taken(values)
-        config = _asked(studio, values, values.pop("filled"))
-        chosen = data.trainable_data(studio, config.max_length, **parts)
+        chosen, counted = data.counted_data(studio, **parts)
+        lengths = Lengths.of(counted, chosen)
+        if lengths != shown:  # Start was pressed before the page had read this data
+            values = caught_up(studio, preset, lengths, values, filled)
+        config = _asked(studio, values, filled)
+        check_trainable(counted, config.max_length)
         visitor, token = visitor_of(studio, request, keys), token_of(studio, request)
         visitor, begun = begin_runs(visitor, config, tried, chosen, token)
         return runs.begun(visitor, begun[0])
 
-    inputs = {**setup.data.inputs(), **setup.form, **setup.several.inputs(), "filled": setup.filled, "keys": runs.keys}
+    inputs = {**setup.data.inputs(), **setup.form, **setup.several.inputs(), "filled": setup.filled, "keys": runs.keys,
+              "preset": setup.preset, "lengths": setup.data.lengths}
     setup.start.click(plainly(start), outputs=runs.outputs(), inputs_kwargs=inputs, **QUIETLY)
+
+
+def caught_up(studio: Studio, preset: str, lengths: Lengths, settings: dict[str, Any],
+              filled: dict[str, Any]) -> dict[str, Any]:
+    """The form's settings as the page will fill them once it has read this data: but for what was changed by hand they
+    follow from it.
+    """
+    by_hand = form.changed_by_hand(settings, filled)
+    return {**settings, **preset_of(preset, form.task_of(studio, lengths), by_hand).values}
 
 
 def kept_here(studio: Studio) -> str:

@@ -15,13 +15,14 @@ from hypothesis import strategies as some
 
 from adapters.library import Library
 from phi3.machine import Machine
-from phi3.models import EMBEDDED, base_facts
+from phi3.models import EMBEDDED, base_facts, load_tokenizer
 from tabs import (
     code_view,
     curves,
     data_view,
     describe,
     describe_view,
+    form,
     openings,
     plan_view,
     run_panel,
@@ -31,6 +32,7 @@ from tabs import (
 )
 from tabs.data_rows import Looked, Place, place_in, to_others, to_row
 from tabs.lengths import Lengths
+from tabs.page import build as build_page
 from tabs.plainly import plainly
 from tabs.progress import progress_of
 from tabs.stopping import Stops
@@ -42,6 +44,7 @@ from training.config import RunConfig
 from training.data import DroppedRow
 from training.describe import Corrections, Described, Row
 from training.plan import make_plan
+from training.presets import USUAL_PRESET, preset_of
 from training.runs import Beginning, Runs
 from training.script import script_of
 
@@ -134,6 +137,23 @@ def test_a_page_opens_with_the_run_that_is_trained_and_not_with_a_newer_one_that
     staged.begin()
     staged.end("finished")
     assert visitor.going().id == waiting.id
+
+
+def test_a_run_that_is_begun_before_the_page_has_read_its_data_is_set_up_for_it(home):
+    """Long data takes a while to read: what the form holds by then follows from the data before it."""
+    facts = base_facts(EMBEDDED)
+    # Lent, the run waits for its first turn, and nothing is trained.
+    studio = Studio(home, CPU, facts, {}, Runs(home), Library(home), lend=lambda *asked: None)
+    studio.tokenizer.set_result(load_tokenizer(facts))
+    start = next(one for one in build_page(studio).fns.values() if one.name == "start")
+    values = {name: part.value for name, part in zip(start.input_keyword_names, start.inputs, strict=True)}
+    rows = "\n".join(f'{{"prompt": "Ask {one}", "completion": "Yes"}}' for one in range(12))
+    before = {**values, "source": theme.OWN_DATA, "text": rows, "seed": 7, "lengths": Lengths([49] * 300)}
+    start.fn(request=SimpleNamespace(headers={}, request=SimpleNamespace(scope={})), **before)
+    config = Runs(home).all()[0].config
+    suited = preset_of(USUAL_PRESET, form.task_of(studio, Lengths([7] * 12)), {"seed": 7}).values
+    assert values["num_train_epochs"] != suited["num_train_epochs"] == config.num_train_epochs
+    assert config.seed == 7
 
 
 def test_a_run_that_is_shown_to_others_offers_to_be_taken_back(staged):
