@@ -392,6 +392,14 @@ def test_what_an_older_commit_left_behind_counts_for_no_limit(kept, hub, ada, el
     assert back.state() == "paused"
 
 
+def test_a_run_that_is_too_large_with_what_it_may_have_besides_comes_back_without_that(kept, hub, ada, elsewhere):
+    config = kept.files()[f"{CHECKPOINT}/adapter_config.json"]
+    repository = kept.with_files(**{**changed_about(kept, lowest=1), "lowest/adapter_config.json": config,
+                                    "lowest/adapter_model.safetensors": bytes(4 * 1024**2)})
+    back, _ = bring_back(hub, repository, ada, replace(elsewhere, limits=Limits(kept_mebibytes=3)))
+    assert [one.name for one in (back.folder / "checkpoints").iterdir()] == [f"step-{kept.note.step}"]
+
+
 def test_an_event_that_no_page_could_show_is_left_out(kept, hub, ada, elsewhere):
     strange = [b'{"type": "queued", "run": "x", "time": 1}', b'{"type": "step", "run": "x", "time": "now", "step": 1}',
                b'{"type": "sampled", "run": "x", "time": 1, "step": 1, "prompts": [], "answers": ["a"]}',

@@ -157,10 +157,10 @@ def bring_back(hub: Hub, repository: str, token: str, home: Home) -> tuple[Run, 
         missing = files.needed(config) - set(listing)
         if missing:
             raise ValueError(f"{min(missing)} is missing in {repository}. Keep the run again, where it still is.")
+        home.limits.check_kept(_size(listing, files.needed(config)))
         # An older commit may have left some behind.
         wanted = files.needed(config) | files.extra(config) & set(listing) & set(_sealed(about))
-        home.limits.check_kept(sum(listing[name] for name in wanted))
-        for name in sorted(wanted):
+        for name in sorted(wanted if home.limits.holds_kept(_size(listing, wanted)) else files.needed(config)):
             download(hub, there, name, files.folder, token)
             _is_as_sealed(files.folder / name, name, about)
         arrived = _read(files.folder, about, config)
@@ -222,6 +222,11 @@ def _checked_listing(sizes: Mapping[str, int]) -> dict[str, int]:
         if not 0 < size <= bounds[name]:
             raise ValueError(f"{name} has {size:,} bytes; between 1 and {bounds[name]:,} are read.")
     return listing
+
+
+def _size(listing: Mapping[str, int], names: Iterable[str]) -> int:
+    """Bytes of these files together."""
+    return sum(listing[name] for name in names)
 
 
 def _config(about: Mapping[str, Any], home: Home) -> RunConfig:

@@ -77,9 +77,13 @@ class Limits:
             raise ValueError(f"This run would make {steps:,} steps, and {self.steps:,} are allowed here. Choose fewer "
                              "epochs, or set max_steps.")
 
+    def holds_kept(self, size: int) -> bool:
+        """Whether a run that was kept on the Hub may be brought back with so many bytes."""
+        return self.kept_mebibytes is None or size <= self.kept_mebibytes * MEBIBYTE
+
     def check_kept(self, size: int) -> None:
         """ValueError where a run that was kept on the Hub has more bytes than may be brought back."""
-        if self.kept_mebibytes is not None and size > self.kept_mebibytes * MEBIBYTE:
+        if not self.holds_kept(size):
             raise ValueError(f"The kept run has {size / MEBIBYTE:,.0f} MB, and {self.kept_mebibytes:,} MB may be "
                              "brought back here. Duplicate this Space to go on with it.")
 
