@@ -442,3 +442,53 @@ def test_a_damaged_file_ends_in_a_report_or_a_sentence(saved, name):
             assert data.rows_read
         except ValueError as refusal:
             assert str(refusal).strip() and "\n" not in str(refusal)
+
+
+def repository(folder, about, **files):
+    """A folder with a README that says this, and files of one conversation each, named by their place."""
+    folder.mkdir(exist_ok=True)
+    (folder / "README.md").write_text(f"---\n{about}\n---\n# Rows\n", encoding="utf-8")
+    for name, place in files.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(json.dumps({"prompt": name, "completion": "Yes."}) + "\n", encoding="utf-8")
+    return folder
+
+
+def learned_and_held(folder):
+    data = read_data(folder)
+    asked = [one.messages[0]["content"] for one in data.conversations]
+    held = [asked[place] for place in data.own_held]
+    return sorted(set(asked) - set(held)), held, data.notes
+
+
+def test_the_readme_of_a_datasets_folder_says_which_files_are_for_what(tmp_path):
+    some = repository(tmp_path / "some", "configs:\n- config_name: default\n  data_files:\n  - split: train\n"
+                      "    path: data/a*\n  - split: test\n    path: [data/b.jsonl]",
+                      learned="data/a1.jsonl", too="data/a2.jsonl", held="data/b.jsonl", aside="data/other.jsonl")
+    assert learned_and_held(some) == (["learned", "too"], ["held"], ())
+    plain = repository(tmp_path / "plain", "configs:\n- config_name: x\n  data_files: rows/*.jsonl",
+                       test="rows/test.jsonl", more="rows/more.jsonl", aside="aside.jsonl")
+    assert learned_and_held(plain) == (["more", "test"], [], ())
+    of_a_folder = repository(tmp_path / "of_a_folder", "configs:\n- config_name: x\n  data_dir: rows",
+                             learned="rows/train.jsonl", held="rows/test.jsonl", aside="aside.jsonl")
+    assert learned_and_held(of_a_folder) == (["learned"], ["held"], ())
+
+
+def test_of_several_sets_of_rows_the_usual_one_is_read_and_the_others_are_named(tmp_path):
+    sets = ("configs:\n- config_name: small\n  data_files: small.jsonl\n- config_name: large{usual}\n  data_files:\n"
+            "    train_sft: large.jsonl\n    train_gen: gen.jsonl\n    validation: held.jsonl")
+    files = {"small": "small.jsonl", "large": "large.jsonl", "gen": "gen.jsonl", "held": "held.jsonl"}
+    usual = repository(tmp_path / "usual", sets.format(usual="\n  default: true"), **files)
+    assert learned_and_held(usual) == (["large"], ["held"],
+                                       ("README.md names other rows, which aren't read: small, train_gen.",))
+    with pytest.raises(ValueError, match=r"holds several sets of rows: small, large. Name the files of one of them."):
+        read_data(repository(tmp_path / "none", sets.format(usual=""), **files))
+
+
+@pytest.mark.parametrize("about", ["configs: 3", "configs: [3]", "title: [", "- a", *(
+    f"configs:\n- data_files: {files}"
+    for files in ("../outside.jsonl", "3", "/etc/*", "hf://a/b", "{train: none.jsonl}", "[[]]", "''"))])
+def test_a_readme_that_names_no_file_of_the_folder_changes_nothing(tmp_path, about):
+    (tmp_path / "outside.jsonl").write_text('{"prompt": "out", "completion": "Yes."}\n', encoding="utf-8")
+    folder = repository(tmp_path / "folder", about, learned="train.jsonl", held="test.jsonl")
+    assert learned_and_held(folder) == (["learned"], ["held"], ())

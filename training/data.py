@@ -19,6 +19,7 @@ from training.conversations import Conversations, Writer, firsts, groups_of
 from training.hub_data import HubRows
 from training.reading.containers import files_in, opened
 from training.reading.json_rows import begins_json
+from training.reading.repository import described
 from training.reading.rows import Bounds, Part
 from training.report import DataReport as DataReport
 from training.report import as_the_model_sees as as_the_model_sees
@@ -84,7 +85,9 @@ class UnknownColumns(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from, and what a person said of them: which columns, and whether repeated rows go."""
+    """Where rows come from, and what a person said of them: which columns, and whether repeated rows go; `splits` are
+    those of the paths where the folder they are in says so, and `notes` what is to be told of it.
+    """
 
     name: str
     kind: str
@@ -94,6 +97,8 @@ class Source:
     columns: Columns | None = None
     without_repeats: bool = False
     bounds: Bounds = field(default_factory=Bounds)
+    splits: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @contextmanager
     def opened(self) -> Iterator[list[Part]]:
@@ -102,7 +107,8 @@ class Source:
             paths = self.paths
             if self.kind == "paste":
                 paths = (_written(self, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paste-")))),)
-            yield stack.enter_context(self.hub.opened(self.bounds) if self.hub else opened(paths, self.bounds))
+            yield stack.enter_context(self.hub.opened(self.bounds) if self.hub
+                                      else opened(paths, self.bounds, self.splits))
 
 
 def example_names() -> list[str]:
@@ -119,21 +125,29 @@ def source_of(what: str | Path | Sequence[str | Path], **more: Any) -> Source:
         return Source(str(what), "example", (EXAMPLES_FOLDER / f"{what}.jsonl",), **more)
     named = [what] if isinstance(what, (str, Path)) else list(what)
     paths: list[Path] = []
+    splits: list[str] = []
+    notes: list[str] = []
     for one in named:
         path = path_of(one)
         if len(path.name) > LONGEST_NAME:
             raise ValueError(f"There is no file of so long a name ({len(path.name)} characters).")
         if path.is_dir():
-            paths += files_in(path, more.get("bounds", Bounds()))
+            about = described(path)
+            files = about.files or files_in(path, more.get("bounds", Bounds()))
+            paths += files
+            splits += about.splits or [""] * len(files)
+            notes += filter(None, [about.note])
         elif path.is_file():
             paths.append(path)
+            splits.append("")
         else:
             raise ValueError(f"There is no file {one}. Examples that ship with the app: "
                              f"{', '.join(example_names())}.")
     if not paths:
         raise ValueError("No file was named.")
     name = path_of(named[0]).resolve().name
-    return Source(name if len(named) == 1 else f"{name} and {len(named) - 1} more", "file", tuple(paths), **more)
+    return Source(name if len(named) == 1 else f"{name} and {len(named) - 1} more", "file", tuple(paths),
+                  splits=tuple(splits), notes=tuple(notes), **more)
 
 
 def read_data(what: str | Path | Sequence[str | Path], **more: Any) -> ChatData:
@@ -211,7 +225,7 @@ class _Reader:
         self.source = source
         self.writer = Writer()
         self.dropped: list[tuple[int, DroppedRow]] = []
-        self.notes: list[str] = []
+        self.notes: list[str] = list(source.notes)
         self.held: list[int] = []
         self.shapes: Counter[str] = Counter()
         self.changes: Counter[str] = Counter()

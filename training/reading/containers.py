@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -59,8 +60,9 @@ class _Left:
 
 
 @contextmanager
-def opened(paths: Sequence[Path], bounds: Bounds) -> Iterator[list[Part]]:
-    """The tables that these files hold, ready to be read once; ValueError says what can't be read and why.
+def opened(paths: Sequence[Path], bounds: Bounds, splits: Sequence[str] = ()) -> Iterator[list[Part]]:
+    """The tables that these files hold, ready to be read once; ValueError says what can't be read and why. `splits` are
+    those of the files where somebody said so, an empty one where nobody did.
 
     What is unpacked lies in a folder of its own under names of ours, and is gone afterwards.
     """
@@ -68,7 +70,8 @@ def opened(paths: Sequence[Path], bounds: Bounds) -> Iterator[list[Part]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rows-")))
         left = _Left(bounds, bounds.unpacked_bytes, bounds.files)
-        parts = [part for path in paths for part in _placed(path, _parts(path, path.name, folder, left))]
+        parts = [part for path, split in zip_longest(paths, splits, fillvalue="")
+                 for part in _placed(path, _parts(path, path.name, folder, left), split)]
         for part in parts:
             part.rows = bounded(part.rows, part.name, bounds)
         yield parts
@@ -94,11 +97,13 @@ def split_of(name: str) -> str:
     return next((SPLITS[word] for word in words if word in SPLITS), "")
 
 
-def _placed(path: Path, parts: list[Part]) -> list[Part]:
-    """A file's parts with their split: its own, else the one that their file's name says or their folder's is."""
+def _placed(path: Path, parts: list[Part], split: str) -> list[Part]:
+    """A file's parts with their split: its own, else the one that somebody said, their file's name says or their
+    folder's is.
+    """
     for part in parts:
         place = PurePosixPath(path.parent.name, part.name)
-        said, by_folder = part.split or split_of(part.name), SPLITS.get(place.parent.name.lower(), "")
+        said, by_folder = part.split or split or split_of(part.name), SPLITS.get(place.parent.name.lower(), "")
         if not said and by_folder and part.name == path.name:
             part.name = str(place)  # files in the folders of splits are often called the same
         part.split = said or by_folder
