@@ -93,8 +93,11 @@ class _Calls:
         return {**told[0], "group": group.id, "runs": told} if group else told[0]
 
     def run(self, request: gr.Request, run: str, key: str = "") -> dict:
-        """A run: its settings, its data in numbers, its state, and its events so far. The key is its owner's, or the
-        one of a link that the owner gave away.
+        """A run: its settings, its data in numbers, its state, and its events so far.
+
+        Parameters:
+            run: Its id, as /train and /runs say it.
+            key: Its owner's, or the one of a link that the owner gave away; empty on one's own machine.
         """
         visitor = self._visitor(request, key)
         found = visitor.seen_run(run, key)
@@ -106,12 +109,20 @@ class _Calls:
                 "events": told}
 
     def runs(self, request: gr.Request, keys: list[str] | None = None) -> list[dict]:
-        """The runs that these keys open, newest first; on one's own machine all runs."""
+        """The runs that these keys open, newest first; on one's own machine all runs.
+
+        Parameters:
+            keys: Those that /train gave; none on one's own machine.
+        """
         return [found.summary() for found in visitor_of(self.studio, request, given=keys or []).runs()]
 
     def stop(self, request: gr.Request, run: str, key: str = "") -> dict:
         """Stop a run after its step; what was learned is kept, and it can be resumed. One that waits leaves the
         queue.
+
+        Parameters:
+            run: Its id, as /train and /runs say it.
+            key: Its owner's; empty on one's own machine.
         """
         found = self._visitor(request, key).run(run)
         self.studio.runs.stop(found)
@@ -119,7 +130,14 @@ class _Calls:
 
     def resume(self, request: gr.Request, run: str, key: str = "", num_train_epochs: float | None = None,
                max_steps: int | None = None) -> dict:
-        """Go on with a run from its newest whole checkpoint, to its planned end or for longer."""
+        """Go on with a run from its newest whole checkpoint, to its planned end or for longer.
+
+        Parameters:
+            run: Its id, as /train and /runs say it.
+            key: Its owner's; empty on one's own machine.
+            num_train_epochs: So many epochs in all instead of those that were planned.
+            max_steps: So many steps in all instead.
+        """
         visitor = self._visitor(request, key)
         found = visitor.run(run)
         openings.resume(visitor, found, num_train_epochs=num_train_epochs, max_steps=max_steps)

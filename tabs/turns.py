@@ -40,7 +40,12 @@ def connect(panel: RunPanel, studio: Studio, keys: gr.BrowserState) -> None:
         return {panel.turn: anew() if taken(run).goes_on else ""}
 
     def train_for_a_turn(request: gr.Request, run_id: str, key: str = "") -> dict:
-        """Train a run for one turn of the GPU, from where it stopped. `goes_on`: the next turn may follow."""
+        """Train a run for one turn of the GPU, from where it stopped. `goes_on`: the next turn may follow.
+
+        Parameters:
+            run_id: Its id, as /train and /runs say it.
+            key: Its owner's.
+        """
         run = visitor_of(studio, request, given=[key]).run(run_id)
         return dataclasses.asdict(taken(run))
 

@@ -85,6 +85,8 @@ def test_the_same_calls_and_no_others_are_tools_for_mcp_clients(many):
     assert {tool["name"] for tool in tools} == {"inspect", "plan", "train", "run", "runs", "stop", "resume", "chat",
                                                 "compare"}
     assert all(tool["description"] and "request" not in tool["inputSchema"]["properties"] for tool in tools)
+    assert not [(tool["name"], name) for tool in tools for name, part in tool["inputSchema"]["properties"].items()
+                if not part.get("description")]
     asked = next(tool["inputSchema"]["properties"] for tool in tools if tool["name"] == "train")
     assert "OWNER/NAME" in asked["hub"]["description"] and "README" in asked["settings"]["description"]
 
