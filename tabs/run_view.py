@@ -65,7 +65,8 @@ def standing(run: Progress, before: int = 0) -> str:
         return f"Step {run.step:,} of {run.steps:,}. A damaged checkpoint was skipped ({'; '.join(run.skipped)})."
     if run.state == "running" and run.step:
         left = f", about {duration(run.seconds_left)} left" if run.seconds_left else ""
-        return f"Step {run.step:,} of {run.steps:,}{left}"
+        now = theme.MEASURED_LAST if run.step == run.steps else ""
+        return f"Step {run.step:,} of {run.steps:,}{now}{left}"
     if run.state == "running":
         return theme.ASKING_FIRST
     if run.state == "preparing":

@@ -205,6 +205,7 @@ DELETE_SURE = "Delete this run, its conversations and the adapter that it made? 
 COMPARE, COMPARE_CONTINUED = "Compare with the base", "Compare side by side"
 SAID_IN_TRAINING = "From the training, where answers are kept short. Ask something, and both answer anew."
 SAYS_NOW = "What the model says now"
+MEASURED_LAST = "; what was learned is measured and kept"
 ASKING_FIRST = "Asking it before it learns, to compare with later …"
 SAYS_WAITING = "It answers before it learns, then you see how the answers change."
 LESSON_LOSS = ("On conversations such as it learned from before, none of which it ever saw, its loss was {before:.2f} "

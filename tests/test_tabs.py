@@ -81,6 +81,8 @@ def test_a_run_that_goes_on_says_how_far_it_is_and_what_the_model_says(staged):
     assert PIRATE_ANSWERS[0].split("'")[0] in run_view.said(picture)
     assert run_view.announcement(picture) == "sums-1 is training, 50 % done."
     assert [step for step, _ in picture.held_out] == [0, 20, 40]
+    at_its_end = replace(picture, step=60)
+    assert run_view.standing(at_its_end) == "Step 60 of 60; what was learned is measured and kept, about 6 s left"
 
 
 def test_a_run_whose_loss_is_seldom_logged_is_as_far_as_the_newest_thing_that_it_said(staged):
