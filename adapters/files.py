@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,7 +162,7 @@ def arriving(folder: Path) -> Iterator[Path]:
                          "./adapter.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already. Name a folder that is new or empty.")
-    unfinished = folder.with_name(f".{folder.name}.arriving-{os.getpid()}")
+    unfinished = folder.with_name(f".{folder.name}.arriving-{_mine()}")
     try:
         unfinished.mkdir(parents=True)
         yield unfinished
@@ -176,13 +177,18 @@ def arriving(folder: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, text: str) -> None:
     """The text in place of what the file says, whole or not at all."""
-    arriving = path.with_name(f".{path.name}.{os.getpid()}")
+    arriving = path.with_name(f".{path.name}.{_mine()}")
     try:
         arriving.write_text(text, encoding="utf-8")
         arriving.replace(path)
     except BaseException:
         arriving.unlink(missing_ok=True)
         raise
+
+
+def _mine() -> str:
+    """What no other process and no other thread writes under."""
+    return f"{os.getpid()}-{threading.get_ident()}"
 
 
 def flush(path: Path) -> None:

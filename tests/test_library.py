@@ -2,10 +2,12 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from adapters.files import write_whole
 from adapters.library import PROVENANCE, Library, adapter_in, checked_name, with_tail
 from phi3.models import EMBEDDED
 from training.config import RunConfig
@@ -167,3 +169,10 @@ def test_what_ships_is_listed_for_the_base_that_it_was_made_for(home, made):
     assert other.get(shipped[0]).shipped, "by its name it is found, and a lane says what is wrong with it"
     assert [one.name for one in embedded.suited()] == [one.name for one in embedded.all() if one.base == EMBEDDED]
     assert other.suited() == []
+
+
+def test_a_file_that_two_threads_write_at_once_is_one_of_theirs_whole(tmp_path):
+    texts = {who * 50_000 for who in "ab"}
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write_whole, [tmp_path / "note.json"] * 200, [*texts] * 100))
+    assert (tmp_path / "note.json").read_text() in texts and len(list(tmp_path.iterdir())) == 1
