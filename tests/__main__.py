@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def tested(slow: bool, for_pytest: list[str]) -> int:
-    """The exit status of the fast tests, with a file's tests on each core, and of the slow ones, which have all cores.
+    """The exit status of the fast tests, and of the slow ones after them, a file's tests on each core.
 
     Whoever has arguments for pytest wants to see one process with them. So does a card, which the tests would share.
     """
@@ -43,8 +43,9 @@ def tested(slow: bool, for_pytest: list[str]) -> int:
     # In the order of their names, so that the browser's long files don't come last.
     beside = ["-n", str(at_once), "--dist", "loadfile", "--no-loadscope-reorder"] if at_once > 1 else []
     # Threads that wait for each other on cores that others use cost more than they gain.
-    fast = run("pytest", *beside, **({"OMP_NUM_THREADS": "1"} if beside else {}))
-    return (run("pytest", "-m", "slow") if slow else 0) or fast
+    threads = {"OMP_NUM_THREADS": "1"} if beside else {}
+    fast = run("pytest", *beside, **threads)
+    return (run("pytest", "-m", "slow", *beside, **threads) if slow else 0) or fast
 
 
 def run(*module: str, **environment: str) -> int:
