@@ -201,7 +201,7 @@ def test_bad_data_is_answered_with_a_sentence_in_its_place(visit, tmp_path):
     page.get_by_role("radio", name="Your own").check()
     expect(page.locator("#data-summary")).to_contain_text("Upload a file, paste")
     page.locator("#paste textarea").fill("this is no conversation")
-    expect(page.locator("#data-summary .problem")).to_contain_text("not JSON")
+    expect(page.locator("#data-summary .problem")).to_contain_text("plain text without turns")
     page.locator("#paste textarea").fill('{"colour": "a", "size": "b"}')
     expect(page.locator("#data-summary .problem")).to_contain_text("Columns seen: colour, size")
     page.locator("#start").click()
