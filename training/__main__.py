@@ -174,7 +174,7 @@ def _settled(given: dict[str, Any], rows: ChatData, preset: str) -> _Given:
     facts = base_facts(given.get("base") or chosen_base(machine.kind != "cpu"))
     fixed = {**converted(given), "base": facts.id}
     counted = last(count_steps(rows.conversations, load_tokenizer(facts)))
-    task = Task(facts.config, machine, counted.lengths.tolist(), len(rows.own_held), counted.begins().tolist())
+    task = Task.of(facts, machine, rows, counted)
     RunConfig.from_settings(fixed)
     rest = preset_of(preset, task, fixed)
     config = RunConfig.from_settings({**rest.values, **fixed})

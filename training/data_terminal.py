@@ -91,8 +91,7 @@ def _inspect(asked: argparse.Namespace) -> int:
     counted = _followed("Counting tokens", count_steps(data.conversations, tokenizer))
     report = report_of(data, counted, tokenizer, replace(RunConfig(), max_length=asked.max_length))
     fixed = {} if asked.max_length == SETTINGS["max_length"].default else {"max_length": asked.max_length}
-    task = Task(facts.config, machine, counted.lengths.tolist(), len(data.own_held),
-                counted.begins().tolist())
+    task = Task.of(facts, machine, data, counted)
     usual = preset_of(USUAL_PRESET, task, fixed)
     warnings = warnings_for(RunConfig(**{**usual.values, **fixed}), task)
     if asked.json:

@@ -31,15 +31,19 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from phi3.machine import Machine
-from phi3.models import usual_precision
+from phi3.models import BaseFacts, usual_precision
 from phi3.shape import Shape
 from training.config import SETTINGS, RunConfig, count_held_out, in_digits
 from training.fitting import made_to_fit
 from training.plan import Plan, make_plan
 from training.work import Batches, adapted, batches_of
+
+if TYPE_CHECKING:
+    from training.data import ChatData
+    from training.report import Counted
 
 PRESETS = ("quick", "balanced", "thorough", "recipe")
 USUAL_PRESET = "balanced"
@@ -74,6 +78,11 @@ class Task:
     lengths: Sequence[int] = ()
     own_held: int = 0
     begins: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, facts: BaseFacts, machine: Machine, data: ChatData, counted: Counted) -> Task:
+        """That of a run on this data, whose tokens were counted."""
+        return cls(facts.config, machine, counted.lengths.tolist(), len(data.own_held), counted.begins().tolist())
 
     def teaching(self, max_length: int) -> list[int]:
         """The lengths, cut at the limit, of those conversations that don't lose their whole answer so; rising."""
