@@ -444,6 +444,12 @@ def test_a_damaged_file_ends_in_a_report_or_a_sentence(saved, name):
             assert str(refusal).strip() and "\n" not in str(refusal)
 
 
+def test_turns_with_a_tab_after_who_speaks_are_no_table(tmp_path):
+    (tmp_path / "said.txt").write_text("User:\tHi\nAssistant:\tHo\n\nUser:\tWho?\nAssistant:\tI.\n", encoding="utf-8")
+    assert [[turn["content"] for turn in one.messages] for one in read_data(tmp_path / "said.txt").conversations] == [
+        ["Hi", "Ho"], ["Who?", "I."]]
+
+
 def repository(folder, about, **files):
     """A folder with a README that says this, and files of one conversation each, named by their place."""
     folder.mkdir(exist_ok=True)

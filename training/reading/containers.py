@@ -15,6 +15,7 @@ from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from training.chat_text import looks_like_chat
 from training.reading.arrow_stream import BEGINS, arrow_part
 from training.reading.json_rows import SPLITS, begins_json, chat_text, json_lines, json_whole
 from training.reading.rows import MEBIBYTE, Bounds, Part, bounded
@@ -157,9 +158,10 @@ def _text_parts(path: Path, name: str, start: bytes, bounds: Bounds) -> list[Par
         return json_whole(path, name, bounds)
     if suffix in (".csv", ".tsv", ".tab"):
         return [csv_part(path, name, bounds, "\t" if suffix != ".csv" else "")]
-    if begins_json(start.decode("utf-8", "replace")):
+    text = start.decode("utf-8", "replace")
+    if begins_json(text):
         return json_lines(path, name, bounds)
-    if suffix == ".txt" and is_table(path, name):
+    if suffix == ".txt" and not looks_like_chat(text) and is_table(path, name):
         return [csv_part(path, name, bounds, "\t")]
     if suffix in (".txt", ".md", ".text", ""):
         return chat_text(path, name, bounds)
