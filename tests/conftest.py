@@ -140,3 +140,13 @@ def visitors(browser):
     yield one
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A folder that looks like an adapter's."""
+    folder = tmp_path / "made"
+    folder.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).write_text("{}")
+    return folder

@@ -50,11 +50,16 @@ def test_a_run_that_fails_takes_no_other_with_it(terminal, home, chats, small_ba
     assert ran.stderr.splitlines()[-1].startswith("mine-16: No conversation has an answer within max_length")
 
 
+def two_begun(chats, small_base, max_steps):
+    """The process that trains a group of two runs."""
+    command = [sys.executable, "-m", "training", "run", "--data", str(chats), "--base", str(small_base), *QUICK,
+               "--max_steps", str(max_steps), "--try", "r=4,8"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
 def test_ctrl_c_stops_the_run_and_begins_no_other(home, chats, small_base):
-    command = [sys.executable, "-m", "training", "run", "--data", str(chats), "--base", str(small_base), *QUICK,
-               "--max_steps", "100000", "--try", "r=4,8"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+    with two_begun(chats, small_base, max_steps=100_000) as training:
         next(line for line in training.stdout if line.startswith("step 1 "))
         training.send_signal(signal.SIGINT)
         last = list(training.stdout)[-1]
@@ -65,9 +70,7 @@ def test_ctrl_c_stops_the_run_and_begins_no_other(home, chats, small_base):
 
 @pytest.mark.slow
 def test_ctrl_c_while_a_group_waits_for_another_run_begins_no_other(home, chats, small_base):
-    command = [sys.executable, "-m", "training", "run", "--data", str(chats), "--base", str(small_base), *QUICK,
-               "--max_steps", "1", "--try", "r=4,8"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as training:
+    with two_begun(chats, small_base, max_steps=1) as training:
         next(line for line in training.stdout if line.startswith("step 1 "))
         other = Runs(home).create(RunConfig(name="other"), read_data(chats), beginning=Beginning("beside others"))
         next(line for line in training.stdout if line.startswith(f"Waiting until {other.id}"))

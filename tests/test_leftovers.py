@@ -43,15 +43,6 @@ match sys.argv[1]:
 """
 
 
-@pytest.fixture
-def made(tmp_path):
-    folder = tmp_path / "made"
-    folder.mkdir()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (folder / name).write_text("{}")
-    return folder
-
-
 @pytest.mark.parametrize("when", ["run made", "run removed", "adapter made", "adapter replaced"])
 def test_what_was_half_made_or_half_removed_goes_a_day_later(home, chats, made, when):
     for name in ("stays", "gone"):

@@ -45,16 +45,6 @@ def trainer(run):
     process.stdout.close()
 
 
-@pytest.fixture
-def made(tmp_path):
-    """A folder that looks like an adapter's."""
-    folder = tmp_path / "made"
-    folder.mkdir()
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (folder / name).write_text("{}")
-    return folder
-
-
 def test_a_new_run_holds_its_config_its_rows_and_its_split(run):
     assert run.state() == "preparing"
     assert run.config.name == "mine"

@@ -9,6 +9,7 @@ from chat.conversation import BASE
 from phi3.machine import Machine
 from phi3.models import EMBEDDED, base_facts, load_tokenizer
 from tabs.hub import Reach
+from tabs.lengths import lengths_in
 from tabs.studio import Studio
 from tabs.teaching import corrections_of, found_first, taught
 from tabs.visitor import visitor_of
@@ -19,7 +20,6 @@ from training.data import split
 from training.evaluate import PROMPTS_AT_THE_END, read_evaluation
 from training.lowest import better_checkpoint
 from training.presets import Task, steps_of
-from training.report import whole_lengths
 from training.runs import Beginning, Runs
 from training.train import run_lease
 
@@ -51,7 +51,7 @@ def test_a_lesson_goes_on_from_the_adapter_for_as_many_steps_as_its_rows_ask(rea
     config, data = taught(reach, "pirate")
     assert (config.start_from, config.name, config.base) == ("pirate", "pirate-taught", EMBEDDED)
     facts = reach.visitor.studio.facts
-    lengths = whole_lengths(data.conversations, reach.visitor.studio.tokenizer.result())
+    lengths = lengths_in(data, reach.visitor.studio.tokenizer.result())
     assert len(lengths) == LEAST_OLD_ROWS + 10 * TIMES_EACH + PROMPTS_AT_THE_END
     assert steps_of(config, Task(facts.config, reach.visitor.studio.machine, lengths)) >= 90
 

@@ -12,7 +12,7 @@ from phi3.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_facts
 from training.checkpoint import CHECKPOINTS, Checkpoint, of_step
 from training.evaluate import losses_up_to
 from training.run import ADAPTER, Run
-from training.verdict import Overfit, lowest_of, overfit
+from training.verdict import Overfit, lowest_of, on_schedule, overfit
 
 
 def better_checkpoint(run: Run) -> Overfit | None:
@@ -27,8 +27,7 @@ def better_checkpoint(run: Run) -> Overfit | None:
 def lowest_checkpoint(run: Run, newest: int) -> Checkpoint | None:
     """What a run of which `newest` is the newest step goes back to where it stops early or overfits, if that is another
     checkpoint; None where it isn't whole."""
-    losses = losses_up_to(run, newest).held_out
-    lowest = lowest_of([one for one in losses if one[0] % run.config.eval_steps == 0])
+    lowest = lowest_of(on_schedule(losses_up_to(run, newest).held_out, run.config.eval_steps))
     found = _checkpoint(run, lowest[0]) if lowest and lowest[0] < newest else None
     return found if found and not found.damage() else None
 

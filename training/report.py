@@ -185,12 +185,6 @@ def lengths_of(rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast,
     return counted.cut(max_length)[counted.trained(max_length) > 0].tolist()
 
 
-def whole_lengths(rows: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Tokens of each conversation, uncut."""
-    *_, counted = count_steps(rows, tokenizer)
-    return counted.lengths.tolist()
-
-
 def as_the_model_sees(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message],
                       max_length: int) -> list[tuple[str, bool]]:
     """The conversation's rendered text in runs of (text, trained), control tokens visible."""

@@ -91,12 +91,12 @@ def _turns_of(one: Any, place: int) -> Iterator[Message]:
         else:
             yield from (message("user", one[0]), message("assistant", one[1]))
     elif isinstance(one, dict):
-        yield from turns_of_object(one)
+        yield from _turns_of_object(one)
     else:
         raise ValueError("a turn is not an object")
 
 
-def turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
+def _turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     said = one.get("content")
     # Most turns are plain ones, and a large file has millions.
     if isinstance(said, str) and one.get("role") in _IN_TURN and len(one) == 2:

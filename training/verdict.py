@@ -92,6 +92,13 @@ def lowest_of(losses: Points) -> tuple[int, float] | None:
     return min((one for one in losses if one[0]), key=lambda one: one[1], default=None)
 
 
+def on_schedule(losses: Points, every: int) -> list[tuple[int, float]]:
+    """Without what was measured where somebody stopped the run: the uninterrupted one, which it is still to become, has
+    none there.
+    """
+    return [one for one in losses if one[0] % every == 0]
+
+
 def since_lowest(losses: Points) -> int:
     """How many evaluations there were since the lowest."""
     lowest = lowest_of(losses)

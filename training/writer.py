@@ -27,7 +27,7 @@ from training.failure import is_out_of_memory
 from training.plan import Plan
 from training.quota import TRAINER_MARGIN_SECONDS
 from training.run import ADAPTER, START, Run
-from training.verdict import lowest_of, since_lowest
+from training.verdict import lowest_of, on_schedule, since_lowest
 
 if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState
@@ -177,10 +177,7 @@ class Writer(TrainerCallback):
 
     @property
     def _on_schedule(self) -> list[tuple[int, float]]:
-        """Without what was measured where somebody stopped the run: the uninterrupted one, which it is still to
-        become, has none there.
-        """
-        return [one for one in self.held_out_losses if one[0] % self.run.config.eval_steps == 0]
+        return on_schedule(self.held_out_losses, self.run.config.eval_steps)
 
     def _seconds_of_looks(self, state: TrainerState) -> float:
         """What the looks at the model that are to come will take: those between here and the last step, the one after

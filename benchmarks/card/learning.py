@@ -80,10 +80,11 @@ def _config(bench: Bench, data: Any, example: str, method: str, seed: int) -> An
     from phi3.models import EMBEDDED, base_facts, load_tokenizer
     from training.config import RunConfig
     from training.presets import USUAL_PRESET, Task, preset_of
-    from training.report import whole_lengths
+    from training.report import count_steps
 
     facts = base_facts(EMBEDDED)
-    task = Task(facts.config, this_machine(), whole_lengths(data.conversations, load_tokenizer(facts)))
+    *_, counted = count_steps(data.conversations, load_tokenizer(facts))
+    task = Task.of(facts, this_machine(), data, counted)
     fixed = {"base": facts.id, "method": method, "seed": seed, "name": f"{example}-{method}-{seed}",
              **({"max_steps": bench.steps, "held_out": 0.02} if bench.small else {})}
     return RunConfig.from_settings({**preset_of(USUAL_PRESET, task, fixed).values, **fixed})
