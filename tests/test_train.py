@@ -399,6 +399,21 @@ def test_an_evaluation_that_takes_its_trainer_down_twice_is_left_out_the_third_t
     assert "verdict" in run_lease(sound).values and not (sound.folder / EVALUATING).exists()
 
 
+def test_where_a_machine_has_several_cards_a_run_trains_on_the_first(make_run, monkeypatch):
+    from trl import SFTConfig
+
+    from training.train import run_lease
+
+    alone = SFTConfig.__post_init__
+
+    def beside_another(arguments):
+        alone(arguments)
+        arguments._n_gpu = 2
+
+    monkeypatch.setattr(SFTConfig, "__post_init__", beside_another)
+    assert run_lease(make_run(max_steps=1)).type == "finished"
+
+
 def test_prediction_and_outcome_stand_in_the_last_event_and_are_kept_for_the_next_plan(make_run, home):
     from phi3.machine import this_machine
     from phi3.models import base_facts

@@ -57,6 +57,8 @@ def trainer_of(config: RunConfig, method: Method, plan: Plan, lesson: Lesson, fo
     judged_by = (packs_of([(row["input_ids"], row["labels"]) for row in part], budget)
                  for part in (lesson.held, lesson.general))
     arguments = SFTConfig(output_dir=str(folder), **{**asked, **ours})
+    # Of several cards the first: TRL refuses to share a process's model out among them.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     trainer = Trainer(method, plan.recomputed, budget, *judged_by, args=arguments, train_dataset=rows[0],
                       eval_dataset=rows[1], processing_class=tokenizer)
     if captures and plan.has_room_twice:
