@@ -8,9 +8,10 @@ import sys
 import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
+
+from phi3.driver import first_card
 
 MEBIBYTE, GIBIBYTE = 1024**2, 1024**3
 # A step works on logits of so many numbers at once: 64 MiB in float32.
@@ -82,31 +83,17 @@ def _memory() -> float:
 
 
 def _first_card() -> tuple[str, float] | None:
-    """Name and gibibytes of the first NVIDIA card that the installed torch can use, or None."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not _torch_has_cuda():
-        return None
-    lines = told_by_driver("name,memory.total")
-    if not lines:
-        return None
-    name, mebibytes = lines[0].rsplit(",", 1)
-    return name.strip(), float(mebibytes) / 1024
+    """Name and gibibytes of the NVIDIA card that torch uses first, or None."""
+    return None if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else first_card()
 
 
 def told_by_driver(fields: str) -> list[str]:
-    """What NVIDIA's driver says of each card, a line a card; nothing where there is none. Memory is in mebibytes."""
+    """What NVIDIA's driver says of each card, a line a card; nothing where there is none."""
     if shutil.which("nvidia-smi") is None:
         return []
     asked = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
     return [] if answer.returncode else [line.strip() for line in answer.stdout.splitlines() if line.strip()]
-
-
-def _torch_has_cuda() -> bool:
-    """CPU builds of torch say so in their version ("2.13.0+cpu")."""
-    try:
-        return not version("torch").endswith("+cpu")
-    except PackageNotFoundError:
-        return False
 
 
 def path_of(written: str | Path) -> Path:

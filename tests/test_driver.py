@@ -1,0 +1,54 @@
+"""The first card as CUDA's driver tells of it: what torch would use, and a warning where torch can't."""
+
+import logging
+
+import pytest
+
+from phi3.driver import NO_CARD, card_of
+
+
+class Driver:
+    """CUDA's library, as far as it is asked; of its card a part is given to this process."""
+
+    def __init__(self, version=13_000, starts=0, told=0):
+        self.version, self.starts, self.told = version, starts, told
+
+    def cuInit(self, flags):
+        return self.starts
+
+    def cuDriverGetVersion(self, version):
+        version._obj.value = self.version
+        return 0
+
+    def cuDeviceGet(self, device, number):
+        device._obj.value = number
+        return self.told
+
+    def cuDeviceGetName(self, name, room, device):
+        name.value = b"NVIDIA A30 MIG 2g.12gb"
+        return 0
+
+    def cuDeviceTotalMem_v2(self, size, device):
+        size._obj.value = 12 * 1024**3
+        return 0
+
+
+def test_a_card_has_the_memory_that_cuda_gives_this_process():
+    assert card_of(Driver(), 13) == ("NVIDIA A30 MIG 2g.12gb", 12.0)
+
+
+@pytest.mark.parametrize("version", [12_000, 12_080, 13_000])
+def test_a_driver_serves_every_torch_of_its_cuda_and_older_ones(version):
+    assert card_of(Driver(version), 12)
+
+
+def test_a_driver_that_is_too_old_for_torch_is_told_of(caplog):
+    assert card_of(Driver(12_020), 13) is None
+    assert "knows CUDA 12.2 at most" in caplog.text and "made for CUDA 13" in caplog.text
+
+
+def test_a_driver_that_does_not_start_is_told_of_and_a_machine_without_a_card_is_not(caplog):
+    caplog.set_level(logging.WARNING)
+    assert card_of(Driver(starts=NO_CARD), 13) is None and not caplog.text
+    assert card_of(Driver(starts=999), 13) is None and "error 999" in caplog.text
+    assert card_of(Driver(told=101), 13) is None
