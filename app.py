@@ -30,6 +30,7 @@ from phi3 import lending
 from phi3.generate import Answer, Lane
 from phi3.machine import Machine, this_machine, writable_home
 from phi3.models import base_facts, chosen_base
+from phi3.room import base_for_answers, beside_answers
 from tabs import colours, page, signin, theme
 from tabs.plainly import plainly
 from tabs.studio import Studio
@@ -77,6 +78,7 @@ def built() -> Studio:
     """
     home, machine = writable_home(), this_machine()
     facts = base_facts(chosen_base(machine.kind != "cpu"))
+    machine = beside_answers(machine, facts.shape)
     studio = Studio(home, machine, facts, recommended(facts.config, machine), Runs(home), Library(home, base=facts.id),
                     many_visitors=many_come(os.environ.get("STUDIO_VISITORS", "")), signs_in=offers_sign_in(),
                     standby=Standby() if can_stand_by(machine) else None)
@@ -118,10 +120,10 @@ def largest_upload(studio: Studio) -> str | None:
 def load_behind(studio: Studio) -> None:
     """Load the tokenizer, then the base: in one thread, since two that import transformers at once trip each other."""
     from phi3.generate import Answerer
-    from phi3.models import load_base, load_tokenizer
+    from phi3.models import load_tokenizer
 
     _fill(studio.tokenizer, lambda: load_tokenizer(studio.facts))
-    _fill(studio.answerer, lambda: Answerer(load_base(studio.facts.id), studio.ready))
+    _fill(studio.answerer, lambda: Answerer(base_for_answers(studio.facts.id), studio.ready))
     studio.stand_by()
 
 

@@ -119,10 +119,10 @@ def _card(asked: argparse.Namespace, adapter: Adapter, repository: str) -> Card:
 def _answered(asked: argparse.Namespace, adapter: Adapter) -> Sequence[Example]:
     """The prompts, answered by the base and by the adapter."""
     from phi3.generate import Answerer, Lane, Sampling
-    from phi3.models import load_base
+    from phi3.room import base_for_answers
 
     facts, kept = base_facts(asked.base or adapter.base), studio_home() / CONVERTED
-    answerer = Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
+    answerer = Answerer(base_for_answers(facts.id), lambda folder: ready_folder(folder, facts, kept))
     sampling, examples = Sampling(max_new_tokens=EXAMPLE_TOKENS), []
     for prompt in asked.prompt:
         messages = ({"role": "user", "content": prompt},)

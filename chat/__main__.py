@@ -117,10 +117,10 @@ def _answers(asked: argparse.Namespace, conversation: Conversation) -> Sequence[
 
 def _answerer(facts: BaseFacts) -> Answerer:
     from phi3.generate import Answerer
-    from phi3.models import load_base
+    from phi3.room import base_for_answers
 
     kept = studio_home() / CONVERTED
-    return Answerer(load_base(facts.id), lambda folder: ready_folder(folder, facts, kept))
+    return Answerer(base_for_answers(facts.id), lambda folder: ready_folder(folder, facts, kept))
 
 
 def _sampling(asked: argparse.Namespace) -> Sampling:

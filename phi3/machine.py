@@ -24,6 +24,7 @@ _ON_A_FULL_DISK = ("No space left", "os error 28", "os error 27", "file write fa
 class Machine:
     """One machine, as the plan and the page see it. Memory is in gibibytes; `card_memory` is 0 without a card.
 
+    `card_taken` of it are held by other processes than the one that a plan is for, such as the page's.
     `multiplies_bf16`: its processor does so by itself, four times as fast as it multiplies float32.
     """
 
@@ -33,10 +34,16 @@ class Machine:
     memory: float
     card_memory: float = 0.0
     multiplies_bf16: bool = False
+    card_taken: float = 0.0
+
+    @property
+    def card_left(self) -> float:
+        """What a run may have of the card's memory."""
+        return self.card_memory - self.card_taken
 
     def without_card(self) -> "Machine":
         """Its processor alone."""
-        return replace(self, kind="cpu", name="CPU", card_memory=0.0)
+        return replace(self, kind="cpu", name="CPU", card_memory=0.0, card_taken=0.0)
 
     def hardware(self) -> str:
         """What it is, in a few words."""
@@ -46,7 +53,8 @@ class Machine:
 
     def sentence(self) -> str:
         """What a visitor reads about this machine."""
-        return f"This machine: {self.hardware()}."
+        held = f"; {self.card_taken:.1f} GB of them are kept for answers" if self.card_taken else ""
+        return f"This machine: {self.hardware()}{held}."
 
 
 def this_machine() -> Machine:

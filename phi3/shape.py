@@ -14,6 +14,9 @@ from phi3.machine import GIBIBYTE, MEBIBYTE, Machine
 SMALL_BASE = 32 * MEBIBYTE
 # Bytes of a number.
 WIDTHS = {"fp32": 4, "bf16": 2}
+# Quantised weights hold half a byte each, one byte of scale per 64 of them, and for 256 of those scales a float32
+# (double quantisation; Dettmers et al., "QLoRA", 2023, section 3).
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 
 @dataclass(frozen=True)

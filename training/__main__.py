@@ -192,10 +192,11 @@ def _describe(asked: argparse.Namespace) -> int:
     _check_place(asked.out)
     facts = base_facts(asked.base or chosen_base(this_machine().kind != "cpu"))
     from phi3.generate import Answerer
-    from phi3.models import load_base
+    from phi3.room import base_for_answers
 
     told = None
-    for told in describe(Answerer(load_base(facts.id)), asked.description, questions(asked.count, asked.seed)):
+    answerer = Answerer(base_for_answers(facts.id))
+    for told in describe(answerer, asked.description, questions(asked.count, asked.seed)):
         shown = {"asked": told.asked, "wanted": told.wanted, "rows": len(told.rows), "left_out": told.left_out}
         say(json.dumps(shown) if asked.json else f"{told.asked} of {told.wanted} asked, {len(told.rows)} kept")
         if told.rows:  # whatever ends the asking, what was answered stays

@@ -77,9 +77,9 @@ def _evaluate(asked: argparse.Namespace) -> int:
         raise ValueError(f"No conversation is left to ask: {_WHY_LEFT_OUT} Give others.")
     facts, began = base_facts(_base_of(judged.adapter)), _began(judged, asked)
     from phi3.generate import Answerer
-    from phi3.models import load_base
+    from phi3.room import base_for_answers
 
-    kept, base = studio_home() / CONVERTED, load_base(facts.id)
+    kept, base = studio_home() / CONVERTED, base_for_answers(facts.id)
     fitting = _fitting(found, base)
     found, too_long = [cut(one, base.tokenizer, LONGEST_ANSWER) for one in fitting], len(found) - len(fitting)
     answerer = Answerer(base, lambda folder: ready_folder(folder, facts, kept))

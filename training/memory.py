@@ -7,19 +7,17 @@ from typing import Any
 
 from phi3.machine import GIBIBYTE, LOGITS_AT_ONCE, Machine
 from phi3.models import Precision, usual_precision
-from phi3.shape import WIDTHS, Shape
+from phi3.room import PROCESS_BYTES as CARD_PROCESS_BYTES
+from phi3.shape import NF4_BYTES, WIDTHS, Shape
 from training import dora
 from training.config import RunConfig
 from training.work import Batches, adapted
 
-# Quantised weights hold half a byte each, one byte of scale per 64 of them, and for 256 of those scales a float32
-# (double quantisation; Dettmers et al., "QLoRA", 2023, section 3).
-NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 # AdamW keeps two moments for each trained weight (Loshchilov and Hutter, 2019).
 MOMENTS = 2
 # What a trainer's process takes before it holds a model, measured as resident memory: Python with torch, transformers,
 # PEFT and TRL on a CPU, and what they allocate at the first step; the CUDA context and its libraries on a card.
-PROCESS_BYTES = {"cpu": 0.56 * GIBIBYTE, "cuda": 0.6 * GIBIBYTE, "zerogpu": 0.6 * GIBIBYTE}
+PROCESS_BYTES = {"cpu": 0.56 * GIBIBYTE, "cuda": CARD_PROCESS_BYTES, "zerogpu": CARD_PROCESS_BYTES}
 # Blocks of many sizes leave gaps in the C library's heap: resident memory over what torch asked for, as measured on
 # a CPU (benchmarks/plan.py): 1.1 with packs of 10,000 tokens, up to 1.4 with some of 2,000. A card's allocator is
 # counted by what it gave out.
@@ -135,7 +133,9 @@ def width_in(precision: Precision, shape: Shape, machine: Machine) -> int:
 
 
 def machine_bytes(machine: Machine, shape: Shape) -> float:
-    """Bytes, without what the page's own answers take on a processor beside the base, of which there is one for all."""
+    """Bytes, without what others hold of a card, and what the page's own answers take on a processor beside the base,
+    of which there is one for all.
+    """
     if machine.kind != "cpu":
-        return machine.card_memory * GIBIBYTE
+        return machine.card_left * GIBIBYTE
     return machine.memory * GIBIBYTE - (WIDTHS["bf16"] * shape.weights() if shape.lies_twice(machine) else 0)

@@ -154,9 +154,9 @@ def recommended(base: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
         "learning_rate": rate_for(hidden_size),
         "bf16": usual_precision(Shape.of(base), machine.kind) == "bf16",
         # It costs a processor a quarter of its time, so there `_fitting` turns it on, where nothing milder is enough.
-        "gradient_checkpointing": on_card and wide and machine.card_memory < 80 and not is_lent,
+        "gradient_checkpointing": on_card and wide and machine.card_left < 80 and not is_lent,
         **({"eval_steps": 50} if is_lent else {}),
-        "method": "qlora" if on_card and wide and machine.card_memory < 14 else "lora",
+        "method": "qlora" if on_card and wide and machine.card_left < 14 else "lora",
     }
 
 

@@ -6,10 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from adapters.check import check
 from adapters.library import Library
-from phi3.machine import this_machine
+from phi3.machine import GIBIBYTE, Machine, this_machine
 from phi3.models import Base, expanded, load_base, quantised, with_attention
 from phi3.template import Message, encode_conversation
 from training import checkpoint, speed
@@ -20,7 +21,7 @@ from training.config import RunConfig
 from training.data import Conversation
 from training.evaluate import general_rows, questions
 from training.failure import Failure, against_plan, explained, keep_trace
-from training.memory import precision_of, width_of
+from training.memory import PROCESS_BYTES, precision_of, width_of
 from training.methods import method_of
 from training.outcome import peak_bytes, provenance, seconds_so_far
 from training.plan import Plan, make_plan
@@ -96,7 +97,7 @@ def _base_of(config: RunConfig, resident: Base | None) -> Base:
 
 def _planner(run: Run, base: Base) -> Callable[[RunConfig], Plan]:
     """What plans a run with these settings over the rows as they were tokenised."""
-    machine = this_machine()
+    machine = _as_it_is_now(this_machine())
     every = [[len(row["input_ids"]) for row in rows] for rows in tokens_of(run, base.tokenizer)]
     if not every[0]:
         raise ValueError("No conversation has an answer within max_length, so there is nothing to train. Raise it.")
@@ -107,6 +108,17 @@ def _planner(run: Run, base: Base) -> Callable[[RunConfig], Plan]:
                          speed.measured(run.home, machine, config, base.facts.config))
 
     return plan_of
+
+
+def _as_it_is_now(machine: Machine) -> Machine:
+    """The machine with what others hold of its card at this moment, such as the page's answers."""
+    if machine.kind != "cuda":
+        return machine
+    import torch
+
+    free, whole = torch.cuda.mem_get_info()
+    taken = whole - free - torch.cuda.memory_reserved() - PROCESS_BYTES[machine.kind]
+    return replace(machine, card_taken=max(0.0, taken) / GIBIBYTE)
 
 
 def _planned(run: Run, plan_of: Callable[[RunConfig], Plan]) -> Plan:

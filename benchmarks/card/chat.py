@@ -78,9 +78,8 @@ def _told(bench: Bench, lanes: Any, took: Mapping[str, list[Any]]) -> Iterator[F
 def _bytes_a_step(bench: Bench, lanes: Any, count: int) -> float:
     """What a step must read: the linear layers' weights as they are held, the head, and each lane's keys and values."""
     from benchmarks.chat import QUESTION
-    from phi3.shape import Shape
+    from phi3.shape import NF4_BYTES, Shape
     from phi3.template import encode_prompt
-    from training.memory import NF4_BYTES
 
     shape = Shape.of(json.loads((bench.base() / "config.json").read_text(encoding="utf-8")))
     width = lanes.base.model.lm_head.weight.element_size()
