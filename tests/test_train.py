@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -397,6 +398,28 @@ def test_an_evaluation_that_takes_its_trainer_down_twice_is_left_out_the_third_t
     monkeypatch.undo()
     sound = make_run(name="sound", max_steps=1)
     assert "verdict" in run_lease(sound).values and not (sound.folder / EVALUATING).exists()
+
+
+def test_a_4_bit_base_that_was_made_whole_is_held_no_longer(make_run, monkeypatch):
+    from training import train
+
+    held, own = [], train.expanded
+
+    class ReachedError(Exception):
+        """What is asked for once the base is whole."""
+
+    def watched(base):
+        held.append(weakref.ref(base.model.model.layers[0].self_attn.qkv_proj.weight))
+        return own(base)
+
+    def reached(*_):
+        assert held[0]() is None
+        raise ReachedError
+
+    monkeypatch.setattr(train, "expanded", watched)
+    monkeypatch.setattr(train, "_trainer", reached)
+    with pytest.raises(ReachedError):
+        train.run_lease(make_run(method="qlora"))
 
 
 def test_where_a_machine_has_several_cards_a_run_trains_on_the_first(make_run, monkeypatch):

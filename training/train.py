@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -64,6 +65,7 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     plan = _planned(run, plan_of)
     if plan.expanded:
         base = expanded(base)
+        gc.collect()  # bitsandbytes' weights know their layers, so they don't go by themselves
     trainer = _trainer(run, base, plan)
     found, skipped = checkpoint.newest(run.folder / CHECKPOINTS)
     _announce(run, base, trainer, plan, found, skipped)
@@ -97,15 +99,15 @@ def _base_of(config: RunConfig, resident: Base | None) -> Base:
 
 def _planner(run: Run, base: Base) -> Callable[[RunConfig], Plan]:
     """What plans a run with these settings over the rows as they were tokenised."""
-    machine = _as_it_is_now(this_machine())
+    machine, facts = _as_it_is_now(this_machine()), base.facts  # the base itself may make room for another
     every = [[len(row["input_ids"]) for row in rows] for rows in tokens_of(run, base.tokenizer)]
     if not every[0]:
         raise ValueError("No conversation has an answer within max_length, so there is nothing to train. Raise it.")
 
     def plan_of(config: RunConfig) -> Plan:
         train, held = ([min(length, config.max_length) for length in lengths] for lengths in every)
-        return make_plan(config, base.facts.config, train, held, machine,
-                         speed.measured(run.home, machine, config, base.facts.config))
+        return make_plan(config, facts.config, train, held, machine,
+                         speed.measured(run.home, machine, config, facts.config))
 
     return plan_of
 
