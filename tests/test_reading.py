@@ -234,15 +234,6 @@ def test_a_table_without_known_columns_is_asked_about_with_a_guess(saved):
     assert texts(read_data(path, columns=Columns("Kundenfrage", "Unsere Antwort")))[0] == ("Hi?", "Hello there")
 
 
-@pytest.mark.parametrize("table", ["conversation_id,turn,role,content\n1,1,user,Hi\n1,2,assistant,Ho\n",
-                                   "message_id,parent_id,text,Role\na,,Hi,prompter\nb,a,Ho,assistant\n",
-                                   "session,speaker,message\n1,customer,Hi\n1,agent,Ho\n"])
-def test_a_table_of_single_messages_says_so_and_guesses_no_columns(saved, table):
-    with pytest.raises(ValueError, match=r"one message by itself .* Put the messages of a conversation into") as said:
-        read_data(saved("a.csv", table.encode()))
-    assert not isinstance(said.value, UnknownColumns)
-
-
 @pytest.mark.parametrize("text", [as_jsonl().decode(), as_csv().decode()])
 def test_a_pasted_text_may_begin_with_a_byte_order_mark(text):
     assert len(read_text(f"\ufeff{text}").conversations) == len(PAIRS)

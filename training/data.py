@@ -17,6 +17,7 @@ from training.config import count_held_out
 from training.conversations import Conversation as Conversation
 from training.conversations import Conversations, Writer, firsts, groups_of
 from training.hub_data import HubRows
+from training.message_rows import put_together
 from training.reading.containers import files_in, opened
 from training.reading.json_rows import begins_json
 from training.reading.repository import described
@@ -234,7 +235,8 @@ class _Reader:
 
     def read(self, part: Part, place: int) -> Iterator[float]:
         """Read one part to its end; yields the share of it that is read."""
-        for count, (number, row) in enumerate(part.rows):
+        rows = put_together(part) if self.source.columns is None else part.rows
+        for count, (number, row) in enumerate(rows):
             if count % ROWS_BETWEEN_SHARES == 0:
                 yield part.share()
             try:

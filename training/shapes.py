@@ -37,7 +37,7 @@ COLUMNS_WE_KNOW = ("Known are: messages (role, content), conversations (from, va
 
 _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "dialogues", "chat", "chats",
           "turns", "conv", "convs", "chat_messages", "chat_history", "thread", "utterances", "data")
-_SYSTEMS = ("system", "system_prompt", "system_message", "sys", "system_instruction", "systeminstruction")
+SYSTEMS = ("system", "system_prompt", "system_message", "sys", "system_instruction", "systeminstruction")
 _PROMPTS = ("prompt", "question", "query", "instruction", "input", "inputs", "user", "human", "request", "problem", "q",
             "user_input", "user_message", "user_prompt", "message", "utterance", "questions", "instructions", "prompts",
             "ask")
@@ -133,8 +133,8 @@ def _shape(row: Any, columns: Columns | None) -> _Shape:
     if not any(value is not None and value != "" for value in row.values()):
         raise ValueError("an empty row")
     if columns is not None:
-        return _Shape("chosen columns", lambda: _with_system(row, _names(row), _mapped(row, columns)))
-    names = _names(row)
+        return _Shape("chosen columns", lambda: _with_system(row, columns_by_name(row), _mapped(row, columns)))
+    names = columns_by_name(row)
     return (_grown(row) or _listed(row, names) or _preferred(row, names) or _won(row, names) or _paired(row, names)
             or _hidden_list(row, names) or _written(row, names) or _none(_unknown(row, names)))
 
@@ -147,13 +147,14 @@ def _unknown(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     speaker, text = (_find(names, keys) for keys in (("role", "from", "speaker", "sender", "author"), TEXT_KEYS))
     if speaker and text and bare(row[speaker]) in ROLES:
         return (f"one message by itself (its {shown(speaker)} is {shown(row[speaker])}), and a row is a whole "
-                "conversation. Put the messages of a conversation into one row, as a list named messages")
+                "conversation. Put the messages of a conversation into one row, as a list named messages, or name the "
+                "conversation of each in a column conversation_id")
     if _question(names) and not _answer(names):
         return f"no answer: its columns are {', '.join(map(str, list(names.values())[:6]))}"
     return "its columns aren't known"
 
 
-def _names(row: Mapping[Any, Any]) -> dict[str, str]:
+def columns_by_name(row: Mapping[Any, Any]) -> dict[str, str]:
     """Bare names of the columns → as they are spelled; the first of two that are alike."""
     names: dict[str, str] = {}
     for name in row:
@@ -181,7 +182,7 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     """A list of turns under one of the usual names, or text of one; what is beside a question is its history."""
     for name in _LISTS:
         if name in names:
-            value = _unpacked(row[names[name]])
+            value = unpacked(row[names[name]])
             is_beside = (name in _HISTORIES or value == []) and _question(names) and _answer(names)
             if _is_turns(value) and not is_beside:
                 format = "sharegpt" if _keeps_from(value) else "messages"
@@ -220,7 +221,7 @@ def _won(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     if not {"conversation_a", "conversation_b", "winner"} <= names.keys():
         return None
     column = {"model_a": "conversation_a", "model_b": "conversation_b"}.get(str(row[names["winner"]]))
-    return _Shape("preference", lambda: turns_in(_unpacked(row[names[column]])) if column
+    return _Shape("preference", lambda: turns_in(unpacked(row[names[column]])) if column
                   else _none("neither conversation won").turns())
 
 
@@ -249,7 +250,7 @@ def _bad(row: dict[str, Any], names: dict[str, str], format: str) -> _Shape | No
 def _hidden_list(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     """A list of turns under a name that nobody expected."""
     for name in names.values():
-        value = _unpacked(row[name])
+        value = unpacked(row[name])
         if isinstance(value, list) and value and is_turn(value[0]):
             return _Shape("messages", lambda value=value: _with_system(row, names, turns_in(value, row)))
     return None
@@ -266,13 +267,13 @@ def _written(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
 def _text_shape(text: str) -> _Shape | None:
     kind = looks_like_chat(text)
     if kind is None:
-        value = _unpacked(text)
+        value = unpacked(text)
         return _Shape("messages", lambda: turns_in(value)) if _is_turns(value) else None
     return _Shape(kind, lambda: [said_by(role, said) for role, said in turns_of_text(text, kind)])
 
 
-def _unpacked(value: Any) -> Any:
-    """A list that a cell holds as text: as JSON, or as Python writes it."""
+def unpacked(value: Any) -> Any:
+    """A list or an object that a cell holds as text: as JSON, or as Python writes it."""
     if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{", '"'):
         return value
     try:
@@ -282,7 +283,7 @@ def _unpacked(value: Any) -> Any:
             found = ast.literal_eval(value.strip()) if len(value) < 1_000_000 else value
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return value
-    return _unpacked(found) if isinstance(found, str) and found != value else found
+    return unpacked(found) if isinstance(found, str) and found != value else found
 
 
 def _is_turns(value: Any) -> bool:
@@ -317,7 +318,7 @@ def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) 
             question = f"{question}\n\n{more}" if question.strip() else more
     refuse_pictures(row, [message("user", question)])
     told = _find(names, _HISTORIES)
-    earlier = _unpacked(row[told]) if told else None
+    earlier = unpacked(row[told]) if told else None
     before = turns_in(earlier) if isinstance(earlier, list) and earlier else []
     return [*before, message("user", question), *answered]
 
@@ -340,14 +341,14 @@ def _unpacked_turns(value: Any) -> Any:
     """The value where it is a list of turns, as such, as text or as OpenAI's preferences have it, or one turn; else
     None. Text that lists other things stays text, such as what was found in another: [{"type": "person", "text": "A"}].
     """
-    found = value.get("messages", [value]) if isinstance(value, dict) else _unpacked(value)
+    found = value.get("messages", [value]) if isinstance(value, dict) else unpacked(value)
     if not isinstance(found, list) or not found or not is_turn(found[0]):
         return None
     return found if found is value or bare(found[0].get("role", found[0].get("from"))) in ROLES else None
 
 
 def _chosen(row: dict[str, Any], names: dict[str, str], column: str) -> list[Message]:
-    value, prompt = _unpacked(row[column]), _question(names)
+    value, prompt = unpacked(row[column]), _question(names)
     if isinstance(value, str) and looks_like_chat(value):
         return _text_shape(value).turns()
     answer = turns_in(value) if isinstance(value, list) else _answers_in(value)
@@ -357,7 +358,7 @@ def _chosen(row: dict[str, Any], names: dict[str, str], column: str) -> list[Mes
 
 
 def _with_system(row: Mapping[str, Any], names: Mapping[str, str], turns: list[Message]) -> list[Message]:
-    column = _find(names, _SYSTEMS)
+    column = _find(names, SYSTEMS)
     said = row[column] if column else None
     # As Gemini writes it: a turn, or its parts.
     text = text_of(said) if isinstance(said, dict | list) and said else said
