@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from phi3.template import encode_conversation
 from tests.phi3_folder import CONTROL_TOKENS, byte_tokenizer
 from training.shapes import Columns, as_chat, as_messages, guess_columns, shape_of
-from training.turns import CONTEXT, ROLES, TRAILING
+from training.turns import ANSWERED, CONTEXT, ROLES, TRAILING
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -105,6 +105,14 @@ def test_rules_for_what_is_before_between_and_after_are_told():
     chat = as_chat({"messages": [SYSTEM, greeting, *TURNS, TURNS[1], TURNS[0]]})
     assert chat.messages == [SYSTEM, TURNS[0], {"role": "assistant", "content": "Ho\n\nHo"}]
     assert len(chat.changes) == 3
+
+
+def test_a_system_that_answers_where_nobody_else_does_is_the_assistant():
+    spoken = [{"speaker": "USER", "utterance": "Hi"}, {"speaker": "SYSTEM", "utterance": "Ho"}]
+    assert as_chat({"turns": spoken}).messages == TURNS
+    assert as_chat({"turns": spoken}).changes == (ANSWERED,)
+    with pytest.raises(ValueError, match="no answer by the assistant"):
+        as_chat({"turns": [SYSTEM, TURNS[0]]})
 
 
 def test_text_is_kept_as_it_is():

@@ -38,6 +38,7 @@ NOT_TO_BE_LEARNED = "an answer that is marked not to be learned"
 NONE_TO_BE_LEARNED = "every answer is marked not to be learned"
 SOME_TO_BE_LEARNED = "answers in a row, of which some are marked not to be learned"
 CONTEXT = "an answer that is marked not to be learned is read and not trained on"
+ANSWERED = "nobody but the system answers, and what it says was read as the assistant's"
 JOINED = "turns of one role in a row were joined"
 GREETING = "what the assistant said before the first question was left out"
 TRAILING = "what follows the last answer that is learned was left out"
@@ -222,6 +223,7 @@ def usable(turns: list[Message], changes: list[str]) -> list[Message]:
     ValueError where no question and such an answer are left, or where one in between is empty.
     """
     turns = [turn for turn in turns if turn["role"] != "system" or turn["content"].strip()]
+    turns = _answered_by_system(turns, changes)
     spoke_nothing = any(turn["role"] == "assistant" and not turn["content"].strip() for turn in turns)
     kept = list(turns)
     while kept and not (is_learned(kept[-1]) and kept[-1]["content"].strip()):
@@ -247,6 +249,15 @@ def usable(turns: list[Message], changes: list[str]) -> list[Message]:
     if unlearned(joined):
         changes.append(CONTEXT)
     return joined
+
+
+def _answered_by_system(turns: list[Message], changes: list[str]) -> list[Message]:
+    """The turns of a dialogue between USER and SYSTEM, as those about booking are written, with the usual roles."""
+    roles = [turn["role"] for turn in turns]
+    if roles[:1] != ["user"] or set(roles) != {"user", "system"}:
+        return turns
+    changes.append(ANSWERED)
+    return [{**turn, "role": "assistant"} if turn["role"] == "system" else turn for turn in turns]
 
 
 def _from_first_question(turns: list[Message], changes: list[str]) -> list[Message]:
