@@ -358,6 +358,31 @@ def test_several_files_keep_their_names_with_their_rows(saved):
     assert data.dropped[0].file == "b.csv" and data.files == ("a.jsonl", "b.csv")
 
 
+STRAYS = {"notes.txt": b"Ask Ann about these.", "LICENSE": b"MIT", "README.md": b"# Chats", "empty.csv": b"",
+          "logo.png": b"\x89PNG", "cover.jsonl": b"\x89PNG\r\n", "old.xls": b"\xd0\xcf\x11\xe0"}
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_what_holds_no_rows_beside_files_that_do_is_left_out_and_named(saved, tmp_path, is_zip):
+    files = {"all.zip": as_zip({"a.jsonl": as_jsonl(), **STRAYS})} if is_zip else {"a.jsonl": as_jsonl(), **STRAYS}
+    for name, content in files.items():
+        saved(name, content)
+    data = read_data(tmp_path)
+    assert texts(data) == PAIRS and not data.dropped
+    told = " ".join(data.notes).replace("all.zip/", "")
+    for said in ("cover.jsonl (a PNG picture)", "empty.csv (empty)", "notes.txt (plain text without turns)",
+                 "going by their names: logo.png, old.xls."):
+        assert said in told
+    assert "LICENSE" not in told and "README" not in told
+
+
+def test_a_damaged_file_beside_others_is_refused_and_not_left_out(saved, tmp_path):
+    for name, content in (("a.jsonl", as_jsonl()), ("b.parquet", b"PAR1" + b"x" * 40)):
+        saved(name, content)
+    with pytest.raises(ValueError, match=r"b\.parquet .* damaged"):
+        read_data(tmp_path)
+
+
 def zip_that_leads_out():
     return as_zip({"../../evil.jsonl": as_jsonl()})
 

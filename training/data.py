@@ -134,10 +134,10 @@ def source_of(what: str | Path | Sequence[str | Path], **more: Any) -> Source:
             raise ValueError(f"There is no file of so long a name ({len(path.name)} characters).")
         if path.is_dir():
             about = described(path)
-            files = about.files or files_in(path, more.get("bounds", Bounds()))
+            files, others = (about.files, "") if about.files else files_in(path, more.get("bounds", Bounds()))
             paths += files
             splits += about.splits or [""] * len(files)
-            notes += filter(None, [about.note])
+            notes += filter(None, [about.note, others])
         elif path.is_file():
             paths.append(path)
             splits.append("")

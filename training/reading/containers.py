@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -18,7 +18,7 @@ from typing import BinaryIO
 from training.chat_text import looks_like_chat
 from training.reading.arrow_stream import BEGINS, arrow_part
 from training.reading.json_rows import SPLITS, begins_json, chat_text, json_lines, json_whole
-from training.reading.rows import MEBIBYTE, Bounds, Part, bounded
+from training.reading.rows import MEBIBYTE, Bounds, NoRows, Part, bounded
 from training.reading.tables import csv_part, is_table, parquet_part, xlsx_parts
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".txt", ".gz", ".zip")
@@ -35,7 +35,9 @@ _TAR = (257, b"ustar")
 _NOT_ITSELF = ((b"version https://git-lfs", "a pointer of Git LFS"), (b"<!doctype html", "a web page"),
                (b"<html", "a web page"))
 _ABOUT = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json", "readme.txt",
-          "license.txt", "metadata.json", "requirements.txt", "schema.json")
+          "license.txt", "metadata.json", "requirements.txt", "schema.json", "readme.md", "readme", "license",
+          "license.md", "licence")
+_MOST_NAMED = 5
 _CHUNK = MEBIBYTE
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError,
                    OverflowError, MemoryError)
@@ -44,11 +46,13 @@ _SPLIT_WORD = re.compile(r"[^a-z]+")
 
 @dataclass
 class _Left:
-    """What may still be unpacked from one source."""
+    """What may still be unpacked from one source, and which of its files were left out."""
 
     bounds: Bounds
     bytes: int
     files: int
+    strays: list[NoRows] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
     def copy(self, source: BinaryIO, target: BinaryIO, name: str) -> None:
         """Copy to the end; ValueError as soon as it is more than may be unpacked, whatever was declared."""
@@ -72,30 +76,55 @@ def opened(paths: Sequence[Path], bounds: Bounds, splits: Sequence[str] = ()) ->
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rows-")))
         left = _Left(bounds, bounds.unpacked_bytes, bounds.files)
         parts = [part for path, split in zip_longest(paths, splits, fillvalue="")
-                 for part in _placed(path, _parts(path, path.name, folder, left), split)]
+                 for part in _placed(path, _parts_or_none(path, path.name, folder, left), split)]
+        if left.strays and not parts:
+            raise left.strays[0]
+        for part in sorted(parts, key=lambda part: part.split == "test")[:1]:  # a test split may stay unread
+            part.notes.extend(_left_out(left))
         for part in parts:
             part.rows = bounded(part.rows, part.name, bounds)
         yield parts
 
 
-def files_in(folder: Path, bounds: Bounds) -> list[Path]:
-    """The files of a folder and those below that may hold rows, in the order of their names."""
-    found = []
+def files_in(folder: Path, bounds: Bounds) -> tuple[list[Path], str]:
+    """The files of a folder and those below that may hold rows, in the order of their names, and a sentence on others.
+    """
+    found, others = [], []
     for path in sorted(folder.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not is_hidden and not _is_about(path.name):
-            found.append(path)
+        place = PurePosixPath(path.relative_to(folder).as_posix())
+        if path.is_file() and not _is_beside(place):
+            if place.suffix.lower() in SUFFIXES:
+                found.append(path)
+            else:
+                others.append(path.name)
         if len(found) > bounds.files:
             raise ValueError(f"{folder.name} holds more than {bounds.files:,} files, and no more can be read at once.")
     if not found:
         raise ValueError(f"The folder {folder.name} holds no file that can be read: {_FORMATS}.")
-    return found
+    return found, _not_looked_at(others)
 
 
 def split_of(name: str) -> str:
     """train, validation or test where a file's name says so as a word of its own; else empty."""
     words = _SPLIT_WORD.split(PurePosixPath(name).name.lower())
     return next((SPLITS[word] for word in words if word in SPLITS), "")
+
+
+def _left_out(left: _Left) -> Iterator[str]:
+    """Sentences on the files that aren't read, where others are."""
+    if left.strays:
+        yield f"Left out: {_named([f'{one.name} ({one.what})' for one in left.strays])}."
+    if left.others:
+        yield _not_looked_at(left.others)
+
+
+def _not_looked_at(names: Sequence[str]) -> str:
+    return f"Not looked into, going by their names: {_named(names)}." if names else ""
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _placed(path: Path, parts: list[Part], split: str) -> list[Part]:
@@ -121,16 +150,25 @@ def _check_sizes(paths: Sequence[Path], bounds: Bounds) -> None:
                          "here. Use a part of it.")
 
 
+def _parts_or_none(path: Path, name: str, folder: Path, left: _Left, depth: int = 0) -> list[Part]:
+    """A file's parts; none of one that holds no rows, which is remembered."""
+    try:
+        return _parts(path, name, folder, left, depth)
+    except NoRows as problem:
+        left.strays.append(problem)
+        return []
+
+
 def _parts(path: Path, name: str, folder: Path, left: _Left, depth: int = 0) -> list[Part]:
     with path.open("rb") as file:
         start = file.read(512)
     if not start.strip():
-        raise ValueError(f"{name} is empty.")
+        raise NoRows(name, "empty")
     strange = next((what for mark, what in _STRANGE if start.startswith(mark)), None)
     if start[_TAR[0]:_TAR[0] + len(_TAR[1])] == _TAR[1]:
         strange = "a tar archive"
     if strange:
-        raise ValueError(f"{name} is {strange}, which can't be read here. Save the conversations as {_FORMATS}.")
+        raise NoRows(name, strange, f", which can't be read here. Save the conversations as {_FORMATS}.")
     instead = next((what for mark, what in _NOT_ITSELF if start.lstrip().lower().startswith(mark)), None)
     if instead:
         raise ValueError(f"{name} is {instead}, not the file that it stands for. Download that: on the Hub by the "
@@ -165,7 +203,7 @@ def _text_parts(path: Path, name: str, start: bytes, bounds: Bounds) -> list[Par
         return [csv_part(path, name, bounds, "\t")]
     if suffix in (".txt", ".md", ".text", ""):
         return chat_text(path, name, bounds)
-    raise ValueError(f"{name} is no file of conversations that can be read here. Save them as {_FORMATS}.")
+    raise NoRows(name, "no file of conversations", f" that can be read here. Save them as {_FORMATS}.")
 
 
 def _unzipped(path: Path, name: str, folder: Path, left: _Left) -> tuple[Path, str]:
@@ -187,7 +225,9 @@ def _zip_or_xlsx(path: Path, name: str, folder: Path, left: _Left, depth: int) -
             if any(entry.filename == "xl/workbook.xml" for entry in entries):
                 _look_through(archive, entries, name, left)
                 return xlsx_parts(_linked(path, folder), name, left.bounds)
-            wanted = [entry for entry in entries if _may_hold_rows(entry)]
+            entries = [entry for entry in entries if not _is_beside(_place(entry))]
+            wanted = [entry for entry in entries if _place(entry).suffix.lower() in SUFFIXES]
+            left.others += [_place(entry).name for entry in entries if entry not in wanted]
             if not wanted:
                 raise ValueError(f"{name} holds no file that can be read: {_FORMATS}.")
             return [part for entry in wanted for part in _entry_parts(archive, entry, (name, folder, left, depth))]
@@ -207,7 +247,7 @@ def _entries(archive: zipfile.ZipFile, name: str, left: _Left) -> list[zipfile.Z
         raise ValueError(f"{name} unpacks to more than {left.bounds.unpacked_bytes // MEBIBYTE:,} MB, and no more can "
                          "be read here. Use a part of it.")
     for entry in entries:
-        place = PurePosixPath(entry.filename.replace("\\", "/"))
+        place = _place(entry)
         if place.is_absolute() or ".." in place.parts or stat.S_ISLNK(entry.external_attr >> 16):
             raise ValueError(f"{name} holds a file that leads out of it ({entry.filename[:60]!r}), and isn't read.")
     return entries
@@ -220,9 +260,7 @@ def _entry_parts(archive: zipfile.ZipFile, entry: zipfile.ZipInfo,
     with archive.open(entry) as source, target.open("wb") as out:
         left.copy(source, out, name)
     left.files -= 1
-    if not target.stat().st_size:
-        return []
-    return _parts(target, f"{name}/{entry.filename}", folder, left, depth + 1)
+    return _parts_or_none(target, f"{name}/{entry.filename}", folder, left, depth + 1)
 
 
 def _look_through(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], name: str, left: _Left) -> None:
@@ -247,16 +285,15 @@ def _linked(path: Path, folder: Path) -> Path:
     return link
 
 
-def _may_hold_rows(entry: zipfile.ZipInfo) -> bool:
-    place = PurePosixPath(entry.filename.replace("\\", "/"))
+def _place(entry: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(entry.filename.replace("\\", "/"))
+
+
+def _is_beside(place: PurePosixPath) -> bool:
+    """Files about a dataset rather than of it, hidden ones, and what `datasets` keeps beside it of earlier work."""
     is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
-    return not is_hidden and place.suffix.lower() in SUFFIXES and not _is_about(place.name)
-
-
-def _is_about(name: str) -> bool:
-    """Files about a dataset rather than of it, and what `datasets` keeps beside it of earlier work."""
-    is_kept = name.startswith("cache-") and name.endswith(".arrow")
-    return is_kept or name.lower() in _ABOUT
+    is_kept = place.name.startswith("cache-") and place.suffix == ".arrow"
+    return is_hidden or is_kept or place.name.lower() in _ABOUT
 
 
 def _new_file(folder: Path) -> Path:

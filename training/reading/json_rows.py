@@ -13,7 +13,7 @@ import orjson
 
 from training.chat_text import conversations_of_text, looks_like_chat
 from training.reading.encoding import Encoding, encoding_of, text_of
-from training.reading.rows import BadRow, Bounds, Part, Row
+from training.reading.rows import BadRow, Bounds, NoRows, Part, Row
 from training.turns import is_turn
 
 _DECODER = json.JSONDecoder()
@@ -78,9 +78,9 @@ def chat_text(path: Path, name: str, bounds: Bounds) -> list[Part]:
     if begins_json(text):
         return json_lines(path, name, bounds)
     if looks_like_chat(text) is None:
-        raise ValueError(f"{name} is plain text without turns. Begin each question with User: and each answer with "
-                         "Assistant:, a blank line before each conversation, or write it in ChatML "
-                         "(<|im_start|>user …), JSONL, JSON, CSV, Parquet or xlsx.")
+        raise NoRows(name, "plain text without turns", ". Begin each question with User: and each answer with "
+                     "Assistant:, a blank line before each conversation, or write it in ChatML (<|im_start|>user …), "
+                     "JSONL, JSON, CSV, Parquet or xlsx.")
     rows = enumerate(conversations_of_text(text), start=1)
     return [Part(name, iter(rows), notes=[encoding.note] if encoding.note else [])]
 

@@ -33,6 +33,14 @@ class BadRow:
     why: str
 
 
+class NoRows(ValueError):
+    """A file that is `what`, in words, and holds no rows: alone it is refused with advice, beside others left out."""
+
+    def __init__(self, name: str, what: str, advice: str = "") -> None:
+        super().__init__(f"{name} is {what}{advice or '.'}")
+        self.name, self.what = name, what
+
+
 @dataclass
 class Part:
     """One table of rows: `split` is train, validation or test where its place says so.
