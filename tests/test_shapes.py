@@ -11,6 +11,7 @@ from hypothesis import strategies as some
 
 from phi3.template import encode_conversation
 from tests.phi3_folder import CONTROL_TOKENS, byte_tokenizer
+from training.beside import CONTEXT_FIRST, REASONED, TOLD_TWICE, TOOLED
 from training.shapes import Columns, as_chat, as_messages, guess_columns, shape_of
 from training.turns import ANSWERED, CONTEXT, ROLES, TRAILING
 
@@ -415,3 +416,39 @@ def test_marks_between_turns_are_found_where_they_are_marks():
     alpaca = "### Instruction: Hi </s> ### Input: x ### Response: Ho ### Input: is no mark here ### End\nno turn"
     said = [turn["content"] for turn in as_messages({"text": alpaca})]
     assert said == ["Hi </s>\n\nx", "Ho ### Input: is no mark here"]
+
+
+REASONED_TURN = {**TURNS[1], "reasoning_content": "Hm."}
+
+
+@pytest.mark.parametrize(("row", "told"), [
+    ({"messages": [TURNS[0], REASONED_TURN]}, REASONED), ([TURNS[0], REASONED_TURN], REASONED),
+    ({"messages": json.dumps([TURNS[0], REASONED_TURN])}, REASONED),
+    ({"messages": [TURNS[0], {"role": "assistant", "content": [{"type": "reasoning", "text": "Hm."},
+                                                               {"type": "text", "text": "Ho"}]}]}, REASONED),
+    ({"Question": "Hi", "Complex_CoT": "Hm.", "Response": "Ho"}, REASONED),
+    ({"messages": TURNS, "tools": [{"name": "add"}]}, TOOLED),
+    ({"query": "Hi", "answer": "Ho", "tools": "[{}]"}, TOOLED)])
+def test_what_stands_beside_an_answer_and_is_not_learned_is_told(row, told):
+    assert as_chat(row).messages == TURNS and as_chat(row).changes == (told,)
+
+
+@pytest.mark.parametrize("nothing", [None, "", " ", [], "[]", {}])
+def test_what_stands_beside_an_answer_and_says_nothing_is_not_told(nothing):
+    turn = {**TURNS[1], "reasoning": nothing, "thinking": nothing}
+    row = {"messages": [TURNS[0], turn], "tools": nothing, "functions": nothing, "thoughts": nothing}
+    assert as_chat(row).changes == () and as_messages(row) == TURNS
+
+
+def test_instructions_and_a_context_beside_the_turns_become_the_system_message():
+    for name in ("custom_instructions", "system_prompt", "system"):
+        row = {"messages": TURNS, "system": "", "context": "Not this.", name: "Be brief."}
+        assert as_messages(row) == [SYSTEM, *TURNS]
+    palm = as_chat({"context": "Be brief.", "messages": [{"author": "user", "content": "Hi"},
+                                                         {"author": "bot", "content": "Ho"}]})
+    assert palm.messages == [SYSTEM, *TURNS] and palm.changes == (CONTEXT_FIRST,)
+
+
+def test_a_system_message_beside_turns_that_have_their_own_is_told_where_it_differs():
+    assert as_chat({"system": "Be loud.", "messages": [SYSTEM, *TURNS]}).changes == (TOLD_TWICE,)
+    assert as_chat({"system": "Be brief.", "messages": [SYSTEM, *TURNS]}).changes == ()

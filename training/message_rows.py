@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from training.beside import SYSTEMS
 from training.reading.rows import BadRow, Part, Row, shown
-from training.shapes import SYSTEMS, columns_by_name, shape_of, unpacked
-from training.turns import ROLE_KEYS, ROLES, TEXT_KEYS, TOOL_ROLES, bare, cell
+from training.shapes import columns_by_name, shape_of
+from training.turns import ROLE_KEYS, ROLES, TEXT_KEYS, TOOL_ROLES, bare, cell, unpacked
 
 LOOKED_AT = 200
 # Of a cell that says who, when or where; one of more words is a text of its own.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from phi3.template import Message
+from training.beside import CONTEXT, beside, system_of
 from training.chat_text import is_templated, looks_like_chat, turns_of_text
 from training.reading.rows import BadRow, shown
 from training.trees import tree_of
@@ -25,8 +24,8 @@ from training.turns import (
     message,
     refuse_pictures,
     said_by,
-    text_of,
     turns_in,
+    unpacked,
     usable,
     whole_characters,
 )
@@ -37,7 +36,6 @@ COLUMNS_WE_KNOW = ("Known are: messages (role, content), conversations (from, va
 
 _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "dialogues", "chat", "chats",
           "turns", "conv", "convs", "chat_messages", "chat_history", "thread", "utterances", "data")
-SYSTEMS = ("system", "system_prompt", "system_message", "sys", "system_instruction", "systeminstruction")
 _PROMPTS = ("prompt", "question", "query", "instruction", "input", "inputs", "user", "human", "request", "problem", "q",
             "user_input", "user_message", "user_prompt", "message", "utterance", "questions", "instructions", "prompts",
             "ask")
@@ -90,6 +88,7 @@ def as_chat(row: Any, columns: Columns | None = None) -> Chat:
     turns = usable([whole_characters(turn, changes) for turn in shape.turns()], changes)
     if any(turn["role"] == "user" and is_templated(turn["content"]) for turn in turns):
         changes.append(TEMPLATED)
+    changes += beside(row, turns)
     return Chat(shape.name, turns, tuple(dict.fromkeys(changes)))
 
 
@@ -187,7 +186,7 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
             if _is_turns(value) and not is_beside:
                 format = "sharegpt" if _keeps_from(value) else "messages"
                 return _bad(row, names, format) or _Shape(
-                    format, lambda value=value: _with_system(row, names, _answered(row, names, value)))
+                    format, lambda value=value: _with_system(row, names, _answered(row, names, value), (CONTEXT,)))
     strong = next((name for name in ("messages", "conversations") if name in names), None)
     if strong and not _answer(names) and not isinstance(row[names[strong]], str):
         return _Shape("messages", lambda: _none("no list of turns").turns())
@@ -272,20 +271,6 @@ def _text_shape(text: str) -> _Shape | None:
     return _Shape(kind, lambda: [said_by(role, said) for role, said in turns_of_text(text, kind)])
 
 
-def unpacked(value: Any) -> Any:
-    """A list or an object that a cell holds as text: as JSON, or as Python writes it."""
-    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{", '"'):
-        return value
-    try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
-        try:
-            found = ast.literal_eval(value.strip()) if len(value) < 1_000_000 else value
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return value
-    return unpacked(found) if isinstance(found, str) and found != value else found
-
-
 def _is_turns(value: Any) -> bool:
     if isinstance(value, dict):
         return any(isinstance(value.get(name), list) for name in ROLE_KEYS) and first_of(value, TEXT_KEYS) is not None
@@ -357,13 +342,7 @@ def _chosen(row: dict[str, Any], names: dict[str, str], column: str) -> list[Mes
     return _pair(row, names, prompt, column)
 
 
-def _with_system(row: Mapping[str, Any], names: Mapping[str, str], turns: list[Message]) -> list[Message]:
-    column = _find(names, SYSTEMS)
-    said = row[column] if column else None
-    # As Gemini writes it: a turn, or its parts.
-    text = text_of(said) if isinstance(said, dict | list) and said else said
-    if not isinstance(text, str) or not text.strip() or (turns and turns[0]["role"] == "system"):
-        return turns
-    if text.lstrip().startswith("SYSTEM:"):  # as Glaive's function calls have it
-        text = text.lstrip().removeprefix("SYSTEM:").strip()
-    return [message("system", text), *turns]
+def _with_system(row: Mapping[str, Any], names: Mapping[str, str], turns: list[Message],
+                 more: Sequence[str] = ()) -> list[Message]:
+    text = system_of(row, names, more)
+    return [message("system", text), *turns] if text and (not turns or turns[0]["role"] != "system") else turns

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from phi3.template import Message, is_learned, with_whole_characters
@@ -28,9 +31,11 @@ _IN_TURN = ("system", "user", "assistant")
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "user_type", "type", "name", "user")
 TEXT_KEYS = ("content", "value", "text", "message", "parts", "body", "utterance", "msg")
 # Parts beside an answer that hold no word of it.
-_UNSAID = ("thinking", "redacted_thinking", "token_budget")
+UNSAID = ("thinking", "redacted_thinking", "reasoning")
+_UNSAID = (*UNSAID, "token_budget")
 _PICTURES = ("image", "images", "video", "videos", "audio", "audios")
 
+LONGEST_NAME = 200
 CALLS_A_TOOL = "an answer that calls a tool"
 # OpenAI's files say so by a turn's weight, others by its `train`, `training` or `loss`.
 _UNLEARNED, _NO = ("weight", "train", "training", "loss"), ("0", "0.0", "false")
@@ -60,7 +65,12 @@ def is_turn(value: Any) -> bool:
 
 def bare(name: Any) -> str:
     """A column's name without case, spaces and hyphens."""
-    return re.sub(r"[\s_\-]+", "_", str(name).strip().strip("\ufeff#:*<|>").lower())
+    return _bare(str(name)[:LONGEST_NAME])
+
+
+@lru_cache(1024)  # the same few names stand in every row
+def _bare(name: str) -> str:
+    return re.sub(r"[\s_\-]+", "_", name.strip().strip("\ufeff#:*<|>").lower())
 
 
 def first_of(row: Mapping[str, Any], wanted: Sequence[str]) -> str | None:
@@ -134,6 +144,20 @@ def _attached(one: dict[str, Any]) -> list[str]:
     if missing is not None:
         raise ValueError(f"a turn with a file ({shown(missing.get('file_name'))})")
     return [file["extracted_content"] for file in attached]
+
+
+def unpacked(value: Any) -> Any:
+    """A list or an object that a cell holds as text: as JSON, or as Python writes it."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{", '"'):
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        try:
+            found = ast.literal_eval(value.strip()) if len(value) < 1_000_000 else value
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return value
+    return unpacked(found) if isinstance(found, str) and found != value else found
 
 
 def said_by(named: Any, text: str) -> Message:

@@ -1,0 +1,77 @@
+"""What stands in a row beside what is said: what of it isn't learned, or where it went, in words for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from phi3.template import Message
+from training.turns import UNSAID, bare, text_of, unpacked
+
+# Columns that tell the assistant how to be, and what a conversation stands on.
+SYSTEMS = ("system", "system_prompt", "system_message", "sys", "system_instruction", "systeminstruction",
+           "custom_instructions", "custom_instruction")
+CONTEXT = "context"
+_REASONING = {"reasoning_content", "reasoning", "thinking", "thoughts", "thought", "chain_of_thought", "cot",
+              "complex_cot", "reasoning_trace", "thinking_trajectories"}
+_TOOLS = ("tools", "functions", "available_tools", "tool_definitions", "function_definitions")
+
+REASONED = "what the assistant reasoned before its answer, kept apart from it, isn't learned"
+TOOLED = "definitions of tools are left out: this base's template has no place for them"
+TOLD_TWICE = "a system message beside turns that begin with another was left out"
+CONTEXT_FIRST = "the context beside the turns was put before them as the system message"
+
+
+def system_of(row: Mapping[str, Any], names: Mapping[str, str], more: Sequence[str] = ()) -> str:
+    """The system message that stands in a column of its own (`names` are the columns by their bare names), or in one
+    of `more`; empty where there is none.
+    """
+    for column in (names[name] for name in (*SYSTEMS, *more) if name in names):
+        said = row[column]
+        # As Gemini writes it: a turn, or its parts.
+        text = text_of(said) if isinstance(said, dict | list) and said else said
+        if isinstance(text, str) and text.strip():
+            # As Glaive's function calls have it.
+            return text.lstrip().removeprefix("SYSTEM:").strip() if text.lstrip().startswith("SYSTEM:") else text
+    return ""
+
+
+def beside(row: Any, turns: Sequence[Message]) -> Iterator[str]:
+    """What is to be told of a row that became these turns."""
+    if isinstance(row, dict):
+        names = {bare(name): name for name in row}
+        first = turns[0]["content"] if turns[0]["role"] == "system" else ""
+        system = system_of(row, names) if first else ""
+        if system and system.strip() not in first:
+            yield TOLD_TWICE
+        if first and not system and first == row.get(names.get(CONTEXT)):
+            yield CONTEXT_FIRST
+        if any(_is_said(row[names[name]]) for name in _TOOLS if name in names):
+            yield TOOLED
+        if any(_is_said(row[names[name]]) for name in _REASONING & names.keys()):
+            yield REASONED
+            return
+    if any(_has_reasoning(turn) for value in (row.values() if isinstance(row, dict) else [row])
+           for turn in _listed(value)):
+        yield REASONED
+
+
+def _listed(value: Any) -> list[Any]:
+    """The items of a list, as such or as text; text that doesn't speak of reasoning isn't looked into."""
+    if isinstance(value, str):
+        speaks = value.lstrip()[:1] == "[" and ("reasoning" in value or "thinking" in value)
+        value = unpacked(value) if speaks else ()
+    return value if isinstance(value, list) else []
+
+
+def _has_reasoning(turn: Any) -> bool:
+    # Most turns are plain ones, and a large file has millions.
+    if not isinstance(turn, dict) or (len(turn) == 2 and isinstance(turn.get("content"), str)):
+        return False
+    parts = (part for value in turn.values() if isinstance(value, list) for part in value)
+    return (any(name in _REASONING and _is_said(value) for name, value in turn.items())
+            or any(isinstance(part, dict) and part.get("type") in UNSAID for part in parts))
+
+
+def _is_said(value: Any) -> bool:
+    return bool(value) and value not in ("[]", "{}", "null") and (not isinstance(value, str) or bool(value.strip()))
