@@ -116,6 +116,29 @@ def test_windows_1252_is_read_and_said(saved):
     assert "Windows-1252" in data.notes[0]
 
 
+@pytest.mark.parametrize(("encoding", "pair", "said"), [
+    ("cp1250", ("Jak się masz?", "Dziękuję, bardzo dobrze. Wczoraj byłem w Łodzi."), "Windows-1250"),
+    ("cp1250", ("Jaké je počasí?", "Dnes je hezky, děkuji. Příští týden bude pršet."), "Windows-1250"),
+    ("cp1250", ("Hogy vagy?", "Köszönöm, jól. Őszintén szólva fáradt vagyok, űrhajós és erős lettem, hűséges."),
+     "Windows-1250"),
+    ("cp1251", ("Как дела?", "Спасибо, хорошо."), "Windows-1251"), ("koi8_r", ("Как дела?", "Спасибо."), "KOI8-R"),
+    ("cp932", ("日本の首都はどこですか", "東京です。人口は約千四百万人です。"), "Shift JIS"),
+    ("gbk", ("中国的首都是哪里？", "北京。北京是中国的首都。"), "GBK"),
+    ("big5", ("台灣的首都是哪裡？", "台北。"), "Big5"),
+    ("cp949", ("한국의 수도는 어디인가요?", "서울입니다."), "EUC-KR"),
+    ("cp1253", ("Τι κάνεις;", "Είμαι καλά."), "1253"),
+    ("cp1252", ("Hur mår du?", "Jag mår bra, tack. Vi ses på lördag."), "Windows-1252"),
+    ("cp1252", ("¿Qué tal?", "Ça va très bien, l’été était beau – à l’hôpital, 3 m³, Größe ½."), "Windows-1252")])
+def test_older_encodings_are_told_apart_and_a_word_shows_what_came_of_it(saved, encoding, pair, said):
+    pairs = [*[("Hi", "Ho")] * 200, pair]
+    for name, content in (("old.csv", as_csv(encoding=encoding, pairs=pairs)),
+                          ("old.jsonl", as_jsonl(pairs).decode().encode(encoding))):
+        data = read_data(saved(name, content))
+        assert texts(data)[-1] == pair and said in data.notes[0]
+        word = data.notes[0].split("as in '")[1].split("'")[0]
+        assert word in " ".join(pair) and not word.isascii()
+
+
 def test_one_damaged_line_of_utf8_is_dropped_and_the_others_keep_their_letters(saved):
     lines = as_jsonl().split(b"\n")
     lines[2] = lines[2].replace("ü".encode(), b"\xfc")

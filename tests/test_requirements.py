@@ -16,7 +16,8 @@ from tests.files import ROOT, project_files, python_files
 
 OWN = {"adapters", "app", "benchmarks", "chat", "phi3", "tabs", "tests", "training"}
 # Names under which a package is imported, where they differ from the one under which it is installed.
-IMPORTED_AS = {"pyyaml": "yaml", "markdown-it-py": "markdown_it"}
+IMPORTED_AS = {"pyyaml": "yaml", "markdown-it-py": "markdown_it",
+               "charset-normalizer": "charset_normalizer"}
 # Needed, though nothing of ours imports it: transformers does, for 4-bit bases, and Gradio, for tools. Gradio's own
 # extra for tools would keep pydantic back.
 USED_BY_OTHERS = {"bitsandbytes", "mcp"}

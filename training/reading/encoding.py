@@ -1,10 +1,12 @@
-"""Which characters a text file's bytes stand for: UTF-8 with or without BOM, UTF-16, Windows-1252."""
+"""Which characters a text file's bytes stand for: UTF-8 with or without BOM, UTF-16, or an older encoding."""
 
 from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
 from pathlib import Path
+
+from training.reading.older import NAMES, older_encoding, word_of
 
 SAMPLE = 65536
 CHUNK = 1024**2
@@ -52,10 +54,12 @@ def encoding_of(path: Path, name: str) -> Encoding:
         return Encoding("utf-8-sig")
     if marked or _mostly_utf8(path):
         return Encoding("utf-8-sig", whole=False)
-    if not _is_windows_1252(path):
-        raise ValueError(f"{name} is not UTF-8 text (byte {wrong}), nor UTF-16 or Windows-1252. Save it in UTF-8.")
-    return Encoding("cp1252", note=f"{name} is not UTF-8 and was read as Windows-1252. Look whether its letters are "
-                                   "right.")
+    older = older_encoding(path)
+    if not older:
+        raise ValueError(f"{name} is not UTF-8 text (byte {wrong}), nor in an older encoding that is known here. Save "
+                         "it in UTF-8.")
+    return Encoding(older, note=f"{name} is not UTF-8 and was read as {NAMES[older]}. Look whether its letters are "
+                                f"right, as in {word_of(path, older)!r}; if they aren't, save it in UTF-8.")
 
 
 def text_of(path: Path, name: str) -> tuple[str, Encoding]:
@@ -107,13 +111,3 @@ def _mostly_utf8(path: Path) -> bool:
                 if right + wrong > _NON_ASCII_LINES:
                     break
     return right > wrong
-
-
-def _is_windows_1252(path: Path) -> bool:
-    with path.open("rb") as file:
-        try:
-            for chunk in iter(lambda: file.read(CHUNK), b""):
-                chunk.decode("cp1252")
-        except UnicodeDecodeError:
-            return False
-    return True
