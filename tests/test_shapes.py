@@ -452,3 +452,25 @@ def test_instructions_and_a_context_beside_the_turns_become_the_system_message()
 def test_a_system_message_beside_turns_that_have_their_own_is_told_where_it_differs():
     assert as_chat({"system": "Be loud.", "messages": [SYSTEM, *TURNS]}).changes == (TOLD_TWICE,)
     assert as_chat({"system": "Be brief.", "messages": [SYSTEM, *TURNS]}).changes == ()
+
+
+MT_BENCH = {"question_id": 81, "category": "math", "turns": ["Hi", "Sum?"]}
+
+
+@pytest.mark.parametrize("row", [{**MT_BENCH, "reference": ["Ho", "6"]},
+                                 {"prompt": ["Hi", "Sum?"], "reference": ["Ho", "6"]},
+                                 {"questions": '["Hi", "Sum?"]', "answers": "['Ho', '6']"}])
+def test_questions_in_one_list_are_answered_by_those_of_another(row):
+    assert as_messages(row) == [*TURNS, {"role": "user", "content": "Sum?"}, {"role": "assistant", "content": "6"}]
+
+
+def test_questions_without_answers_are_called_that_and_none_answers_another():
+    for none in ({}, {"reference": None}, {"reference": []}):
+        with pytest.raises(ValueError, match="questions without answers"):
+            as_messages({**MT_BENCH, **none})
+    with pytest.raises(ValueError, match=r"aren't as many \(2 and 1\)"):
+        as_messages({**MT_BENCH, "reference": ["Ho"]})
+    assert as_messages({"turns": ["Hi", "Ho"], "id": 1}) == TURNS
+    assert as_messages({"turns": ["Hi"], "response": "Ho"}) == TURNS
+    lists = {"input": '["cat", "dog"]', "output": '["Katze", "Hund"]'}
+    assert [turn["content"] for turn in as_messages(lists)] == list(lists.values())

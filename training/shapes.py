@@ -134,8 +134,9 @@ def _shape(row: Any, columns: Columns | None) -> _Shape:
     if columns is not None:
         return _Shape("chosen columns", lambda: _with_system(row, columns_by_name(row), _mapped(row, columns)))
     names = columns_by_name(row)
-    return (_grown(row) or _listed(row, names) or _preferred(row, names) or _won(row, names) or _paired(row, names)
-            or _hidden_list(row, names) or _written(row, names) or _none(_unknown(row, names)))
+    return (_grown(row) or _asked_in_turn(row, names) or _listed(row, names) or _preferred(row, names)
+            or _won(row, names) or _paired(row, names) or _hidden_list(row, names) or _written(row, names)
+            or _none(_unknown(row, names)))
 
 
 def _none(why: str) -> _Shape:
@@ -194,6 +195,30 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
         return _none(f"its {strong} are no list that can be read (pandas writes lists without their commas into a "
                      "CSV): save the table as JSON or Parquet")
     return None
+
+
+def _asked_in_turn(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
+    """Questions of one conversation in a list, and their answers in another, as MT-Bench has them."""
+    asks = names.get("turns") if names.keys() & {"question_id", "reference"} else None
+    asks = asks or _question(names)
+    answers = _find(names, ("reference", *_ANSWERS))
+    questions, answered = (row[column] if column else None for column in (asks, answers))
+    if asks in (names.get("turns"), names.get("questions")):  # one question may well be a list, as text
+        questions, answered = unpacked(questions), unpacked(answered)
+    if not _are_texts(questions) or not (_are_texts(answered) or (asks == names.get("turns") and not answered)):
+        return None
+    if not answered:
+        return _Shape("question and answer", lambda: _none("questions without answers").turns())
+    if len(answered) != len(questions):
+        why = f"questions and answers that aren't as many ({len(questions)} and {len(answered)})"
+        return _Shape("question and answer", lambda: _none(why).turns())
+    turns = [message(role, text) for pair in zip(questions, answered, strict=True)
+             for role, text in zip(("user", "assistant"), pair, strict=True)]
+    return _Shape("question and answer", lambda: _with_system(row, names, turns))
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def _answered(row: dict[str, Any], names: dict[str, str], listed: Any) -> list[Message]:
