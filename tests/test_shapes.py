@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 from phi3.template import encode_conversation
 from tests.phi3_folder import CONTROL_TOKENS, byte_tokenizer
-from training.beside import CONTEXT_FIRST, REASONED, TOLD_TWICE, TOOLED
+from training.beside import CHOICES_UNDER, CONTEXT_FIRST, REASONED, TOLD_TWICE, TOOLED
 from training.shapes import Columns, as_chat, as_messages, guess_columns, shape_of
 from training.turns import ANSWERED, CONTEXT, ROLES, TRAILING
 
@@ -474,3 +474,26 @@ def test_questions_without_answers_are_called_that_and_none_answers_another():
     assert as_messages({"turns": ["Hi"], "response": "Ho"}) == TURNS
     lists = {"input": '["cat", "dog"]', "output": '["Katze", "Hund"]'}
     assert [turn["content"] for turn in as_messages(lists)] == list(lists.values())
+
+
+@pytest.mark.parametrize(("row", "answer"), [
+    ({"question": "Which?", "choices": ["Hi", "Ho"], "answer": 1}, "B"),
+    ({"question": "Which?", "choices": "['Hi', 'Ho']", "answer": "Ho"}, "Ho"),
+    ({"question": "Which?", "choices": {"text": ["Hi", "Ho"], "label": ["A", "B"]}, "answerKey": "B"}, "B"),
+    ({"question": "Which?", "options": {"A": "Hi", "B": "Ho"}, "answer": "Ho"}, "Ho"),
+    ({"question": "Which?", "options": [{"key": "A", "value": "Hi"}, {"key": "B", "value": "Ho"}], "answer": "B"},
+     "B"),
+    ({"question": "Which?", "A": "Hi", "B": "Ho", "answer": "B"}, "B"),
+    ({"Question": "Which?", "Option A": "Hi", "Option B": "Ho", "Correct Answer": "B"}, "B")])
+def test_the_choices_beside_a_question_are_asked_with_it(row, answer):
+    chat = as_chat(row)
+    assert [turn["content"] for turn in chat.messages] == ["Which?\n\nA. Hi\nB. Ho", answer]
+    assert chat.changes == (CHOICES_UNDER,)
+
+
+def test_choices_that_stand_in_the_question_already_or_are_none_change_nothing():
+    row = {"question": "Hi or Ho?", "answer": "Ho"}
+    for more in ({"choices": ["Hi", "Ho"]}, {"choices": []}, {"choices": None}, {"options": "-v"}, {"a": "x"}):
+        assert [turn["content"] for turn in as_messages({**row, **more})] == ["Hi or Ho?", "Ho"]
+        assert as_chat({**row, **more}).changes == ()
+    assert as_messages({"q": "Hi", "a": "Ho", "b": "x"}) == TURNS

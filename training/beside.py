@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from phi3.template import Message
-from training.turns import UNSAID, bare, text_of, unpacked
+from training.turns import UNSAID, bare, cell, text_of, unpacked
 
 # Columns that tell the assistant how to be, and what a conversation stands on.
 SYSTEMS = ("system", "system_prompt", "system_message", "sys", "system_instruction", "systeminstruction",
@@ -19,7 +19,37 @@ _TOOLS = ("tools", "functions", "available_tools", "tool_definitions", "function
 REASONED = "what the assistant reasoned before its answer, kept apart from it, isn't learned"
 TOOLED = "definitions of tools are left out: this base's template has no place for them"
 TOLD_TWICE = "a system message beside turns that begin with another was left out"
+CHOICES_UNDER = "the choices beside the question were put under it"
 CONTEXT_FIRST = "the context beside the turns was put before them as the system message"
+
+_CHOICES = ("choices", "options")
+# How tables name a column for each choice; {} is its letter.
+_CHOICE_COLUMNS = ("{}", "option_{}", "option{}", "choice_{}", "choice{}", "op{}")
+_LETTERS = "abcdefghij"
+
+
+def choices_of(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+    """What can be chosen from as the answer, each by its label; empty where there is nothing to choose from."""
+    column = next((names[name] for name in _CHOICES if name in names), None)
+    value = unpacked(row[column]) if column else next((found for found in (
+        {letter.upper(): row[names[form.format(letter)]] for letter in _LETTERS if form.format(letter) in names}
+        for form in _CHOICE_COLUMNS if form.format("a") in names and form.format("b") in names) if found), None)
+    if isinstance(value, dict) and isinstance(value.get("text"), list) and isinstance(value.get("label"), list):
+        value = dict(zip(map(str, value["label"]), value["text"], strict=False))
+    if isinstance(value, list) and all(isinstance(one, dict) and {"key", "value"} <= one.keys() for one in value):
+        value = {str(one["key"]): one["value"] for one in value}
+    if isinstance(value, list):
+        value = dict(zip(_LETTERS.upper(), value, strict=False))
+    if not isinstance(value, dict):
+        return {}
+    texts = {label: cell(text) for label, text in value.items() if isinstance(text, str | int | float)}
+    texts = {label: text for label, text in texts.items() if text.strip()}
+    return texts if len(texts) > 1 else {}
+
+
+def written_choices(choices: Mapping[str, str]) -> str:
+    """A line for each choice."""
+    return "\n".join(f"{label}. {text}" for label, text in choices.items())
 
 
 def system_of(row: Mapping[str, Any], names: Mapping[str, str], more: Sequence[str] = ()) -> str:
@@ -46,6 +76,9 @@ def beside(row: Any, turns: Sequence[Message]) -> Iterator[str]:
             yield TOLD_TWICE
         if first and not system and first == row.get(names.get(CONTEXT)):
             yield CONTEXT_FIRST
+        choices = choices_of(row, names)
+        if choices and turns[-2]["content"].endswith(written_choices(choices)):
+            yield CHOICES_UNDER
         if any(_is_said(row[names[name]]) for name in _TOOLS if name in names):
             yield TOOLED
         if any(_is_said(row[names[name]]) for name in _REASONING & names.keys()):

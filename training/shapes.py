@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from phi3.template import Message
-from training.beside import CONTEXT, beside, system_of
+from training.beside import CONTEXT, beside, choices_of, system_of, written_choices
 from training.chat_text import is_templated, looks_like_chat, turns_of_text
 from training.reading.rows import BadRow, shown
 from training.trees import tree_of
@@ -42,7 +42,8 @@ _PROMPTS = ("prompt", "question", "query", "instruction", "input", "inputs", "us
 _ANSWERS = ("completion", "answer", "response", "output", "outputs", "reply", "assistant", "gpt", "bot", "chatgpt",
             "target", "targets", "solution", "a", "answers", "assistant_response", "bot_response",
             "completions", "model_response", "assistant_message", "responses", "ideal", "ideal_response",
-            "reference_answer", "tgt", "chatgpt_answer", "answer_text", "replies", "label_text", "ai")
+            "reference_answer", "tgt", "chatgpt_answer", "answer_text", "replies", "label_text", "ai",
+            "correct_answer", "answer_key", "answerkey")
 _MORE = ("input", "context")
 _HISTORIES = ("history", "chat_history", "conversation_history")
 _CHOSEN = (("chosen", "rejected"), ("chosen_response", "rejected_response"), ("accepted", "rejected"),
@@ -326,6 +327,11 @@ def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) 
         more = _more(name, row[names[name]]) if names.get(name) not in (None, prompt, answer) else ""
         if more.strip():
             question = f"{question}\n\n{more}" if question.strip() else more
+    choices = choices_of({**row, answer: None}, names)
+    if choices and not all(text in question for text in choices.values()):
+        question = f"{question}\n\n{written_choices(choices)}"
+    if choices and type(row[answer]) is int and 0 <= row[answer] < len(choices):  # its place, counted from 0
+        answered = [message("assistant", list(choices)[row[answer]])]
     refuse_pictures(row, [message("user", question)])
     told = _find(names, _HISTORIES)
     earlier = unpacked(row[told]) if told else None
