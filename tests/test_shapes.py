@@ -497,3 +497,35 @@ def test_choices_that_stand_in_the_question_already_or_are_none_change_nothing()
         assert [turn["content"] for turn in as_messages({**row, **more})] == ["Hi or Ho?", "Ho"]
         assert as_chat({**row, **more}).changes == ()
     assert as_messages({"q": "Hi", "a": "Ho", "b": "x"}) == TURNS
+
+
+ASKED, REPLIED = {"messages": TURNS[:1]}, {"choices": [{"index": 0, "message": TURNS[1]}]}
+
+
+@pytest.mark.parametrize("row", [
+    {"input": json.dumps(ASKED), "output": json.dumps(TURNS[1])}, {"input": json.dumps(TURNS[:1]), "output": "Ho"},
+    {"request": ASKED, "response": REPLIED}, {**ASKED, **REPLIED}, {**ASKED, "response": REPLIED},
+    {"messages": json.dumps(TURNS[:1]), "response": json.dumps(REPLIED)},
+    {"input": "Hi", "output": [{"type": "reasoning", "summary": []}, {"type": "message", "role": "assistant",
+                                                                  "content": [{"type": "output_text", "text": "Ho"}]}]},
+    {"inputs": {"question": "Hi"}, "outputs": {"answer": "Ho"}},
+    {"inputs": {"input": "Hi"}, "outputs": {"output": "Ho"}},
+    {"inputs": ASKED, "outputs": {"output": {"type": "ai", "content": "Ho"}}},
+    {"id": 1, "fields": {"prompt": "Hi", "response": "Ho"}, "metadata": {}, "responses": []},
+    {"id": 1, "annotations": [], "data": {"dialogue": [{"author": "user", "text": "Hi"},
+                                                       {"author": "bot", "text": "Ho"}]}}])
+def test_logs_and_labelled_rows_that_nest_what_was_said_are_read(row):
+    assert as_messages(row) == TURNS
+
+
+@pytest.mark.parametrize("turns", [
+    [{"type": "human", "data": {"content": "Hi", "type": "human"}}, {"type": "ai", "data": {"content": "Ho"}}],
+    [{"lc": 1, "type": "constructor", "id": ["langchain", "schema", f"{who}Message"], "kwargs": {"content": text}}
+     for who, text in (("Human", "Hi"), ("AI", "Ho"))]])
+def test_messages_as_langchain_writes_them_are_turns(turns):
+    assert as_messages({"messages": turns}) == TURNS
+
+
+def test_an_object_that_is_asked_about_as_text_stays_text():
+    row = {"input": '{"name": "Ada"}', "output": '{"first": "Ada"}'}
+    assert [turn["content"] for turn in as_messages(row)] == list(row.values())

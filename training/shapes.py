@@ -137,7 +137,7 @@ def _shape(row: Any, columns: Columns | None) -> _Shape:
     names = columns_by_name(row)
     return (_grown(row) or _asked_in_turn(row, names) or _listed(row, names) or _preferred(row, names)
             or _won(row, names) or _paired(row, names) or _hidden_list(row, names) or _written(row, names)
-            or _none(_unknown(row, names)))
+            or _nested(row) or _none(_unknown(row, names)))
 
 
 def _none(why: str) -> _Shape:
@@ -226,6 +226,8 @@ def _answered(row: dict[str, Any], names: dict[str, str], listed: Any) -> list[M
     """The turns of a list and, where they end with a question, the answer that stands in a column beside them."""
     turns = turns_in(listed, row)
     column = (_preferred_answer(names) or _answer(names)) if turns[-1]["role"] == "user" else None
+    if column is None and turns[-1]["role"] == "user" and _reply(row):
+        return turns + turns_in(_reply(row))
     if column is None or row[column] in (None, "", []):
         return turns
     return turns + _answers_in(row[column])
@@ -260,6 +262,9 @@ def _paired(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
         return _Shape("alpaca", lambda: _with_system(row, names, _pair(row, names, names["instruction"], answer)))
     if prompt is None or answer is None:
         return None
+    asked, answered = row[prompt], row[answer]
+    if isinstance(asked, dict) and _is_plain_object(answered) and not asked.keys() & answered.keys():
+        return _shape({**asked, **answered}, None)  # as LangSmith keeps what went in and what came out
     known = (bare(prompt), bare(answer)) == ("prompt", "completion")
     return (known and _bad(row, names, "prompt-completion")) or _Shape(
         "prompt-completion" if known else "question and answer",
@@ -279,6 +284,15 @@ def _hidden_list(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
         if isinstance(value, list) and value and is_turn(value[0]):
             return _Shape("messages", lambda value=value: _with_system(row, names, turns_in(value, row)))
     return None
+
+
+def _nested(row: dict[str, Any]) -> _Shape | None:
+    """What stands in objects of a row, as Label Studio and Argilla keep it."""
+    inner = {name: value for held in row.values() if isinstance(held, dict) for name, value in held.items()}
+    try:
+        return _shape(inner, None) if inner else None
+    except ValueError:
+        return None
 
 
 def _written(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
@@ -354,13 +368,30 @@ def _more(name: str, value: Any) -> str:
 
 
 def _unpacked_turns(value: Any) -> Any:
-    """The value where it is a list of turns, as such, as text or as OpenAI's preferences have it, or one turn; else
-    None. Text that lists other things stays text, such as what was found in another: [{"type": "person", "text": "A"}].
+    """The value where it is a list of turns, as such, as text or as OpenAI's files have it, or one turn; else None.
+    Text that lists other things stays text, such as what was found in another: [{"type": "person", "text": "A"}].
     """
-    found = value.get("messages", [value]) if isinstance(value, dict) else unpacked(value)
+    found = unpacked(value)
+    if isinstance(found, dict):
+        found = found.get("messages") or _reply(found) or [found]
+    if isinstance(found, list):  # what a model thought comes as an item of its own before what it said
+        found = [one for one in found if not (isinstance(one, dict) and one.get("type") == "reasoning")]
     if not isinstance(found, list) or not found or not is_turn(found[0]):
         return None
-    return found if found is value or bare(found[0].get("role", found[0].get("from"))) in ROLES else None
+    speaks = bare(found[0].get("role", found[0].get("from"))) in ROLES or found[0].get("type") in ("human", "ai")
+    return found if speaks or isinstance(value, list) else None
+
+
+def _reply(held: Mapping[str, Any]) -> list[Any]:
+    """The turn of the first choice, as OpenAI's interface answers; nothing where there is none."""
+    choices = held.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    said = first.get("message") if isinstance(first, dict) else None
+    return [said] if is_turn(said) else []
+
+
+def _is_plain_object(value: Any) -> bool:
+    return isinstance(value, dict) and _unpacked_turns(value) is None and "text" not in value
 
 
 def _chosen(row: dict[str, Any], names: dict[str, str], column: str) -> list[Message]:

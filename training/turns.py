@@ -113,6 +113,7 @@ def _turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     if isinstance(said, str) and one.get("role") in _IN_TURN and len(one) == 2:
         yield message(one["role"], said)
         return
+    one = _langchains(one)
     text = next((name for name in TEXT_KEYS if one.get(name) is not None), first_of(one, TEXT_KEYS))
     role = next((name for name in ROLE_KEYS if name in one and name != text), None)
     if one.get("tool_calls") or one.get("function_call"):
@@ -132,6 +133,16 @@ def _turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     if not spoken:
         raise ValueError("a turn without a role")
     yield from (message(name, text_of(value)) for name, value in spoken)
+
+
+def _langchains(one: dict[str, Any]) -> dict[str, Any]:
+    """A message as LangChain writes it, which keeps what was said one deeper, as a turn; another as it is."""
+    data, kwargs, kind = one.get("data"), one.get("kwargs"), one.get("id")
+    if isinstance(data, dict) and "content" in data and isinstance(one.get("type"), str):
+        return {**data, "role": one["type"]}
+    if isinstance(kwargs, dict) and "content" in kwargs and isinstance(kind, list) and kind:
+        return {**kwargs, "role": str(kind[-1]).removesuffix("Chunk").removesuffix("Message")}
+    return one
 
 
 def _attached(one: dict[str, Any]) -> list[str]:
