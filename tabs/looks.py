@@ -33,7 +33,7 @@ class Looks:
         return [self.timer, self.again]
 
     def going(self, goes_on: bool, may_go_on: bool = False) -> Changes:
-        """Whether the page asks at all; seldom where nothing goes on but may, begun from elsewhere."""
+        """Whether the page asks at all; seldom where nothing goes on but may, begun or deleted from elsewhere."""
         return {self.timer: gr.Timer(active=goes_on), self.again: gr.Timer(active=goes_on or may_go_on)}
 
     def connect(self, look: Callable[..., Changes], inputs: Sequence[Component], outputs: Sequence[Component]) -> None:

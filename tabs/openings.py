@@ -193,16 +193,16 @@ def _connect_following(runs: Openings) -> None:
         is_news = run_panel.state_in(changes[panel.seen]) != run_panel.state_in(seen)
         return {**changes, runs.past: run_view.listed(visitor.runs())} if is_news else changes
 
-    def say(gone: str) -> Any:
+    def let_go(gone: str, keys: Any, request: gr.Request) -> Any:
         if not gone:
             return gr.skip()
-        gr.Warning(gone)
-        return panel.looks.going(False)
+        gr.Warning(gone, duration=None)
+        return runs.none_shown(visitor_of(studio, request, keys))
 
     which = [panel.turn, panel.look, runs.keys]
     panel.looks.connect(follow, [panel.run_id, panel.seen, panel.drawn, *which], [*panel.followed(), panel.gone])
     panel.wanted.change(plainly(show), [panel.run_id, panel.seen, *which], [runs.past, *panel.outputs()], **AT_ONCE)
-    panel.gone.change(plainly(say), panel.gone, panel.looks.both(), **AT_ONCE)
+    panel.gone.change(plainly(let_go), [panel.gone, runs.keys], runs.outputs(), **AT_ONCE)
 
 
 def _connect_changing(runs: Openings) -> None:

@@ -136,7 +136,7 @@ class RunPanel:
             self.code: code_view.script(script_of(run.config, rows, run.spares)),
             self.kept: run_view.kept(picture, "" if standing.many_visitors else str(run.home)),
             self.link: run_view.link(run.id, run.shared_key(), standing.many_visitors),
-            **self.looks.going(not over, picture.can_go_on),
+            **self.looks.going(not over, may_go_on=True),
             self.run_id: run.id, self.seen: now.seen, self.drawn: now.drawn, self.gone: "",
         }
 

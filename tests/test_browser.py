@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser import answered, ask, to_chat
 from tests.staged import BASE_ANSWERS, PIRATE_ANSWERS, StagedRun
+from training.runs import Runs
 
 # Words that stand on more than one line.
 BROKEN_WORDS = """(within) => [...document.querySelectorAll(within)].flatMap((one) => {
@@ -365,6 +366,21 @@ def test_a_run_that_is_resumed_elsewhere_is_followed_again(visit, staged):
         staged.train(8, 12)
         expect(page.locator("#run-bar")).to_contain_text("Step 12 of 60")
         expect(page.locator("#resume-run")).to_be_hidden()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_deleted_elsewhere_is_let_go_of_and_said_so(visit, staged, app):
+    staged.begin()
+    staged.train(1, 60)
+    staged.end("finished")
+    page = visit(f"?run={staged.run.id}")
+    expect(page.locator(".run-heading h2")).to_have_text(staged.run.config.name)
+    Runs(app.home).delete(staged.run)
+    expect(page.locator(".toast-body")).to_contain_text(f"There is no run {staged.run.id} here")
+    expect(page.locator("#start")).to_be_visible()
+    expect(page.locator(".run-heading h2")).to_be_hidden()
+    expect(page).not_to_have_url(re.compile("run="))
+    expect(page.locator("#past-runs")).not_to_contain_text(staged.run.config.name)
 
 
 def test_past_runs_open_again_from_their_list(visit, staged):
