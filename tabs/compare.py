@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from tabs import compare_view, run_panel, run_view, theme
+from tabs import compare_view, run_panel, theme
 from tabs.events import AT_ONCE, Changes, hidden_text
 from tabs.looks import Looks
 from tabs.openings import Openings
@@ -124,13 +124,13 @@ def _connect_showing(part: ComparePart, runs: Openings, yardsticks: Yardsticks) 
                 studio.runs.stop(run)
         return _shown(part, found, yardsticks)
 
-    def list_anew(keys: Any, request: gr.Request) -> str:
-        return run_view.listed(visitor_of(studio, request, keys).runs())
+    def list_anew(keys: Any, request: gr.Request) -> Changes:
+        return runs.list_of(visitor_of(studio, request, keys))
 
     part.which.change(plainly(show), [part.which, runs.keys], part.drawn(), **AT_ONCE, trigger_mode="always_last")
     part.looks.connect(follow, [part.picked, part.seen, runs.keys], part.drawn())
     part.stop.click(plainly(stop), [part.picked, runs.keys], part.drawn(), **AT_ONCE)
-    part.states.change(plainly(list_anew), runs.keys, runs.past, **AT_ONCE)
+    part.states.change(plainly(list_anew), runs.keys, runs.listing(), **AT_ONCE)
 
 
 def _listed(part: ComparePart, own: Sequence[Run], picked: Sequence[str], **value: list[str]) -> Changes:
@@ -158,7 +158,7 @@ def _shown(part: ComparePart, found: Sequence[Run], yardsticks: Yardsticks, seen
     goes_on = bool(going)
     states = sign_of([state for _, state, *_ in now])
     changes = {part.picked: [run.id for run in found], part.states: states, part.seen: sign,
-               **part.looks.going(goes_on),
+               **part.looks.going(goes_on, may_go_on=bool(found)),
                part.stop: gr.update(visible=goes_on and len(found) >= FEWEST, interactive=not all(going))}
     try:
         if len(found) < FEWEST:

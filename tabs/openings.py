@@ -10,9 +10,11 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs import run_panel, run_view, theme
-from tabs.events import AT_ONCE, QUIETLY, Changes, anew
+from tabs.events import AT_ONCE, LOOKING, QUIETLY, Changes, anew
+from tabs.looks import SECONDS_UNTIL_AGAIN
 from tabs.plainly import plainly
 from tabs.studio import Studio
+from tabs.text import sign_of
 from tabs.visitor import Visitor, visitor_of
 from training.config import RunConfig
 from training.data import ChatData
@@ -34,24 +36,43 @@ REMEMBER_IN_ADDRESS = """(query) => {
 
 @dataclass(frozen=True)
 class Openings:
-    """The parts that show runs, and what they show when another one is opened. `keys` is what the browser keeps."""
+    """The parts that show runs, and what they show when another one is opened. `past` lists them all; `listed` is the
+    sign of how they stood then, and `unlisted` changes when they stand otherwise. `keys` is what the browser keeps.
+    """
 
     setup: gr.Column
     panel: run_panel.RunPanel
     past: gr.HTML
+    listed: gr.Textbox
+    unlisted: gr.Textbox
     keys: gr.BrowserState
     address: gr.Textbox
     studio: Studio
 
     def outputs(self) -> list[Component]:
         """Everything that an opening may change."""
-        return [self.setup, self.past, self.keys, self.address, *self.panel.outputs()]
+        return [self.setup, *self.listing(), self.keys, self.address, *self.panel.outputs()]
+
+    def listing(self) -> list[Component]:
+        """What `list_of` changes."""
+        return [self.past, self.listed]
+
+    def list_of(self, visitor: Visitor) -> Changes:
+        """All runs of this visitor, as they stand now."""
+        runs = visitor.runs()
+        return {self.listed: _standing_of(runs), self.past: run_view.listed(runs)}
+
+    def look(self, visitor: Visitor, listed: str) -> Changes:
+        """That the list is wanted anew where the runs stand otherwise than it says: whoever trains, or another window,
+        has changed them.
+        """
+        return {self.unlisted: gr.skip() if _standing_of(visitor.runs()) == listed else anew()}
 
     def none_shown(self, visitor: Visitor) -> Changes:
         """No run, but what a new one needs."""
         return {self.setup: gr.update(visible=True), self.panel.column: gr.update(visible=False),
                 self.panel.run_id: "", self.panel.turn: "", self.panel.look: "", self.address: "",
-                **self.panel.looks.going(False), self.past: run_view.listed(visitor.runs())}
+                **self.panel.looks.going(False), **self.list_of(visitor)}
 
     def begun(self, visitor: Visitor, run: Run) -> Changes:
         """A run that its visitor began or resumed. Where the GPU is lent, this page takes the first turn."""
@@ -63,9 +84,14 @@ class Openings:
         """This run on the page, followed from now on."""
         key = look or dict(visitor.keys).get(run.id, "")
         query = {"run": run.id, **({"key": key} if key else {})}
-        return {self.setup: gr.update(visible=False), self.past: run_view.listed(visitor.runs()),
+        return {self.setup: gr.update(visible=False), **self.list_of(visitor),
                 self.panel.look: look, self.address: urlencode(query),
                 **self.panel.show(run, run_panel.Standing.of(self.studio, visitor, run))}
+
+
+def _standing_of(runs: list[Run]) -> str:
+    """The sign of which runs there are, in which states."""
+    return sign_of([(run.id, run.state()) for run in runs])
 
 
 def begin_run(visitor: Visitor, config: RunConfig, data: ChatData, token: str = "") -> tuple[Visitor, Run]:
@@ -143,9 +169,24 @@ def stop(studio: Studio, run: Run, turn: str) -> None:
 def connect(runs: Openings, page: gr.Blocks) -> None:
     """Open, follow, stop and resume a run, and go back for a new one."""
     runs.address.change(None, runs.address, js=REMEMBER_IN_ADDRESS, show_progress="hidden")
+    _connect_list(runs, page)
     _connect_opening(runs, page)
     _connect_following(runs)
     _connect_changing(runs)
+
+
+def _connect_list(runs: Openings, page: gr.Blocks) -> None:
+    """The list of all runs, and seldom a look whether it is still true."""
+    def list_anew(keys: Any, request: gr.Request) -> Changes:
+        return runs.list_of(visitor_of(runs.studio, request, keys))
+
+    def look(listed: str, keys: Any, request: gr.Request) -> Changes:
+        return runs.look(visitor_of(runs.studio, request, keys), listed)
+
+    gr.on([page.load, runs.unlisted.change], plainly(list_anew), runs.keys, runs.listing(), **AT_ONCE)
+    # Whether or not the one before was answered: a look that got lost must not be the last.
+    gr.Timer(SECONDS_UNTIL_AGAIN).tick(plainly(look), [runs.listed, runs.keys], runs.unlisted, trigger_mode="multiple",
+                                       **LOOKING)
 
 
 def _connect_opening(runs: Openings, page: gr.Blocks) -> None:
@@ -166,10 +207,6 @@ def _connect_opening(runs: Openings, page: gr.Blocks) -> None:
     def go_back(keys: Any, request: gr.Request) -> Changes:
         return runs.none_shown(visitor_of(studio, request, keys))
 
-    def listed(keys: Any, request: gr.Request) -> str:
-        return run_view.listed(visitor_of(studio, request, keys).runs())
-
-    page.load(plainly(listed), runs.keys, runs.past, **AT_ONCE)
     page.load(plainly(opened), runs.keys, runs.outputs(), **AT_ONCE)
     panel.new.click(plainly(go_back), runs.keys, runs.outputs(), **AT_ONCE)
 
@@ -191,7 +228,7 @@ def _connect_following(runs: Openings) -> None:
         run = visitor.seen_run(run_id, look)
         changes = panel.show(run, run_panel.Standing.of(studio, visitor, run), turn)
         is_news = run_panel.state_in(changes[panel.seen]) != run_panel.state_in(seen)
-        return {**changes, runs.past: run_view.listed(visitor.runs())} if is_news else changes
+        return {**changes, **runs.list_of(visitor)} if is_news else changes
 
     def let_go(gone: str, keys: Any, request: gr.Request) -> Any:
         if not gone:
@@ -201,7 +238,8 @@ def _connect_following(runs: Openings) -> None:
 
     which = [panel.turn, panel.look, runs.keys]
     panel.looks.connect(follow, [panel.run_id, panel.seen, panel.drawn, *which], [*panel.followed(), panel.gone])
-    panel.wanted.change(plainly(show), [panel.run_id, panel.seen, *which], [runs.past, *panel.outputs()], **AT_ONCE)
+    panel.wanted.change(plainly(show), [panel.run_id, panel.seen, *which], [*runs.listing(), *panel.outputs()],
+                        **AT_ONCE)
     panel.gone.change(plainly(let_go), [panel.gone, runs.keys], runs.outputs(), **AT_ONCE)
 
 

@@ -86,7 +86,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.Stat
     data.connect(setup.data, studio, setup.form, page)
     _connect_settings(setup, studio, page)
     address = hidden_text(elem_id="address")
-    runs = Openings(setup.column, panel, past, keys, address, studio)
+    runs = Openings(setup.column, panel, past, hidden_text(), hidden_text(), keys, address, studio)
     _connect_start(setup, runs)
     openings.connect(runs, page)
     compare.connect(beside, runs, page)

@@ -369,6 +369,18 @@ def test_a_run_that_is_resumed_elsewhere_is_followed_again(visit, staged):
 
 
 @pytest.mark.slow
+def test_the_list_of_runs_follows_what_becomes_of_them_elsewhere(visit, app):
+    page = visit()
+    staged = StagedRun(app.home, name=next(names))
+    row = page.locator(f'#past-runs a[href="?run={staged.run.id}"]')
+    expect(row).to_contain_text("getting ready")
+    staged.end("finished")
+    expect(row).to_contain_text("finished")
+    Runs(app.home).delete(staged.run)
+    expect(row).to_have_count(0)
+
+
+@pytest.mark.slow
 def test_a_run_that_is_deleted_elsewhere_is_let_go_of_and_said_so(visit, staged, app):
     staged.begin()
     staged.train(1, 60)

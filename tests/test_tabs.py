@@ -244,6 +244,31 @@ def test_every_run_is_listed_with_its_state(staged):
     assert run_view.listed([]) == f'<p class="empty">{theme.NO_RUNS}</p>'
 
 
+def test_the_list_of_runs_is_wanted_anew_only_where_one_stands_otherwise(staged, home):
+    studio = Studio(home, CPU, base_facts(EMBEDDED), {}, Runs(home), Library(home))
+    visitor = visitor_of(studio, None)
+    with gr.Blocks():
+        runs = openings.Openings(gr.Column(), run_panel.build(), gr.HTML(), gr.Textbox(), gr.Textbox(),
+                                 gr.BrowserState(), gr.Textbox(), studio)
+
+    def listed_and_looked():
+        listed = runs.list_of(visitor)[runs.listed]
+        return listed, runs.look(visitor, listed)[runs.unlisted]
+
+    with staged.held():
+        staged.begin()
+        listed, stays = listed_and_looked()
+        staged.train(1, 20)
+        assert stays == runs.look(visitor, listed)[runs.unlisted] == gr.skip(), "each step is not a new list"
+    staged.end("finished")
+    wanted = [runs.look(visitor, listed)[runs.unlisted] for _ in range(2)]
+    assert gr.skip() not in wanted and wanted[0] != wanted[1], "what was wanted and never came is wanted again"
+    listed, stays = listed_and_looked()
+    assert stays == gr.skip()
+    studio.runs.delete(staged.run)
+    assert runs.look(visitor, listed)[runs.unlisted] != gr.skip()
+
+
 # ---- Curves ---------------------------------------------------------------------------------------------------------
 
 
