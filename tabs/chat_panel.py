@@ -40,8 +40,13 @@ TURN_TOOLS = COPYING + """element.addEventListener('click', async (event) => {
   await copy(button.dataset.text);
   button.textContent = 'Copied';
 });"""
-ESCAPE_STOPS = """document.addEventListener('keydown', (event) => {
-  if (event.key === 'Escape') document.querySelector('#stop-answer')?.click();
+# Escape closes an open editor, which is this component's `clear`; from outside of it, answers that come stop first.
+ESCAPE = """document.addEventListener('keydown', (event) => {
+  if (event.key !== 'Escape' || event.isComposing) return;
+  const [editor, stop] = ['#editor', '#stop-answer'].map((one) => document.querySelector(one));
+  if (!editor || (stop && !editor.contains(event.target))) return stop?.click();
+  document.querySelector('#message textarea').focus();
+  trigger('clear');
 });"""
 
 
@@ -189,7 +194,7 @@ def build(talks: Talks, choices: list[str]) -> ChatPanel:
     with gr.Row(elem_classes="lanes"):
         drawn = tuple(_lane(place, talks, choices) for place in range(MOST_LANES))
     with gr.Column(elem_classes="composer"):
-        announced = theme.markup(js_on_load=ANNOUNCED + ESCAPE_STOPS, elem_classes="heard", elem_id="chat-state")
+        announced = theme.markup(js_on_load=ANNOUNCED + ESCAPE, elem_classes="heard", elem_id="chat-state")
         with gr.Row(elem_classes="suggestions") as suggestions:
             suggested = tuple(gr.Button(question, elem_classes="chip fit") for question in theme.TRY_ASKING)
         with gr.Row(elem_classes="message-row"):

@@ -28,11 +28,12 @@ class Edited:
     """What is being edited: a turn's question or its answer, as both were when the editor was opened."""
 
     turn: Turn
+    is_answer: bool = False
 
 
 @dataclass(frozen=True)
 class Editor:
-    """The editor's components; `what` is an Edited while it is open."""
+    """The editor's components; `what` is an Edited while it is open, or put aside with what was written."""
 
     group: gr.Column
     title: gr.HTML
@@ -46,9 +47,13 @@ class Editor:
         """Everything that changes when it opens or closes."""
         return [self.group, self.title, self.text, self.send, self.keep, self.what]
 
-    def opened(self, what: Edited, is_answer: bool) -> Changes:
-        """Open, with the answer or the question in it. Who doesn't see the title hears it as the text's name."""
-        turn = what.turn
+    def opened(self, what: Edited, aside: Edited | None = None) -> Changes:
+        """Open, with the answer or the question in it, or what was written where just that was put aside. Who doesn't
+        see the title hears it as the text's name.
+        """
+        if what == aside:
+            return {self.group: gr.update(visible=True)}
+        turn, is_answer = what.turn, what.is_answer
         name, lead = ((words.format(who=turn.by) for words in (theme.TEACH_TITLE, theme.TEACH_LEAD)) if is_answer
                       else (theme.EDIT_TITLE, theme.EDIT_LEAD))
         title = f'<h3 dir="auto">{escaped(name)}</h3><p class="muted" dir="auto">{escaped(lead)}</p>'
@@ -65,7 +70,8 @@ def build() -> Editor:
     """Draw it, closed, where this is called."""
     with gr.Column(visible=False, elem_id="editor", elem_classes="card") as group:
         title = theme.markup()
-        text = gr.Textbox(label=theme.EDIT_TITLE, lines=2, max_lines=12, elem_id="edited", elem_classes="unlabelled")
+        text = gr.Textbox(label=theme.EDIT_TITLE, info=theme.ESCAPE_CLOSES, lines=2, max_lines=12, elem_id="edited",
+                          elem_classes="unlabelled")
         with gr.Row(elem_classes="tools"):
             send = gr.Button(theme.SEND_AGAIN, variant="primary", elem_id="send-again", elem_classes="fit")
             keep = gr.Button(theme.TEACH_IT, variant="primary", elem_id="teach-it", elem_classes="fit")
@@ -76,17 +82,18 @@ def build() -> Editor:
 def connect(editor: Editor, panel: ChatPanel) -> None:
     """Open it from each lane's turns, and close it."""
     def opening(place: int, is_answer: bool) -> Callable[..., Changes]:
-        def opened(talks: Talks, said: str, turn: gr.EventData) -> Changes:
-            return editor.opened(Edited(turn_of(panel.now(talks, said), place, _sent(turn))), is_answer)
+        def opened(talks: Talks, said: str, aside: Edited | None, turn: gr.EventData) -> Changes:
+            return editor.opened(Edited(turn_of(panel.now(talks, said), place, _sent(turn)), is_answer), aside)
         return opened
 
     for place, lane in enumerate(panel.lanes):
         for turns in (lane.before, lane.newest):
             for event, is_answer in ((turns.edit, False), (turns.like, True)):
-                opened = event(plainly(opening(place, is_answer)), inputs_kwargs=panel.talking(),
-                               outputs=editor.outputs(), **AT_ONCE)
+                opened = event(plainly(opening(place, is_answer)), outputs=editor.outputs(),
+                               inputs_kwargs={**panel.talking(), "aside": editor.what}, **AT_ONCE)
                 opened.success(None, js=INTO_VIEW, **AT_ONCE)
     editor.cancel.click(editor.closed, outputs=editor.outputs(), **AT_ONCE)
+    panel.announced.clear(lambda: gr.update(visible=False), outputs=editor.group, **AT_ONCE)
 
 
 def answered_by(talks: Talks, what: Edited | None) -> tuple[Talk, Turn]:

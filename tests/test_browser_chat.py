@@ -257,6 +257,31 @@ def test_what_is_kept_of_an_open_editor_is_of_the_message_that_it_was_opened_for
         expect(page.locator("#correction-rows")).to_contain_text("1 correction of json")
 
 
+@pytest.mark.slow
+def test_escape_closes_an_editor_and_keeps_what_was_written_in_it(endless_page):
+    page = endless_page
+    answered_once(page, "Who are you?")
+    edited = page.locator("#edited textarea")
+    page.locator("#newest-A button[data-does=edit]").click()
+    expect(edited).to_be_focused()
+    expect(page.locator("#editor")).to_contain_text("Escape closes this")
+    edited.fill("And who am I?")
+    edited.press("Escape")
+    expect(edited).to_be_hidden()
+    expect(page.locator("#message textarea")).to_be_focused()
+    page.locator("#newest-A button[data-does=edit]").click()
+    expect(edited).to_have_value("And who am I?")
+    ask(page, "What comes next?")
+    expect(page.locator("#newest-A .answer .text")).to_contain_text("and on")
+    edited.press("Escape")
+    expect(edited).to_be_hidden()
+    expect(page.locator("#stop-answer")).to_be_visible()
+    page.keyboard.press("Escape")
+    answered(page, "A")
+    page.locator("#newest-A button[data-does=edit]").click()
+    expect(edited).to_have_value("What comes next?")
+
+
 @pytest.mark.parametrize("is_secure", [True, False])
 def test_an_answer_is_copied_as_the_model_wrote_it(home, browser, is_secure):
     """On plain http from another machine the page is given no clipboard."""
