@@ -136,7 +136,7 @@ def removed(talks: Talks, place: int) -> Talks:
 def with_question(talks: Talks, question: str) -> Talks:
     """Every lane is asked; its answer is still empty. One that was still answering stops with what it has said."""
     sent = last_sent(talks) + 1
-    return tuple(talk.asking(sent, question) for talk in _ended(talks, end="asked"))
+    return tuple(talk.asking(sent, question) for talk in stopped(talks))
 
 
 def told(talks: Talks, question: str, answers: Sequence[Answer], system: str = "") -> Talks:
@@ -213,6 +213,11 @@ def answered(talks: Talks, answerer: Answerer, library: Library, asking: Asking,
         for place, answer in zip(waiting, answers, strict=True):
             talks = _with_answer(talks, place, answer)
         yield talks
+
+
+def stopped(talks: Talks) -> Talks:
+    """Whoever was still answering stops with what they have said."""
+    return _ended(talks, end="asked")
 
 
 def given_up(talks: Talks) -> Talks:

@@ -133,12 +133,17 @@ class Asker:
             asked.ends()
 
     def rest(self, talks: Talks, said: str, request: gr.Request, **picked: Any) -> Any:
-        """The lanes when nothing more comes; as they are where these answers were another question's."""
-        asked = self.stops.of(request.session_hash)
-        if asked.goes_on:
+        """The lanes when nothing more comes; as they are where these answers were another question's. Where many
+        prompts ended them, Send and Stop are of those.
+        """
+        asked, panel = self.stops.of(request.session_hash), self.panel
+        if asked.goes_on and asked.newest:
             return gr.skip()
         ended, asked.newest = self._now(talks, said, picked, request), None
-        return self.panel.show(conversation.given_up(ended))
+        if asked.goes_on:
+            shown = panel.show(conversation.stopped(ended))
+            return {part: change for part, change in shown.items() if part not in (panel.send, panel.stop)}
+        return panel.show(conversation.given_up(ended))
 
     def look(self, request: gr.Request) -> Changes:
         """What a page doesn't know that takes its lanes to be at work: nothing more comes, or nobody has begun."""

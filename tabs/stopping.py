@@ -47,6 +47,15 @@ class Asked:
         self.state = "over"
 
     @contextmanager
+    def at_work(self) -> Iterator[Asked]:
+        """Answered by who has begun it, and by nobody else."""
+        self.state = "answering"
+        try:
+            yield self
+        finally:
+            self.ends()
+
+    @contextmanager
     def prepared(self) -> Iterator[None]:
         """What is fetched meanwhile comes before the answers, and takes its time."""
         self.since = math.inf

@@ -98,14 +98,13 @@ def connect_many(many: Many, panel: ChatPanel, studio: Studio, stops: Stops, key
         wanted, now = prompts_in(prompts or ""), panel.now(talks, said, given)
         asking = Asking(system or "", sampling_of({name: given[name] for name in panel.sampling}))
         waiting = "" if studio.answerer.done() else f'<p class="muted">{theme.LOADING_BASE}</p>'
-        yield {many.table: waiting, many.take: gr.update(visible=False), panel.send: gr.update(visible=False),
-               panel.stop: gr.update(visible=True)}
-        library = visitor_of(studio, request, held).library
-        stop = stops.begin(request.session_hash)
-        authors = authors_of(now)
-        for rows in compared(wanted, now, studio.answerer.result(), library, asking, stop.is_set):
-            yield {many.table: answers_table(rows, authors, len(wanted)), many.rows: (rows, authors),
-                   many.take: gr.update(visible=True)}
+        library, authors = visitor_of(studio, request, held).library, authors_of(now)
+        with stops.begin(request.session_hash).at_work() as stop:
+            yield {many.table: waiting, many.take: gr.update(visible=False), panel.send: gr.update(visible=False),
+                   panel.stop: gr.update(visible=True)}
+            for rows in compared(wanted, now, studio.answerer.result(), library, asking, stop.is_set):
+                yield {many.table: answers_table(rows, authors, len(wanted)), many.rows: (rows, authors),
+                       many.take: gr.update(visible=True)}
 
     def rest(request: gr.Request) -> Any:
         if stops.of(request.session_hash).goes_on:

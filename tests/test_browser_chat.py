@@ -341,6 +341,22 @@ def test_a_message_ends_many_prompts_and_can_be_stopped_itself(endless_page):
     expect(page.locator("#send")).to_be_visible()
 
 
+@pytest.mark.slow
+def test_many_prompts_end_the_answers_that_still_come_and_keep_stop_for_themselves(endless_page):
+    page = endless_page
+    to_chat(page)
+    ask(page, "Go on for ever.")
+    expect(page.locator("#newest-A .answer")).to_contain_text("and on and on")
+    ask_many(page, "One.")
+    expect(page.locator("#newest-A .by")).to_contain_text("stopped")
+    expect(page.locator("#retry")).to_be_enabled()
+    expect(page.locator("#stop-answer")).to_be_visible()
+    expect(page.locator("#send")).to_be_hidden()
+    page.locator("#stop-answer").click()
+    expect(page.locator("#many-table")).to_contain_text("1 of 1")
+    expect(page.locator("#send")).to_be_visible()
+
+
 def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
     page = visit()
     to_chat(page)
