@@ -72,9 +72,11 @@ class ToOne:
     adapter: str = told("base, an adapter's name in the Chat tab, or one on the Hub: owner/name or its page's address.",
                         BASE)
     history: list[dict] | None = told(_HISTORY, None)
-    system: str = told("A system message. Empty: none.", "")
+    system: str | None = told("A system message. Empty: none.", "")
     strength: float = told("How strongly the adapter speaks, from 0 (the base) to 2; 1 is as it was trained.", 1.0)
-    key: str = told("Where many visitors come: the key that /train returned, so that its adapter is found.", "")
+    key: str | None = told("Where many visitors come: the key that /train returned, so that its adapter is found.", "")
+    notes: bool = told("Whether the whole answer ends with what should be known of it, where there is something, in "
+                       "square brackets on a line of its own: that the oldest turns were left out, for one.", False)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class ToMany:
     adapters: list[str] = told("Who answers: base, adapters' names, or adapters on the Hub, as for /chat.")
     strengths: list[float] | None = told("How strongly each of them speaks, from 0 to 2. Left out: 1.", None)
     history: list[dict] | None = told(_HISTORY, None)
-    system: str = told("A system message for all of them. Empty: none.", "")
+    system: str | None = told("A system message for all of them. Empty: none.", "")
     keys: list[str] | None = told("Where many visitors come: the keys that /train returned, so that their adapters are "
                                   "found.", None)
 
@@ -101,10 +103,12 @@ class _Calls:
         talk = _conversation(asked.message, asked.history, asked.system)
         drawn = sampling_of(sampling)
         speaker = _Speaker(_text("An adapter", asked.adapter), _strength(asked.strength))
-        for (answer,) in self._answers(self._reach(request, asked.key), [speaker], talk, drawn):
+        key = "" if asked.key is None else asked.key
+        for (answer,) in self._answers(self._reach(request, key), [speaker], talk, drawn):
             if answer.end == "error":
                 raise ValueError(answer.note)
-            yield answer.text
+            is_told = asked.notes and answer.done and answer.note
+            yield f"{answer.text}\n\n[{answer.note}]".lstrip() if is_told else answer.text
 
     def compare(self, request: gr.Request, asked: ToMany, **sampling: Any) -> Iterator[list[dict]]:
         """Answer a message with up to eight adapters side by side, in one batch. Streams a list with adapter, text,
@@ -185,7 +189,7 @@ def _conversation(message: Any, history: Any, system: Any) -> tuple[Message, ...
     if not _text("message", message).strip():
         raise ValueError("message is empty. Write what shall be answered.")
     said = [_turn(number, turn) for number, turn in enumerate(_list("history", history), 1)]
-    first = [Message(role="system", content=system)] if _text("system", system).strip() else []
+    first = [Message(role="system", content=system)] if system is not None and _text("system", system).strip() else []
     messages = (*first, *said, Message(role="user", content=message))
     length = sum(len(one["content"]) for one in messages)
     if length > MOST_CHARACTERS:

@@ -76,6 +76,17 @@ def test_an_answer_grows_to_what_the_answerer_says(studio, answerer):
     assert all(snapshots[-1].startswith(said.strip()) for said in snapshots)
 
 
+class Noting:
+    """An answerer that says yes, and something of its answer."""
+
+    def __init__(self, note: str) -> None:
+        self.note = note
+
+    def answer(self, lanes) -> Iterator[list[Answer]]:
+        yield [Answer("ye", 1, 0.1, "", self.note) for _ in lanes]
+        yield [Answer("yes", 1, 0.1, "stop", self.note) for _ in lanes]
+
+
 def test_history_and_system_message_are_read_before_the_message(home):
     class Listener:
         def answer(self, lanes) -> Iterator[list[Answer]]:
@@ -104,6 +115,21 @@ def test_eight_are_compared_and_who_is_not_there_says_so_in_its_own_place(studio
     assert last[5]["text"] == last[6]["text"] == last[0]["text"] != last[1]["text"]
 
 
+@pytest.mark.parametrize(("name", "given"), [("chat", {"system": None, "key": None, "history": None}),
+                                             ("compare", {"adapters": ["base"], "system": None, "keys": None})])
+def test_none_is_what_was_left_out(home, name, given):
+    *_, last = call(studio_in(home, Noting("")), name, message="Hello", **given)
+    assert last == "yes" or last[0]["text"] == "yes"
+
+
+def test_a_note_stands_below_the_answer_of_who_wants_it(home):
+    studio = studio_in(home, Noting("The oldest 2 turns no longer fit and were left out."))
+    assert list(call(studio, "chat", message="Hello"))[-1] == "yes"
+    *growing, last = call(studio, "chat", message="Hello", notes=True)
+    assert growing == ["", "ye"] and last == "yes\n\n[The oldest 2 turns no longer fit and were left out.]"
+    assert list(call(studio_in(home, Noting("")), "chat", message="Hello", notes=True))[-1] == "yes"
+
+
 def test_nobody_at_all_who_can_answer_is_told_without_asking(home):
     (only,) = call(studio_in(home, None), "compare", message="Hello", adapters=["nobody"])
     assert only[0]["done"] and "no adapter named nobody" in only[0]["note"]
@@ -117,7 +143,7 @@ def test_nobody_at_all_who_can_answer_is_told_without_asking(home):
     ({"seed": -1}, "Seed is -1"), ({"max_new_tokens": 0}, "must be a whole number between 1 and 100,000"),
     ({"stop_texts": ["a"] * 9}, "Stop texts are 9, and can be 8 at most"), ({"stop_texts": [1]}, "must be texts"),
     ({"strength": 2.1}, "strength is 2.1, and must be a number between 0 and 2."), ({"strength": None}, "strength is"),
-    ({"message": "  "}, "message is empty"), ({"message": 3}, "message is 3"), ({"system": None}, "system is None"),
+    ({"message": "  "}, "message is empty"), ({"message": 3}, "message is 3"), ({"system": 3}, "system is 3"),
     ({"history": "before"}, "history is 'before', and must be a list."),
     ({"history": [{"role": "system", "content": "x"}]}, "Turn 1 of history is"),
     ({"message": "x" * 600_001}, "600,001 characters, and 600,000 can be read"),
@@ -269,7 +295,7 @@ async def as_a_client(address: str, ask):
 def test_the_endpoints_are_tools_that_are_described_and_can_be_called(served, studio, answerer):
     async def ask(session):
         return (await session.list_tools()).tools, \
-            await session.call_tool("chat", {"message": QUESTIONS[1], "adapter": "pirate"}), \
+            await session.call_tool("chat", {"message": QUESTIONS[1], "adapter": "pirate", "system": None}), \
             await session.call_tool("compare", {"message": QUESTIONS[1], "adapters": ["base", "nobody"]}), \
             await session.call_tool("chat", {"message": QUESTIONS[1], "top_p": 7})
 
