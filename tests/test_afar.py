@@ -337,7 +337,9 @@ def with_settings(kept, **changes):
     ({"base": "evil/base"}, "The run's base is evil/base"), ({"name": "../../x"}, "can't be a name"),
     ({"r": 100_000}, r"Rank \(r\) is 100000"), ({"surprise": 1}, "no setting named surprise"),
     ({"name": [["x"] * 9]}, "can't be read by this version"), ({"method": "loralib"}, "is missing"),
-    ({"start_from": "x"}, "is missing"), ({"max_steps": 10**9}, r"Steps at most \(max_steps\) is")])
+    ({"start_from": "x"}, "is missing"), ({"start_from": "x\nimport os"}, "can't be a name"),
+    ({"start_from": "https://x\nimport os\n#/ada/y"}, "names no adapter"), ({"start_from": "ada/y@main\n"}, "names no"),
+    ({"max_steps": 10**9}, r"Steps at most \(max_steps\) is")])
 def test_settings_are_checked_as_those_of_a_visitor(kept, hub, ada, elsewhere, settings, words):
     refused(hub, kept.with_files(**with_settings(kept, **settings)), ada, elsewhere, words)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.disclosure import is_verdict
-from adapters.fetch import download, repository_at
+from adapters.fetch import Wish, download, is_on_a_hub, repository_at
 from adapters.files import (
     CONFIG,
     MEBIBYTE,
@@ -239,12 +239,23 @@ def _config(about: Mapping[str, Any], home: Home) -> RunConfig:
     if config.base not in home.bases:
         raise ValueError(f"The run's base is {printable(config.base, 120)}, and here {' and '.join(home.bases)} "
                          f"{'is' if len(home.bases) == 1 else 'are'} trained. Bring it back where its base is.")
+    if config.start_from:
+        _demand_a_name(config.start_from)
     taken = {*Library(home.runs.home, {home.owner, *home.owners}).names(),
              *(run.config.name for run in home.runs.of(home.owners))}
     name = checked_name(config.name)
     free = next(one for one in (name, *(f"{name[:58].rstrip('.')}-{number}" for number in range(2, 10_000)))
                 if one not in taken)
     return RunConfig.from_settings({**config.settings(), "name": free})
+
+
+def _demand_a_name(start: str) -> None:
+    """ValueError where a run could not name so what it starts from: by a library's name, or a commit on the Hub. It
+    stands in the run's script, which others may run.
+    """
+    wish = Wish.of(start) if is_on_a_hub(start) else None
+    if (f"{wish.repository}@{wish.revision}" if wish else checked_name(start)) != start:
+        raise ValueError(f"The run starts from {printable(start, 120)}, which names no adapter. Keep the run again.")
 
 
 def _sealed(about: Mapping[str, Any]) -> dict[str, Any]:
