@@ -129,7 +129,9 @@ def lent(hub: Hub, wish: Wish, facts: BaseFacts, token: str | None = None) -> It
     Its provenance names repository and commit. ValueError as `fetch` raises it.
     """
     there = repository_at(hub, wish.repository, token, wish.revision)
-    wanted({one.rfilename: one.size if isinstance(one.size, int) else 0 for one in there.siblings or []})
+    sizes = {one.rfilename: one.size if isinstance(one.size, int) else 0 for one in there.siblings or []}
+    wanted(sizes)
+    _small_enough(wish, sizes[WEIGHTS])
     with tempfile.TemporaryDirectory(prefix="adapter-", ignore_cleanup_errors=True) as folder:
         arrived, verdict = _arrived(hub, there, Path(folder), facts, token)
         # A base that is a folder is named by its last name alone where others can read it.

@@ -12,7 +12,6 @@ from gradio.utils import get_space
 from adapters.fetch import LONGEST_NAME, Wish, bring, here, is_on_a_hub
 from adapters.hub import Account, Hub
 from adapters.library import Adapter
-from phi3.machine import MEBIBYTE
 from tabs import theme
 from tabs.studio import Studio
 from tabs.visitor import Keys, Visitor, token_of, visitor_of
@@ -72,8 +71,7 @@ class Reach:
         library, limits = self.visitor.library, self.visitor.limits
         if not is_on_a_hub(name):
             return library.get(name)
-        most = limits.adapter_mebibytes
-        wish = Wish.of(name[:LONGEST_NAME], owner=self.owner, most_bytes=most and most * MEBIBYTE, **more)
+        wish = Wish.of(name[:LONGEST_NAME], owner=self.owner, most_bytes=limits.adapter_bytes, **more)
         if not self.has(name):
             limits.check_fetch(library.all(), library.home)
             if not self.hub.is_reachable():

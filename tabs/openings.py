@@ -103,7 +103,7 @@ def begin_run(visitor: Visitor, config: RunConfig, data: ChatData, token: str = 
     studio = visitor.studio
     visitor.limits.check_run(config, data, visitor.runs(), studio.runs)
     owner, key = visitor.new_owner()
-    with start_of(config, token or None) as (config, start):
+    with start_of(config, token or None, visitor.limits.adapter_bytes) as (config, start):
         beginning = Beginning(studio.how_it_goes(config.base), start)
         run = studio.runs.create(config, data, owner, visitor.owners, beginning)
     return visitor.holding(run.id, key), run
@@ -121,7 +121,7 @@ def begin_group(visitor: Visitor, config: RunConfig, tried: Tried, data: ChatDat
         raise ValueError(theme.SEVERAL_NOT_LENT)
     visitor.limits.check_runs([one.config for one in members_of(config, tried)], data, visitor.runs(), studio.runs)
     begun = []
-    with start_of(config, token or None) as (config, start):
+    with start_of(config, token or None, visitor.limits.adapter_bytes) as (config, start):
         members = named(members_of(config, tried), data, studio.runs, visitor.owners)
         data = on_one_side(data, config)
         for one in members:

@@ -17,6 +17,7 @@ from tabs.visitor import visitor_of
 from tests.adapter_folder import write_random
 from training.config import RunConfig
 from training.data import read_data
+from training.limits import Limits
 from training.run import START
 from training.runs import Beginning, Runs
 from training.start import start_of
@@ -108,3 +109,19 @@ def test_a_visitors_run_starts_from_what_their_token_may_read(home, chats, small
         begin_run(nobody, config_of(small_base, "ada/secret"), read_data(chats))
     _, run = begin_run(nobody, config_of(small_base, "ada/secret"), read_data(chats), ada)
     assert run.config.start_from.startswith("ada/secret@") and run.state() == "queued"
+
+
+class Narrow(Studio):
+    """A studio that takes no adapter of more than a mebibyte."""
+
+    @property
+    def limits(self):
+        return Limits(adapter_mebibytes=1)
+
+
+def test_what_is_larger_than_may_be_fetched_begins_no_run_and_never_travels(home, chats, small_base, test_hub):
+    test_hub.repository("bo/large", {"adapter_config.json": b"{}", "adapter_model.safetensors": bytes(2 * 1024**2)})
+    studio = Narrow(home, Machine("cpu", "CPU", 2, 24.0), base_facts(str(small_base)), {}, Runs(home), Library(home))
+    with pytest.raises(ValueError, match="bo/large has 2 MB, and 1 MB are taken here"):
+        begin_run(visitor_of(studio, None), config_of(small_base, "bo/large"), read_data(chats))
+    assert not any("/resolve/" in one.path for one in test_hub.requests) and Runs(home).all() == []

@@ -45,6 +45,11 @@ class Limits:
     bounds: Bounds = field(default_factory=Bounds)  # what may be read from one source
     may_report: bool = True          # to a tracker elsewhere, with whatever accounts this machine has
 
+    @property
+    def adapter_bytes(self) -> int | None:
+        """How large an adapter of the Hub's may be."""
+        return None if self.adapter_mebibytes is None else self.adapter_mebibytes * MEBIBYTE
+
     def check_run(self, config: RunConfig, data: ChatData, own: Sequence[Run], runs: Runs) -> None:
         """ValueError with a sentence where a new run of this visitor, who has `own` runs, would pass a limit."""
         self.check_runs([config], data, own, runs)
