@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import json
@@ -119,6 +120,16 @@ class Votes:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(vote), ensure_ascii=False) + "\n")
+
+    def take_over(self, other: Votes) -> None:
+        """Those of another owner are this one's from now on."""
+        if not other.path.is_file():
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another tab of the same browser may do so, too
+            if other.path.is_file():
+                file.write(other.path.read_text(encoding="utf-8"))
+                other.forget()
 
     def forget(self) -> None:
         """Delete them all."""

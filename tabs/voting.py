@@ -14,10 +14,12 @@ from chat.vote import Standing, Verdict, Vote, Votes, pairs_as_jsonl, tally
 from tabs import theme
 from tabs.chat_panel import MOST_LANES, ChatPanel
 from tabs.events import AT_ONCE, Changes, hidden_text, saves
-from tabs.hub import reach_of
+from tabs.hub import Reach, reach_of
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped
+from tabs.visitor import FETCHED
+from training.owners import owner_by_key
 
 
 @dataclass(frozen=True)
@@ -60,19 +62,19 @@ def connect(shown: Tally, panel: ChatPanel, studio: Studio, keys: gr.BrowserStat
             if not can_be_voted_on(now):
                 raise ValueError("There is nothing to vote on yet. Tick Blind and ask something.")
             reach = reach_of(studio, request, held)
-            votes = Votes(studio.home, reach.owner)
+            votes = votes_of(reach)
             votes.add(voted(now, verdict, best, system or ""))
             return {**panel.place(named_again(now)), **shown.shown(votes.all()), keys: reach.keys}
         return vote
 
     def look(held: Any, request: gr.Request) -> Changes:
-        return shown.shown(Votes(studio.home, reach_of(studio, request, held).owner).all())
+        return shown.shown(votes_of(reach_of(studio, request, held)).all())
 
     def take(held: Any, request: gr.Request) -> str:
-        return pairs_as_jsonl(Votes(studio.home, reach_of(studio, request, held).owner).all())
+        return pairs_as_jsonl(votes_of(reach_of(studio, request, held)).all())
 
     def forget(held: Any, request: gr.Request) -> Changes:
-        votes = Votes(studio.home, reach_of(studio, request, held).owner)
+        votes = votes_of(reach_of(studio, request, held))
         votes.forget()
         return shown.shown(votes.all())
 
@@ -83,6 +85,15 @@ def connect(shown: Tally, panel: ChatPanel, studio: Studio, keys: gr.BrowserStat
     shown.fold.expand(plainly(look), keys, shown.outputs(), **AT_ONCE)
     saves(shown.take, take, shown.file, "preferences.jsonl", inputs=keys)
     shown.forget.click(plainly(forget), keys, shown.outputs(), **AT_ONCE)
+
+
+def votes_of(reach: Reach) -> Votes:
+    """This visitor's votes; with a name also those from before they signed in."""
+    visitor = reach.visitor
+    own, key = Votes(visitor.studio.home, reach.owner), dict(visitor.keys).get(FETCHED)
+    if visitor.name and key:
+        own.take_over(Votes(visitor.studio.home, owner_by_key(key)))
+    return own
 
 
 def standing(told: Sequence[Standing], votes: int) -> str:

@@ -10,10 +10,13 @@ import yaml
 from playwright.sync_api import expect
 
 from adapters.library import Library
+from chat.vote import Vote
 from phi3.machine import Machine
 from tabs import signin, theme
+from tabs.hub import Reach
 from tabs.studio import Studio
 from tabs.visitor import signed_in_name, visitor_of
+from tabs.voting import votes_of
 from tests.browser import running_app, to_chat
 from tests.files import ROOT
 from tests.openid import running_provider
@@ -112,6 +115,19 @@ def test_two_tabs_that_claim_at_once_give_each_run_once(studio, home, tmp_path):
     assert {run.owner for run in Runs(home).all()} == {ADA}
     own = [adapter.name for adapter in Library(home, {ADA}).all() if not adapter.shipped]
     assert sorted(own) == [f"run-{place}" for place in range(6)]
+
+
+def test_votes_from_before_the_sign_in_are_the_names_from_then_on(studio):
+    def votes(request, keys=None):
+        return votes_of(Reach(*visitor_of(studio, request, keys).fetching()))
+
+    before = Reach(*visitor_of(studio, NOBODY).fetching())
+    keys = dict(before.visitor.keys)
+    votes_of(before).add(Vote((), "tie"))
+    votes(request_of()).add(Vote((), "all bad"))
+    assert [one.verdict for one in votes(request_of(), keys).all()] == ["all bad", "tie"]
+    assert len(votes(request_of(), keys).all()) == len(votes(request_of()).all()) == 2
+    assert votes(NOBODY, keys).all() == votes(request_of("bob"), keys).all() == []
 
 
 def test_a_key_for_looking_is_not_held(studio, home):
