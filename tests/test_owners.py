@@ -53,6 +53,13 @@ def test_on_ones_own_machine_nobody_is_told_of_keys_that_there_are_none_of(home)
     assert "key" not in str(refused.value)
 
 
+def test_whoever_comes_back_to_a_claimed_run_is_told_to_sign_in(home, chats, keys):
+    run = made(home, chats, owner_by_key(keys[0]))
+    run.give_to(owner_by_name("ada"))
+    with pytest.raises(ValueError, match="or sign in where it belongs to your name"):
+        Runs(home).readable(run.id, owners_by_keys([keys[0]]), keys[0])
+
+
 def test_the_key_itself_is_kept_nowhere(home, chats, keys):
     run = made(home, chats, owner_by_key(keys[0]))
     assert all(keys[0].encode() not in path.read_bytes() for path in run.folder.rglob("*") if path.is_file())

@@ -185,7 +185,8 @@ class Runs:
         if owners is None:
             raise ValueError(f"There is no run {run_id}. See `python -m training list`.")
         way_out = "It may have been deleted. Choose one of those that are listed." if LOCAL in owners else \
-            "Use the link that you kept: its key shows that the run is yours."
+            "Use the link that you kept, whose key shows that it is yours, or sign in where it belongs to your name. " \
+            "It may have been deleted, or is shown no more."
         # The same words for both: who has no key learns nothing of what there is.
         raise ValueError(f"There is no run {run_id} here that you may open. {way_out}")
 
