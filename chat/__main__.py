@@ -15,7 +15,7 @@ from adapters.library import Adapter, Library, adapter_in, in_use
 from chat.conversation import BASE, Asking
 from chat.drawing import LIMITS, SAMPLING_LABELS, checked_strength, in_range
 from chat.session import Session, converse
-from chat.speakers import Conversation, Speaker, check_count, strength_in
+from chat.speakers import Conversation, Speaker, check_count, note_of, strength_in
 from phi3.lane import Answer, Sampling
 from phi3.machine import path_of, studio_home, this_machine
 from phi3.models import BaseFacts, base_facts, chosen_base
@@ -58,7 +58,7 @@ def _ask(asked: argparse.Namespace) -> int:
     answers = _answers(asked, conversation)
     if asked.json:
         lanes = [{"adapter": talk.adapter, "strength": talk.strength, "text": answer.text,
-                  "tokens": answer.tokens, "seconds": round(answer.seconds, 4),
+                  "tokens": answer.tokens, "seconds": round(answer.seconds, 4), "end": answer.end,
                   **({"error": answer.note} if answer.end == "error" else {})}
                  for talk, answer in zip(conversation.talks, answers, strict=True)]
         print(json.dumps({"lanes": lanes}, ensure_ascii=False))
@@ -129,8 +129,8 @@ def _sampling(asked: argparse.Namespace) -> Sampling:
 
 
 def _in_words(name: str, answer: Answer) -> str:
-    speed = f"{answer.tokens} tokens, {answer.tokens / answer.seconds:.0f} a second" if answer.seconds else ""
-    return f"{name}  ({speed})\n{answer.text}" if not answer.note else f"{name}\n{answer.text}\n{answer.note}".strip()
+    speed = f"  ({answer.tokens} tokens, {answer.tokens / answer.seconds:.0f} a second)" if answer.seconds else ""
+    return "\n".join(filter(None, (name + speed, answer.text, note_of(answer))))
 
 
 def _verdict(names: Sequence[str], answers: Sequence[Answer]) -> int:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chat.drawing import checked_strength
-from chat.speakers import Conversation, Speaker, check_count, export
+from chat.speakers import Conversation, Speaker, check_count, export, note_of
 from phi3.lane import Answer
 from phi3.machine import path_of
 
@@ -141,8 +141,9 @@ def shown_one_after_the_other(labels: Sequence[str], snapshots: Iterator[list[An
 
 
 def _rest(answer: Answer, shown: str) -> str:
-    """What of an answer that has ended isn't on the screen, and its note."""
-    return " ".join(filter(None, (answer.text[len(shown):], f"[{answer.note}]" if answer.note else "")))
+    """What of an answer that has ended isn't on the screen, and what should be known of it."""
+    rest, note = answer.text[len(shown):], note_of(answer)
+    return f"{rest}{' ' if answer.text else ''}[{note}]" if note else rest
 
 
 @contextmanager

@@ -75,6 +75,12 @@ class Conversation:
                                          for talk in self.talks))
 
 
+def note_of(answer: Answer) -> str:
+    """What whoever reads an answer in the terminal should know of it: its note, and that it was cut."""
+    cut = f"Cut at the longest answer allowed: {answer.tokens:,} tokens." if answer.end == "length" else ""
+    return " ".join(filter(None, (answer.note, cut)))
+
+
 def strength_in(written: str) -> tuple[str, float | None]:
     """NAME or NAME:STRENGTH taken apart; ValueError where the strength is above the highest."""
     found = _WITH_STRENGTH.fullmatch(written)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from adapters.library import SHIPPED_FOLDER
-from chat.__main__ import _parser, _speaker
+from chat.__main__ import _in_words, _parser, _speaker
 from chat.conversation import BASE
-from chat.session import HELP, Session, converse
+from chat.session import HELP, Session, _rest, converse
 from chat.speakers import Conversation, Speaker, strength_in
 from phi3.lane import Answer, Lane
 from tests.conftest import ROOT
@@ -148,6 +148,14 @@ def test_ctrl_c_stops_the_answer_and_what_was_said_till_then_stays(capsys):
     assert said(capsys, session, "hello") == "captain: he\n"
     assert session.conversation.talks[0].turns[0].answer.end == "asked"
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_answer_that_the_longest_allowed_cut_says_so():
+    cut = Answer("Half of it", 1200, 2.0, "length")
+    told = "Cut at the longest answer allowed: 1,200 tokens."
+    assert _in_words("base", cut) == f"base  (1200 tokens, 600 a second)\nHalf of it\n{told}"
+    assert [_rest(cut, shown) for shown in ("Half of", "Half of it")] == [f" it [{told}]", f" [{told}]"]
+    assert _rest(Answer("Whole.", 2, 0.1, "stop"), "Who") == "le."
 
 
 def test_the_end_of_input_and_quit_end_the_chat(session, monkeypatch, capsys):
