@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import threading
@@ -18,7 +19,8 @@ from phi3.machine import path_of
 if TYPE_CHECKING:
     from phi3.generate import Answerer
 
-HELP = """/with NAME…         who answers from now on: base, NAME, NAME:STRENGTH, FOLDER or OWNER/NAME, up to eight
+HELP = """/with NAME…         who answers from now on: base, NAME, NAME:STRENGTH, FOLDER or OWNER/NAME, up to eight;
+                    what holds spaces stands in quotes
 /strength NAME X    how strongly an adapter speaks, from 0 to 2
 /system TEXT        a system message for all; without TEXT there is none
 /retry              ask the last question again
@@ -69,7 +71,7 @@ class Session:
 
     def _with(self, rest: str) -> str:
         if rest:
-            names = rest.split()
+            names = _names_in(rest)
             check_count(names)
             self.conversation = self.conversation.among([self._speaker_of(name) for name in names])
         return f"Those who answer: {', '.join(self.conversation.labels)}."
@@ -103,6 +105,16 @@ class Session:
     def _export(self, rest: str) -> str:
         export(self.conversation, path_of(rest))
         return f"Written to {rest}."
+
+
+def _names_in(written: str) -> list[str]:
+    """Names as a shell reads them: one that holds spaces, as a folder may, stands in quotes. ValueError where these
+    aren't closed.
+    """
+    try:
+        return shlex.split(written)
+    except ValueError:
+        raise ValueError(f"A quote is opened and not closed in {written:.80}. Close it.") from None
 
 
 def converse(session: Session) -> int:

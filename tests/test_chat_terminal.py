@@ -79,6 +79,12 @@ def test_who_was_there_keeps_the_conversation_and_who_comes_begins_one(session, 
     assert said(capsys, session, "/with" + " base" * 8, "x").split("\n", 1)[1] == "base: x, 1\n" * 8
 
 
+def test_a_folder_whose_name_holds_spaces_stands_in_quotes(echo, capsys):
+    session = Session(Conversation().among([CAPTAIN]), echo, Speaker)
+    assert said(capsys, session, '/with base "my own/adapter"') == "Those who answer: base, my own/adapter.\n"
+    assert said(capsys, session, '/with "base') == 'A quote is opened and not closed in "base. Close it.\n'
+
+
 def test_strength_and_system_message_hold_from_the_next_question_on(session, echo, capsys):
     assert said(capsys, session, "/strength captain 0.25", "/system Be brief.", "hello") == \
         "base: hello, 1\ncaptain:0.25: hello, 0.25\n"
