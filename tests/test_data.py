@@ -88,6 +88,11 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         read_data(tmp_path)
 
 
+def test_an_example_among_others_is_not_said_to_be_missing():
+    with pytest.raises(ValueError, match="pirate is an example, which is read alone"):
+        read_data(["pirate", "shop"])
+
+
 def test_examples_are_found_by_name():
     assert {"pirate", "json", "shop"} <= set(example_names())
     assert read_data("pirate").kind == "example"

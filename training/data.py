@@ -142,8 +142,10 @@ def source_of(what: str | Path | Sequence[str | Path], **more: Any) -> Source:
             paths.append(path)
             splits.append("")
         else:
-            raise ValueError(f"There is no file {one}. Examples that ship with the app: "
-                             f"{', '.join(example_names())}.")
+            examples = example_names()
+            raise ValueError(f"{one} is an example, which is read alone. Leave out the rest, or leave it out."
+                             if str(one) in examples else
+                             f"There is no file {one}. Examples that ship with the app: {', '.join(examples)}.")
     if not paths:
         raise ValueError("No file was named.")
     name = path_of(named[0]).resolve().name
