@@ -40,6 +40,7 @@ from training.leftovers import remove_leftovers
 from training.limits import sweep
 from training.presets import recommended
 from training.runs import Runs
+from training.sharing import has_the_card
 from training.standby import Standby
 
 USUAL_PORT = 7860
@@ -120,10 +121,17 @@ def largest_upload(studio: Studio) -> str | None:
 def load_behind(studio: Studio) -> None:
     """Load the tokenizer, then the base: in one thread, since two that import transformers at once trip each other."""
     from phi3.generate import Answerer
+    from phi3.giving import GivingAnswerer
     from phi3.models import load_tokenizer
 
+    def answerer() -> Answerer:
+        return Answerer(base_for_answers(studio.facts.id), studio.ready)
+
+    def shared() -> GivingAnswerer:
+        return GivingAnswerer(answerer, lambda: has_the_card(studio.runs))
+
     _fill(studio.tokenizer, lambda: load_tokenizer(studio.facts))
-    _fill(studio.answerer, lambda: Answerer(base_for_answers(studio.facts.id), studio.ready))
+    _fill(studio.answerer, shared if studio.machine.card_taken else answerer)
     studio.stand_by()
 
 

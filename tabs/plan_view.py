@@ -13,8 +13,8 @@ from training.quota import QUOTA_SECONDS, Turns
 
 
 def planned(plan: Plan | None, config: RunConfig | None = None, change: Mapping[str, Any] | None = None) -> str:
-    """The line, what it takes of a GPU that is lent, a warning where the machine can't hold the run, with the single
-    `change` of `config` that makes it fit, and the table behind it; empty without a plan.
+    """The line, what it takes of a GPU that is lent, that a card is all for it, a warning where the machine can't hold
+    the run, with the single `change` of `config` that makes it fit, and the table behind it; empty without a plan.
     """
     if plan is None:
         return ""
@@ -61,7 +61,7 @@ def _lent(turns: Turns) -> str:
 
 def _warning(plan: Plan, way_out: str) -> str:
     if plan.fits:
-        return ""
+        return f'<p class="muted">{theme.PLAN_ALONE}</p>' if plan.alone else ""
     words = theme.PLAN_TOO_LARGE.format(needed=_gigabytes(plan.peak), there=_gigabytes(plan.available))
     more = theme.PLAN_ONE_CHANGE.format(change=escaped(way_out)) if way_out else theme.PLAN_TAKES_LESS
     return f'<p class="warning">{words} {more}</p>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from adapters.check import CONVERTED, ready_folder
 from adapters.library import Library
 from phi3.machine import Machine
-from phi3.models import BaseFacts
+from phi3.models import BaseFacts, load_tokenizer
 from training import lease
 from training.limits import ONES_OWN, SHARED, Limits
 from training.queue import Queue
 from training.quota import TURN_SECONDS
+from training.run import Run
 from training.runs import Goes, Runs
+from training.sharing import Sharing
 from training.shelf import Shelf
 from training.standby import Standby
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from phi3.generate import Answerer
+    from phi3.giving import GivingAnswerer
     from phi3.lending import LentAnswerer
     from training.lease import Lend
 
@@ -56,7 +60,7 @@ class Studio:
     shelf: Shelf = field(default_factory=Shelf)
     standby: Standby | None = None
     tokenizer: Future[PreTrainedTokenizerFast] = field(default_factory=Future)
-    answerer: Future[Answerer | LentAnswerer] = field(default_factory=Future)
+    answerer: Future[Answerer | GivingAnswerer | LentAnswerer] = field(default_factory=Future)
 
     @property
     def limits(self) -> Limits:
@@ -74,9 +78,28 @@ class Studio:
     @cached_property
     def queue(self) -> Queue:
         """Who waits for this machine: all runs, or where the GPU is lent those that its processor trains."""
-        here = self.standby.train if self.standby else lease.start
-        start = here if self.lend is None else lease.start_without_card
-        return Queue(self.runs, start, lambda run: not self.is_lent(run.config.base))
+        return Queue(self.runs, self._start, lambda run: not self.is_lent(run.config.base))
+
+    @cached_property
+    def _start(self) -> Callable[[Run], object]:
+        """What starts a run's trainer here."""
+        if self.lend is not None:
+            return lease.start_without_card
+        if self.machine.card_taken:
+            return Sharing(self.machine, self.tokenizer_of, self._make_room).start
+        return self.standby.train if self.standby else lease.start
+
+    def tokenizer_of(self, facts: BaseFacts) -> PreTrainedTokenizerFast:
+        """Its own base's tokenizer once that is loaded, and after it any other's: threads that import transformers at
+        once trip each other.
+        """
+        own = self.tokenizer.result()
+        return own if facts.id == self.facts.id else load_tokenizer(facts)
+
+    def _make_room(self) -> None:
+        """Answers let go of the card for a run that needs all of it; a base that couldn't be loaded holds nothing."""
+        if self.answerer.exception() is None:
+            self.answerer.result().give_up()
 
     def stand_by(self) -> None:
         """A run may begin soon. Until the base is loaded that comes first."""

@@ -167,6 +167,7 @@ PLAN_TABLES = ("The work", "Memory at its highest", "Time")
 PLAN_LENT = "A day's seconds of GPU"
 PLAN_TOO_LARGE = "This needs about {needed} GB and there are {there} GB."
 PLAN_ONE_CHANGE = "One change makes it fit: {change}."
+PLAN_ALONE = "It needs the whole card, so the Chat tab answers nothing while it trains."
 PLAN_TAKES_LESS = ("A smaller batch, a shorter longest conversation, gradient checkpointing or QLoRA take less; one "
                    "alone is not enough.")
 PLAN_ONE_TURN = "one GPU turn"

@@ -543,6 +543,14 @@ def test_a_plan_that_does_not_fit_says_by_how_much_and_what_takes_less():
     assert "This needs about" in plan_view.planned(huge) and "QLoRA" in plan_view.planned(huge)
 
 
+def test_a_plan_that_needs_the_whole_card_says_what_that_costs():
+    shared = replace(CPU, kind="cuda", card_memory=2.0, card_taken=1.5)
+    alone = make_plan(RunConfig(), TINY, [100] * 80, [], shared)
+    assert alone.fits and theme.PLAN_ALONE in plan_view.planned(alone)
+    beside = make_plan(RunConfig(), TINY, [100] * 80, [], replace(shared, card_taken=0.5))
+    assert theme.PLAN_ALONE not in plan_view.planned(beside)
+
+
 def test_what_was_changed_to_make_it_fit_is_said_by_label():
     said = plan_view.changed(RunConfig(), {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4})
     assert said == "Now it fits. Batch size: 8 → 2; Gradient accumulation: 1 → 4."

@@ -14,23 +14,27 @@ from training.plan import Plan
 CAUTION = 0.9
 
 
-def made_to_fit(config: RunConfig, plan_of: Callable[[RunConfig], Plan]) -> dict[str, Any]:
-    """The fewest changes with which the run fits, as settings; ValueError where none of them is enough.
+Change = Callable[[RunConfig], list[dict[str, Any]]]
+Planner = Callable[[RunConfig], Plan]
+
+
+def made_to_fit(config: RunConfig, plan_of: Planner, changes: Sequence[Change] | None = None) -> dict[str, Any]:
+    """The fewest of these changes, or of all, with which the run fits, as settings; ValueError where none are enough.
 
     What costs least is tried first: gradient checkpointing costs time, a smaller batch with as many more forward passes
     a little more of it, QLoRA some precision, and a shorter longest conversation what is cut off.
     """
-    steps = [change for change in CHANGES if change(config)]
+    steps = [change for change in changes or CHANGES if change(config)]
     for count in range(1, len(steps) + 1):
         for chosen in itertools.combinations(steps, count):
-            changes = _least_of(config, chosen, plan_of)
-            if changes is not None:
-                return changes
+            found = _least_of(config, chosen, plan_of)
+            if found is not None:
+                return found
     raise ValueError("No change of the settings makes this run fit. Choose a smaller base, or a machine with more "
                      "memory.")
 
 
-def one_change(config: RunConfig, plan_of: Callable[[RunConfig], Plan]) -> dict[str, Any]:
+def one_change(config: RunConfig, plan_of: Planner) -> dict[str, Any]:
     """The mildest single change with which the run fits, as settings; empty where more than one is needed, or none
     is enough.
     """
@@ -38,7 +42,7 @@ def one_change(config: RunConfig, plan_of: Callable[[RunConfig], Plan]) -> dict[
     return next(filter(None, chances), {})
 
 
-def change_after_memory_ran_out(config: RunConfig, plan_of: Callable[[RunConfig], Plan], held: int,
+def change_after_memory_ran_out(config: RunConfig, plan_of: Planner, held: int,
                                 asked: int) -> dict[str, Any]:
     """What to change where a run held so many bytes and got no `asked` more, whatever its plan said: the mildest single
     change, or the fewest together, by which the plan shrinks as much as was missing (`asked` 0: not known). Empty
@@ -67,11 +71,7 @@ def _said(value: Any) -> Any:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
-Change = Callable[[RunConfig], list[dict[str, Any]]]
-
-
-def _least_of(config: RunConfig, chosen: Sequence[Change],
-              plan_of: Callable[[RunConfig], Plan]) -> dict[str, Any] | None:
+def _least_of(config: RunConfig, chosen: Sequence[Change], plan_of: Planner) -> dict[str, Any] | None:
     """The mildest way in which these changes together make it fit."""
     for together in itertools.product(*(change(config) for change in chosen)):
         changes = {name: value for one in together for name, value in one.items()}
@@ -101,3 +101,5 @@ def _shorter(config: RunConfig) -> list[dict[str, Any]]:
 
 # What costs least comes first.
 CHANGES: tuple[Change, ...] = (_checkpointing, _smaller_batch, _quantised, _shorter)
+# What is learned stays the same.
+HARMLESS: tuple[Change, ...] = (_checkpointing, _smaller_batch)

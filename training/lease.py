@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parent.parent
 _LAST_WORDS = 600
+_log = logging.getLogger("studio")
 # A lent GPU is given back so long before it would be taken, besides what a step and a checkpoint take.
 MARGIN_SECONDS = 3
 # Whoever is killed without a warning loses no more than this.
@@ -150,6 +152,13 @@ def _taken(run: Run, before: int) -> Taken:
     reason = end.values.get("reason", "")
     goes_on = state == "paused" and reason in ("time", "aborted") and saved > before
     return Taken(run.id, state, saved, reason, end.values.get("message", ""), goes_on)
+
+
+def could_not_begin(run: Run, problem: Exception) -> None:
+    """The run failed before it had a trainer, with the reason."""
+    _log.error("%s could not be begun", run.id, exc_info=problem)
+    why = getattr(problem, "strerror", None) or type(problem).__name__
+    run.append("failed", message=f"The training could not be begun: {why}.", advice="Resume it to try again.")
 
 
 def _watch(process: subprocess.Popen, run: Run, before: int) -> None:

@@ -54,7 +54,8 @@ class Plan:
     `work` is that of all steps, `reading` that of all prompts that are answered, and `spoken` the tokens, times layers,
     that the model says: what a machine's speed is learned from. No more is answered at once than `bounds` hold.
     `expanded`: the 4-bit base is made whole once, and trained on as LoRA's is. `recomputed` of
-    the blocks forget what they computed, and compute it again in the backward pass (gradient checkpointing).
+    the blocks forget what they computed, and compute it again in the backward pass (gradient checkpointing). `alone`:
+    it needs the part of the card that is kept for answers as well, so there are none while it trains.
     """
 
     precision: str
@@ -72,6 +73,7 @@ class Plan:
     bounds: Bounds
     turns: Turns | None = None
     expanded: bool = False
+    alone: bool = False
 
     @property
     def peak(self) -> int:
@@ -105,11 +107,25 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     this config.json; ValueError where no row is left to train on.
 
     `measured` is how fast such runs were on this machine (training/speed.py), if one was; `visit` counts only where
-    the GPU is lent.
+    the GPU is lent. A run is planned beside what is kept of a card for answers where it can be, else in its place.
     """
     if not train:
         raise ValueError("No conversation is left to train on.")
-    shape = Shape.of(base)
+    plan = _plan_on(machine, config, base, (train, held), measured, visit)
+    if plan.fits or not machine.card_taken:
+        return plan
+    return replace(_plan_on(replace(machine, card_taken=0.0), config, base, (train, held), measured, visit), alone=True)
+
+
+def looks_of(config: RunConfig, batches: Batches) -> int:
+    """How often held-out loss and answers are looked at: before the first step, in between, and after the last."""
+    return 2 + max(0, (batches.steps - 1) // config.eval_steps)
+
+
+def _plan_on(machine: Machine, config: RunConfig, base: Mapping[str, Any], sides: tuple[Sequence[int], Sequence[int]],
+             measured: Speed | None, visit: Visit | None) -> Plan:
+    """The plan of a run that has of the machine what is left of it."""
+    shape, (train, held) = Shape.of(base), sides
     batches = batches_of(config, train)
     asked, available = config, int(machine_bytes(machine, shape) * USABLE_SHARE)
     whole = replace(config, method="lora", bf16=usual_precision(shape, machine.kind) == "bf16")
@@ -148,11 +164,6 @@ def make_plan(config: RunConfig, base: Mapping[str, Any], train: Sequence[int], 
     return Plan(precision_of(asked), config.attn_implementation, recomputed, batches,
                 trained_weights(config, shape), memory, available, seconds, measured is not None, work, spoken,
                 answers.reading, answers.bounds, turns, expanded)
-
-
-def looks_of(config: RunConfig, batches: Batches) -> int:
-    """How often held-out loss and answers are looked at: before the first step, in between, and after the last."""
-    return 2 + max(0, (batches.steps - 1) // config.eval_steps)
 
 
 def _recomputed(config: RunConfig, shape: Shape, precision: Precision, batches: Batches, machine: Machine,

@@ -30,14 +30,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from phi3.machine import Machine
 from phi3.models import BaseFacts, usual_precision
 from phi3.shape import Shape
 from training.config import SETTINGS, RunConfig, count_held_out, in_digits
-from training.fitting import made_to_fit
+from training.fitting import CHANGES, HARMLESS, made_to_fit
 from training.plan import Plan, make_plan
 from training.work import Batches, adapted, batches_of
 
@@ -154,9 +154,9 @@ def recommended(base: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
         "learning_rate": rate_for(hidden_size),
         "bf16": usual_precision(Shape.of(base), machine.kind) == "bf16",
         # It costs a processor a quarter of its time, so there `_fitting` turns it on, where nothing milder is enough.
-        "gradient_checkpointing": on_card and wide and machine.card_left < 80 and not is_lent,
+        "gradient_checkpointing": on_card and wide and machine.card_memory < 80 and not is_lent,
         **({"eval_steps": 50} if is_lent else {}),
-        "method": "qlora" if on_card and wide and machine.card_left < 14 else "lora",
+        "method": "qlora" if on_card and wide and machine.card_memory < 14 else "lora",
     }
 
 
@@ -286,19 +286,29 @@ def _cadence(values: Mapping[str, Any], size: _Size, task: Task) -> dict[str, in
 
 
 def _fitting(values: Mapping[str, Any], fixed: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """The fewest changes with which the machine holds the run; none where what is fixed would have to change, or where
-    nothing is enough: the plan says so.
+    """The fewest changes with which the machine holds the run, beside what it keeps for answers where that changes
+    nothing of what is learned; none where what is fixed would have to change, or where nothing is enough: the plan says
+    so.
     """
     config = RunConfig(**values)
     if not steps_of(config, task):
         return {}
-    if _plan(config, task).fits:
-        return {}
-    try:
-        changes = made_to_fit(config, lambda changed: _plan(changed, task))
-    except ValueError:
-        return {}
-    return {} if changes.keys() & fixed.keys() else changes
+
+    def plan_of(changed: RunConfig) -> Plan:
+        return _plan(changed, task)
+
+    def beside(changed: RunConfig) -> Plan:
+        plan = plan_of(changed)
+        return replace(plan, available=0) if plan.alone else plan
+
+    for one, changes in ((beside, HARMLESS), (plan_of, CHANGES)):
+        try:
+            found = {} if one(config).fits else made_to_fit(config, one, changes)
+        except ValueError:
+            continue
+        if not found.keys() & fixed.keys():
+            return found
+    return {}
 
 
 def _plan(config: RunConfig, task: Task) -> Plan:

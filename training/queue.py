@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from training.lease import could_not_begin
 from training.run import UNDERWAY, Run
 from training.runs import Runs
 
@@ -57,9 +58,7 @@ class Queue:
             self.runs.begin(run)
             self._start(run)
         except Exception as problem:  # noqa: BLE001 - whatever it was, it is this run's, and others wait
-            _log.exception("%s could not be begun", run.id)
-            why = getattr(problem, "strerror", None) or type(problem).__name__
-            run.append("failed", message=f"The training could not be begun: {why}.", advice="Resume it to try again.")
+            could_not_begin(run, problem)
             return False
         return True
 

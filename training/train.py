@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from adapters.check import check
@@ -25,8 +24,10 @@ from training.failure import Failure, against_plan, explained, keep_trace
 from training.memory import PROCESS_BYTES, precision_of, width_of
 from training.methods import method_of
 from training.outcome import peak_bytes, provenance, seconds_so_far
-from training.plan import Plan, make_plan
+from training.plan import Plan
+from training.planning import kept, planner
 from training.run import ADAPTER, LOG, START, Event, Run
+from training.sharing import wanted_for_answers
 from training.tokens import tokens_of
 from training.trainer import Lesson, Trainer, trainer_of
 from training.writer import Lease, Writer
@@ -61,8 +62,8 @@ def _train(run: Run, lease: Lease, resident: Base | None) -> Event:
     base = _base_of(run.config, resident)
     train, held = run.conversations()
     set_seed(run.config.seed)  # the adapter's own random start; TRL seeds only after it was made
-    plan_of = _planner(run, base)
-    plan = _planned(run, plan_of)
+    plan_of = planner(run, base.facts, base.tokenizer, _as_it_is_now(this_machine()))
+    plan = kept(run, plan_of(run.config))
     if plan.expanded:
         base = expanded(base)
         gc.collect()  # bitsandbytes' weights know their layers, so they don't go by themselves
@@ -97,37 +98,18 @@ def _base_of(config: RunConfig, resident: Base | None) -> Base:
     return with_attention(quantised(resident) if config.method == "qlora" else resident, config.attn_implementation)
 
 
-def _planner(run: Run, base: Base) -> Callable[[RunConfig], Plan]:
-    """What plans a run with these settings over the rows as they were tokenised."""
-    machine, facts = _as_it_is_now(this_machine()), base.facts  # the base itself may make room for another
-    every = [[len(row["input_ids"]) for row in rows] for rows in tokens_of(run, base.tokenizer)]
-    if not every[0]:
-        raise ValueError("No conversation has an answer within max_length, so there is nothing to train. Raise it.")
-
-    def plan_of(config: RunConfig) -> Plan:
-        train, held = ([min(length, config.max_length) for length in lengths] for lengths in every)
-        return make_plan(config, facts.config, train, held, machine,
-                         speed.measured(run.home, machine, config, facts.config))
-
-    return plan_of
-
-
 def _as_it_is_now(machine: Machine) -> Machine:
-    """The machine with what others hold of its card at this moment, such as the page's answers."""
+    """The machine with what others leave of its card at this moment, of which the page may want a part for answers
+    (training/sharing.py): it may hold that already, still load its base, or have let it go for this run.
+    """
     if machine.kind != "cuda":
         return machine
     import torch
 
     free, whole = torch.cuda.mem_get_info()
-    taken = whole - free - torch.cuda.memory_reserved() - PROCESS_BYTES[machine.kind]
-    return replace(machine, card_taken=max(0.0, taken) / GIBIBYTE)
-
-
-def _planned(run: Run, plan_of: Callable[[RunConfig], Plan]) -> Plan:
-    """The run's plan; it is kept in its folder."""
-    plan = plan_of(run.config)
-    (run.folder / "plan.json").write_text(json.dumps(plan.as_json(), indent=1) + "\n", encoding="utf-8")
-    return plan
+    others = (whole - free - torch.cuda.memory_reserved() - PROCESS_BYTES[machine.kind]) / GIBIBYTE
+    wanted = wanted_for_answers()
+    return replace(machine, card_memory=machine.card_memory - max(0.0, others - wanted), card_taken=wanted)
 
 
 def _announce(run: Run, base: Base, trainer: Trainer, plan: Plan, found: checkpoint.Checkpoint | None,
