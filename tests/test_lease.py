@@ -178,3 +178,15 @@ def test_a_trainer_that_took_long_to_begin_and_was_killed_is_reported_all_the_sa
     (run.folder / "events.jsonl").write_text(line + "\n")
     lease._watch(Killed(), run, 1)
     assert run.state() == "failed" and "out of memory?" in run.events()[-1].values["message"]
+
+
+def test_a_worker_that_served_another_run_counts_the_memory_of_this_one_alone(base, new_run, monkeypatch):
+    from training import train
+
+    done = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda: done.append("counts anew"))
+    monkeypatch.setattr(train, "run_lease", lambda *_: done.append("trains"))
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: done.append("gives back"))
+    lease.train_within(base, new_run("second"), 60)
+    assert done == ["counts anew", "trains", "gives back"]

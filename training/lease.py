@@ -114,6 +114,8 @@ def train_within(base: Base, run: Run, seconds: int) -> None:
 
     from training.train import Lease, run_lease
 
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # it may have served another visitor before
     try:
         run_lease(run, Lease(max(0, seconds - MARGIN_SECONDS), SECONDS_BETWEEN_CHECKPOINTS), base)
     finally:
