@@ -36,6 +36,7 @@ from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import WITHOUT_STORAGE
 from training import lease
+from training.failure import is_out_of_memory
 from training.leftovers import remove_leftovers
 from training.limits import sweep
 from training.presets import recommended
@@ -52,6 +53,8 @@ VISITS_REMEMBERED = 256
 MEMORY_TO_STAND_BY = 8
 # Each answer that streams and each turn of a lent GPU holds one.
 THREADS = 64
+NO_MEMORY = ("There is no memory left for the base that answers. Close what else needs it (nvidia-smi tells of a "
+             "card), and start the app again.")
 HOW_TO_TELL = ("It is told by environment variables, as in GRADIO_SERVER_PORT=8000 python app.py, and has no options; "
                "README.md names them all.")
 
@@ -158,7 +161,8 @@ def _fill(promised: Future[Any], load: Callable[[], Any]) -> None:
         promised.set_result(load())
     except Exception as problem:
         logging.getLogger("studio").exception("The base could not be loaded")
-        promised.set_exception(problem)
+        # The problem itself knows where it was raised, and so would keep what was loaded until then.
+        promised.set_exception(ValueError(NO_MEMORY) if is_out_of_memory(problem) else problem)
 
 
 def placed(studio: Studio) -> Studio:

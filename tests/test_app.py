@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+import torch
 
 import app
 from phi3.lending import Refused
@@ -104,6 +106,18 @@ def test_what_goes_wrong_in_the_work_itself_keeps_its_sentence():
     with pytest.raises(gr.Error, match="Use a smaller batch") as failed:
         app.lent(refuse, lambda problem: 1)(ValueError("Use a smaller batch."))
     assert not isinstance(failed.value, Refused)
+
+
+def test_a_base_that_finds_no_memory_is_told_of_in_a_sentence_and_holds_none():
+    def load():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 MiB.")
+
+    promised = Future()
+    app._fill(promised, load)
+    with pytest.raises(ValueError, match="no memory left for the base that answers") as told:
+        promised.result()
+    # What was loaded until then would stay for as long as whatever knows where it was raised.
+    assert told.value.__cause__ is told.value.__context__ is None
 
 
 def test_a_full_disk_at_the_start_keeps_nothing_from_being_swept(home, monkeypatch):
