@@ -64,6 +64,15 @@ def test_a_studio_folder_that_can_not_be_made_is_named(tmp_path):
         assert said.startswith(f"Nothing can be kept in {home}") and "STUDIO_HOME" in said
 
 
+@pytest.mark.parametrize("entrance", ["app", "training.__main__", "chat.__main__", "adapters.__main__"])
+def test_on_windows_itself_a_sentence_says_where_it_runs(entrance):
+    """Before anything is imported that Windows lacks."""
+    look = f"import sys, {'spaces, gradio, ' if entrance == 'app' else ''}os; sys.platform = 'win32'; import {entrance}"
+    ended = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, timeout=120,
+                           check=False)
+    assert "WSL 2" in refused_in_a_sentence(ended)
+
+
 @pytest.mark.parametrize("seconds", ["4", "3601", "a minute"])
 def test_a_turn_of_no_sensible_length_is_refused(seconds):
     with pytest.raises(ValueError, match="STUDIO_TURN_SECONDS is"):
