@@ -27,11 +27,16 @@ from training.runs import Runs
 
 
 class Endless:
-    """An answerer that goes on until it is asked to stop; its text grows as long as a long answer does."""
+    """An answerer that goes on until it is asked to stop; its text grows as long as a long answer does. Snapshots come
+    25 times a second at most.
+    """
+
+    def __init__(self, seconds_between: float = 0.04) -> None:
+        self.seconds_between = seconds_between
 
     def answer(self, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
         for count in itertools.count(1):
-            time.sleep(0.04)  # snapshots come 25 times a second at most
+            time.sleep(self.seconds_between)
             asked = stop()
             text = "It goes " + "and on " * min(count, 120)
             yield [Answer(text, count, count / 50, "asked" if asked else "") for _ in lanes]
@@ -342,19 +347,21 @@ def test_a_message_ends_many_prompts_and_can_be_stopped_itself(endless_page):
 
 
 @pytest.mark.slow
-def test_many_prompts_end_the_answers_that_still_come_and_keep_stop_for_themselves(endless_page):
-    page = endless_page
-    to_chat(page)
-    ask(page, "Go on for ever.")
-    expect(page.locator("#newest-A .answer")).to_contain_text("and on and on")
-    ask_many(page, "One.")
-    expect(page.locator("#newest-A .by")).to_contain_text("stopped")
-    expect(page.locator("#retry")).to_be_enabled()
-    expect(page.locator("#stop-answer")).to_be_visible()
-    expect(page.locator("#send")).to_be_hidden()
-    page.locator("#stop-answer").click()
-    expect(page.locator("#many-table")).to_contain_text("1 of 1")
-    expect(page.locator("#send")).to_be_visible()
+def test_many_prompts_end_the_answers_that_still_come_and_keep_stop_for_themselves(home, browser):
+    with served(home, Endless(seconds_between=0.3), browser) as (page, _):
+        to_chat(page)
+        page.locator("#many > button").click()
+        page.locator("#many-prompts textarea").fill("One.")
+        ask(page, "Go on for ever.")
+        expect(page.locator("#newest-A .answer")).to_contain_text("and on and on")
+        page.locator("#ask-many").click()
+        expect(page.locator("#newest-A .by")).to_contain_text("stopped")
+        expect(page.locator("#retry")).to_be_enabled()
+        expect(page.locator("#stop-answer")).to_be_visible()
+        expect(page.locator("#send")).to_be_hidden()
+        page.keyboard.press("Escape")
+        expect(page.locator("#many-table")).to_contain_text("1 of 1")
+        expect(page.locator("#send")).to_be_visible()
 
 
 def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
