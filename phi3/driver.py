@@ -5,23 +5,39 @@ import importlib.util
 import logging
 import os
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 LIBRARY = "libcuda.so.1"
 LONGEST_NAME = 256
-# What the driver says where all is well, and where it has no card to show.
-DONE, NO_CARD = 0, 100
+# What the driver says where it has no card to show.
+NO_CARD = 100
 # So the driver writes 13.0 as a number.
 MAJOR = 1000
+# The driver's numbers (cuda.h, CUdevice_attribute) of a card's clock in kHz, its multiprocessors, and the two parts of
+# its compute capability.
+CLOCK, PROCESSORS, GENERATION, VERSION = 13, 16, 75, 76
+# Operations of bf16, summed in float32, that a multiprocessor makes each time its clock ticks, by compute capability,
+# from NVIDIA's data sheets. Of cards before the A100 those of float32, in which they compute it.
+OPERATIONS = ((12, 0), 512), ((10, 0), 8192), ((9, 0), 4096), ((8, 1), 512), ((8, 0), 2048), ((0, 0), 128)
 
 _log = logging.getLogger("studio")
 
 
+@dataclass(frozen=True)
+class Card:
+    """What there is to know of one: `memory` in gibibytes, and `teraflops` of bf16 at most, in dense products."""
+
+    name: str
+    memory: float
+    teraflops: float
+
+
 @cache
-def first_card() -> tuple[str, float] | None:
-    """Its name and gibibytes; None where torch can use none.
+def first_card() -> Card | None:
+    """What torch can use; None where it can use none.
 
     Only CUDA itself counts cards as torch does: what CUDA_VISIBLE_DEVICES leaves, a part of a card (MIG) as one, and of
     several the fastest first. nvidia-smi counts whole cards, all of them, as they stand in the machine.
@@ -36,7 +52,7 @@ def first_card() -> tuple[str, float] | None:
     return card_of(driver, needed)
 
 
-def card_of(driver: Any, needed: int) -> tuple[str, float] | None:
+def card_of(driver: Any, needed: int) -> Card | None:
     """What this driver tells of its first card; None, and a warning, where it is too old for a torch that was made for
     CUDA `needed`, as torch finds it as well, or can't be started.
     """
@@ -58,7 +74,21 @@ def card_of(driver: Any, needed: int) -> tuple[str, float] | None:
     if driver.cuDeviceGet(ctypes.byref(device), 0) or driver.cuDeviceGetName(name, LONGEST_NAME, device) \
             or driver.cuDeviceTotalMem_v2(ctypes.byref(size), device):
         return None
-    return name.value.decode(errors="replace"), size.value / 1024**3
+    clock, processors, *capability = (_told(driver, what, device)
+                                      for what in (CLOCK, PROCESSORS, GENERATION, VERSION))
+    return Card(name.value.decode(errors="replace"), size.value / 1024**3,
+                clock * 1e3 * processors * _operations(*capability) / 1e12)
+
+
+def _told(driver: Any, what: int, device: ctypes.c_int) -> int:
+    """One of the card's numbers; 0 where the driver doesn't tell it."""
+    number = ctypes.c_int()
+    driver.cuDeviceGetAttribute(ctypes.byref(number), what, device)
+    return number.value
+
+
+def _operations(generation: int, version: int) -> int:
+    return next(count for capability, count in OPERATIONS if (generation, version) >= capability)
 
 
 def _cuda_of_torch() -> int | None:

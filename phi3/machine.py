@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from phi3.driver import first_card
+from phi3.driver import Card, first_card
 
 MEBIBYTE, GIBIBYTE = 1024**2, 1024**3
 # A step works on logits of so many numbers at once: 64 MiB in float32.
@@ -24,8 +24,9 @@ _ON_A_FULL_DISK = ("No space left", "os error 28", "os error 27", "file write fa
 class Machine:
     """One machine, as the plan and the page see it. Memory is in gibibytes; `card_memory` is 0 without a card.
 
-    `card_taken` of it are held by other processes than the one that a plan is for, such as the page's.
-    `multiplies_bf16`: its processor does so by itself, four times as fast as it multiplies float32.
+    `multiplies_bf16`: its processor does so by itself, four times as fast as it multiplies float32. Of the card's
+    memory `card_taken` are held by other processes than the one that a plan is for, such as the page's, and where that
+    is known, the card makes so many `teraflops` of bf16 at most.
     """
 
     kind: Literal["cpu", "cuda", "zerogpu"]
@@ -35,6 +36,7 @@ class Machine:
     card_memory: float = 0.0
     multiplies_bf16: bool = False
     card_taken: float = 0.0
+    teraflops: float = 0.0
 
     @property
     def card_left(self) -> float:
@@ -43,7 +45,7 @@ class Machine:
 
     def without_card(self) -> "Machine":
         """Its processor alone."""
-        return replace(self, kind="cpu", name="CPU", card_memory=0.0, card_taken=0.0)
+        return replace(self, kind="cpu", name="CPU", card_memory=0.0, card_taken=0.0, teraflops=0.0)
 
     def hardware(self) -> str:
         """What it is, in a few words."""
@@ -65,7 +67,7 @@ def this_machine() -> Machine:
         return replace(cpu, kind="zerogpu", name="ZeroGPU", card_memory=48.0)
     card = _first_card()
     if card is not None:
-        return replace(cpu, kind="cuda", name=card[0], card_memory=card[1])
+        return replace(cpu, kind="cuda", name=card.name, card_memory=card.memory, teraflops=card.teraflops)
     return cpu
 
 
@@ -90,8 +92,8 @@ def _memory() -> float:
     return min(physical, int(text) if text.isdigit() else physical) / GIBIBYTE
 
 
-def _first_card() -> tuple[str, float] | None:
-    """Name and gibibytes of the NVIDIA card that torch uses first, or None."""
+def _first_card() -> Card | None:
+    """The NVIDIA card that torch uses first, or None."""
     return None if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else first_card()
 
 

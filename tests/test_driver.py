@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from phi3.driver import NO_CARD, card_of
+from phi3.driver import CLOCK, GENERATION, NO_CARD, PROCESSORS, VERSION, _operations, card_of
 
 
 class Driver:
@@ -28,13 +28,27 @@ class Driver:
         name.value = b"NVIDIA A30 MIG 2g.12gb"
         return 0
 
+    def cuDeviceGetAttribute(self, number, what, device):
+        number._obj.value = {CLOCK: 1_440_000, PROCESSORS: 28, GENERATION: 8, VERSION: 0}[what]
+        return 0
+
     def cuDeviceTotalMem_v2(self, size, device):
         size._obj.value = 12 * 1024**3
         return 0
 
 
 def test_a_card_has_the_memory_that_cuda_gives_this_process():
-    assert card_of(Driver(), 13) == ("NVIDIA A30 MIG 2g.12gb", 12.0)
+    card = card_of(Driver(), 13)
+    assert (card.name, card.memory) == ("NVIDIA A30 MIG 2g.12gb", 12.0)
+    assert card.teraflops == pytest.approx(28 * 1.44e9 * 2048 / 1e12)
+
+
+# Of NVIDIA's data sheets: multiprocessors, the clock in MHz, and teraflops of bf16, dense, summed in float32.
+@pytest.mark.parametrize(("capability", "processors", "clock", "teraflops"), [
+    ((8, 0), 108, 1410, 312), ((8, 6), 82, 1695, 71), ((8, 9), 128, 2520, 165), ((9, 0), 132, 1830, 989),
+    ((10, 0), 148, 1850, 2250), ((12, 0), 170, 2407, 209.5), ((7, 5), 40, 1590, 8.1)])
+def test_a_cards_rate_is_that_of_its_data_sheet(capability, processors, clock, teraflops):
+    assert processors * clock * 1e6 * _operations(*capability) / 1e12 == pytest.approx(teraflops, rel=0.02)
 
 
 @pytest.mark.parametrize("version", [12_000, 12_080, 13_000])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phi3.machine import Machine
 from phi3.shape import WIDTHS, Shape
@@ -67,14 +67,16 @@ class Speed:
 
 
 # Seconds on a machine that trained nothing yet: for a pass of a layer, 1e9 operations, 1e9 bytes; to load; for a spoken
-# token and layer. On a CPU operations and bytes are for one thread. A card's operations come from the share of its
-# matrix rate that a step reaches (about a half), which all else is part of, and a pass is what it takes to begin its
-# kernels: on an H200's machine 66 of them took 0.09 s.
+# token and layer. On a CPU operations and bytes are for one thread. A card's operations, which all else is part of, are
+# here those of one whose rate isn't known, and a pass is what it takes to begin its kernels: on an H200's machine 66 of
+# them took 0.09 s.
 GUESSED = {
     "cpu": Speed((1e-3, 0.02, 0.3), 8.0, 1e-3),
     "cuda": Speed((1.4e-3, 1 / 180e3, 0.0), 25.0, 1.3e-3),
     "zerogpu": Speed((1.4e-3, 1 / 120e3, 0.0), 6.0, 1.3e-3),
 }
+# The share of the rate in a card's data sheet that a step reaches: on an H200 459 of 1,070 teraflops.
+REACHED = 0.4
 # What an operation of bf16 takes on a processor that multiplies it by itself, of one that doesn't and of float32.
 BF16_TIMES = 0.2
 # Bytes a second that a processor reads, from its disk while it loads a base, and of the base's layers as it speaks.
@@ -91,9 +93,10 @@ def guessed_speed(machine: Machine, shape: Shape, width: int, is_quantised: bool
     `is_quantised` as it is loaded, that takes its time, too.
     """
     guess = GUESSED[machine.kind]
-    if machine.kind != "cpu":
-        return guess
     start, operation, byte = guess.prices
+    if machine.kind != "cpu":
+        known = 1 / (1e3 * REACHED * machine.teraflops) if machine.teraflops else operation
+        return replace(guess, prices=(start, known, byte))
     operation *= BF16_TIMES if width == WIDTHS["bf16"] and machine.multiplies_bf16 else 1
     layers = width * shape.linear_weights()
     load = guess.load + layers / LOADED + (shape.linear_weights() / QUANTISED if is_quantised else 0)

@@ -192,7 +192,7 @@ def _constants(bench: Bench, cases: Sequence[dict[str, Any]], loads: Sequence[fl
     if machine.kind == "cpu":  # nobody counts what tensors hold there, so its heap can't be told from them
         return found
     besides = statistics.median(case["besides"] for case in cases)
-    return {**found, "training/memory.py, PROCESS_BYTES": f'"{machine.kind}": {besides / 1024**3:.2f} * GIBIBYTE',
+    return {**found, "phi3/room.py, PROCESS_BYTES": f"{besides / 1024**3:.2f} * GIBIBYTE",
             "training/memory.py, HEAP": f'"{machine.kind}": {statistics.median(map(_heap, cases)):.2f}'}
 
 
