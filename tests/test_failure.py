@@ -66,6 +66,15 @@ def test_a_processor_without_memory_is_told_from_other_errors_by_torchs_words():
         raise RuntimeError("shapes don't match")
 
 
+@pytest.mark.parametrize("said", [
+    "CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in the documentation.",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "Triton Error [CUDA]: out of memory"])
+def test_a_card_that_is_too_full_for_cudas_own_libraries_has_no_memory_either(said):
+    assert "ran out of memory" in raised(RuntimeError(said))["message"]
+    assert explained(torch.AcceleratorError(said)).mendable
+
+
 def test_pythons_own_error_says_nothing_of_sizes_and_a_change_is_named_all_the_same():
     told = raised(MemoryError())
     assert told["asked_bytes"] is None and told["changes"] and "asked for" not in told["message"]

@@ -21,7 +21,10 @@ _UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": GIBIBYTE}
 # 123 bytes".
 _ASKED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
 _FREE = re.compile(r"of which ([\d.]+) (bytes|KiB|MiB|GiB) is free")
-_ON_A_CPU = "DefaultCPUAllocator"
+# In what other errors say it: torch's on a CPU, and on a card those of CUDA, its library of products, and Triton, which
+# ask the driver for memory themselves.
+_WITHOUT_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+                   "Triton Error [CUDA]: out of memory")
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,11 @@ def _is_stderr(file: IO[str]) -> bool:
 
 
 def is_out_of_memory(problem: BaseException) -> bool:
-    """Python's own error, a card's, or the plain RuntimeError that torch raises on a CPU."""
+    """Python's own error, that of a card's allocator, or a plain RuntimeError that says it."""
     import torch
 
-    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or _ON_A_CPU in str(problem)
+    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or \
+        any(words in str(problem) for words in _WITHOUT_MEMORY)
 
 
 def _bytes(pattern: re.Pattern[str], said: str) -> int | None:
