@@ -14,7 +14,7 @@ from torch.nn import functional
 from phi3.cache import TOKENS_AT_A_TIME, Cache
 from phi3.captured import MOST_CAPTURED_ROWS, Capture, Captures
 from phi3.fused import inverse_root
-from phi3.packed import band, without_cudnn
+from phi3.packed import attended, band, without_cudnn
 from phi3.products import Call, is_small
 from phi3.trusted import are_own, kernels_on, own_kernels
 
@@ -68,8 +68,8 @@ class Decoder:
             query, key, value = (part.transpose(1, 2) for part in projected)
             self.cache.put(index, key, value)
             with without_cudnn(self.device):
-                mixed = functional.scaled_dot_product_attention(query, key, value, band, is_causal=band is None,
-                                                                scale=layer.scaling, enable_gqa=self._is_grouped)
+                mixed = attended(query, key, value, band, is_causal=band is None, scale=layer.scaling,
+                                 enable_gqa=self._is_grouped)
             hidden = layer.after_attention(hidden, mixed.transpose(1, 2).flatten(2))
         self.cache.lengths += map(len, rows)
         ends = torch.tensor([len(row) - 1 for row in rows], device=self.device)

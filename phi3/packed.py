@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -17,6 +18,8 @@ from phi3.fused import Gathered, Spread
 # padding of fewer.
 ALIKE = 0.8
 LEAST_EVEN = 1024
+# NVIDIA's generation of the A100, by its compute capability: the first with bf16.
+AMPERE = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -145,15 +148,32 @@ class Attention:
             return functional.dropout(shares.to(query.dtype), dropout, bool(dropout)) @ value
         given = {"dropout_p": dropout, "scale": scaling, "enable_gqa": is_grouped}
         first = min(longest, self._window)
-        parts = [functional.scaled_dot_product_attention(query[:, :, :first], key[:, :, :first], value[:, :, :first],
-                                                         is_causal=True, **given)]
+        parts = [attended(query[:, :, :first], key[:, :, :first], value[:, :, :first], is_causal=True, **given)]
         # What lies further on sees its window alone, so it is attended over a window at a time.
         for start in range(first, longest, self._window):
             end, back = min(start + self._window, longest), start - self._window
             mask = band(self._window, end, query.device, start, back)
-            parts.append(functional.scaled_dot_product_attention(query[:, :, start:end], key[:, :, back:end],
-                                                                 value[:, :, back:end], mask, **given))
+            parts.append(attended(query[:, :, start:end], key[:, :, back:end], value[:, :, back:end], mask, **given))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def attended(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None = None,
+             **given: Any) -> torch.Tensor:
+    """torch's attention, in the type that this card has a kernel for which keeps no scores; `mask` is of booleans."""
+    dtype = attends_in(query.dtype, query.device)
+    if dtype is query.dtype:
+        return functional.scaled_dot_product_attention(query, key, value, mask, **given)
+    with torch.autocast(query.device.type, enabled=False):  # it would make them narrow again
+        wide = (part.to(dtype) for part in (query, key, value))
+        return functional.scaled_dot_product_attention(*wide, mask, **given).to(query.dtype)
+
+
+def attends_in(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """What attention is computed in. Before Ampere cards have none of torch's kernels for bf16 but the plain one, which
+    holds every score of every head, in float32; they have one for float32 that doesn't.
+    """
+    is_narrow = device.type == "cuda" and dtype is torch.bfloat16
+    return torch.float32 if is_narrow and torch.cuda.get_device_capability(device) < AMPERE else dtype
 
 
 def without_cudnn(device: torch.device) -> AbstractContextManager[None]:
@@ -178,7 +198,7 @@ def has_varlen(device: torch.device) -> bool:
     """Whether torch's variable-length attention, with a window, runs on this device (CUDA, since torch 2.11; heads that
     share keys since a later one).
     """
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < AMPERE:
         return False
     try:
         from torch.nn.attention.varlen import varlen_attn

@@ -87,3 +87,31 @@ def test_long_rows_cut_at_the_same_limit_are_left_to_cudnn(monkeypatch, lengths,
     like = SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16)
     assert Attention(lengths, window, like, ends=torch.zeros(1)).is_even is is_even
     assert not Attention(lengths, window, like, "flash_attention_2", torch.zeros(1)).is_even
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 0), torch.float32), ((7, 5), torch.float32),
+                                                   ((8, 0), torch.bfloat16), ((12, 0), torch.bfloat16)])
+def test_a_card_older_than_ampere_attends_in_float32(monkeypatch, capability, dtype):
+    """Of bf16 its torch has no kernel but the one that keeps each score."""
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    assert packed.attends_in(torch.bfloat16, torch.device("cuda")) is dtype
+    assert packed.attends_in(torch.bfloat16, torch.device("cpu")) is torch.bfloat16
+    assert packed.attends_in(torch.float32, torch.device("cuda")) is torch.float32
+
+
+@pytest.mark.parametrize("window", [2047, 4])
+def test_what_is_attended_in_float32_comes_back_as_it_was(monkeypatch, window):
+    seen, own = set(), functional.scaled_dot_product_attention
+
+    def watched(query, key, value, *rest, **given):
+        seen.update((query.dtype, key.dtype, value.dtype))
+        return own(query, key, value, *rest, **given)
+
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", watched)
+    given = parts(torch.bfloat16)
+    plain = Attention(LENGTHS, window, given[0])(*given, scaling=0.3)
+    seen.clear()
+    monkeypatch.setattr(packed, "attends_in", lambda dtype, device: torch.float32)
+    wide = Attention(LENGTHS, window, given[0])(*given, scaling=0.3)
+    assert seen == {torch.float32} and wide.dtype is torch.bfloat16
+    torch.testing.assert_close(wide, plain, atol=0.02, rtol=0.02)
