@@ -19,6 +19,8 @@ MAJOR = 1000
 # The driver's numbers (cuda.h, CUdevice_attribute) of a card's clock in kHz, its multiprocessors, and the two parts of
 # its compute capability.
 CLOCK, PROCESSORS, GENERATION, VERSION = 13, 16, 75, 76
+# From this version on CUDA makes no kernels for cards before this compute capability.
+CUDA_FROM_TURING_ON, TURING = 13, (7, 5)
 # Operations of bf16, summed in float32, that a multiprocessor makes each time its clock ticks, by compute capability,
 # from NVIDIA's data sheets. Of cards before the A100 those of float32, in which they compute it.
 OPERATIONS = ((12, 0), 512), ((10, 0), 8192), ((9, 0), 4096), ((8, 1), 512), ((8, 0), 2048), ((0, 0), 128)
@@ -54,7 +56,8 @@ def first_card() -> Card | None:
 
 def card_of(driver: Any, needed: int) -> Card | None:
     """What this driver tells of its first card; None, and a warning, where it is too old for a torch that was made for
-    CUDA `needed`, as torch finds it as well, or can't be started.
+    CUDA `needed`, as torch finds it as well, or can't be started. ValueError where torch would use the card, and has no
+    kernels for it.
     """
     # As torch asks for it: else older drivers load every kernel that there is.
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
@@ -76,8 +79,12 @@ def card_of(driver: Any, needed: int) -> Card | None:
         return None
     clock, processors, *capability = (_told(driver, what, device)
                                       for what in (CLOCK, PROCESSORS, GENERATION, VERSION))
-    return Card(name.value.decode(errors="replace"), size.value / 1024**3,
-                clock * 1e3 * processors * _operations(*capability) / 1e12)
+    called = name.value.decode(errors="replace")
+    if needed >= CUDA_FROM_TURING_ON and (0, 0) < tuple(capability) < TURING:
+        raise ValueError(f"{called} is older than what the torch that is installed was made for: CUDA {needed} knows "
+                         "cards from Turing on (GTX 16, RTX 20, T4). Install a torch for CUDA 12.6 (pytorch.org says "
+                         "how), or set CUDA_VISIBLE_DEVICES= to compute without the card.")
+    return Card(called, size.value / 1024**3, clock * 1e3 * processors * _operations(*capability) / 1e12)
 
 
 def _told(driver: Any, what: int, device: ctypes.c_int) -> int:

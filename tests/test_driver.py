@@ -10,8 +10,9 @@ from phi3.driver import CLOCK, GENERATION, NO_CARD, PROCESSORS, VERSION, _operat
 class Driver:
     """CUDA's library, as far as it is asked; of its card a part is given to this process."""
 
-    def __init__(self, version=13_000, starts=0, told=0):
+    def __init__(self, version=13_000, starts=0, told=0, capability=(8, 0)):
         self.version, self.starts, self.told = version, starts, told
+        self.generation, self.minor = capability
 
     def cuInit(self, flags):
         return self.starts
@@ -29,7 +30,7 @@ class Driver:
         return 0
 
     def cuDeviceGetAttribute(self, number, what, device):
-        number._obj.value = {CLOCK: 1_440_000, PROCESSORS: 28, GENERATION: 8, VERSION: 0}[what]
+        number._obj.value = {CLOCK: 1_440_000, PROCESSORS: 28, GENERATION: self.generation, VERSION: self.minor}[what]
         return 0
 
     def cuDeviceTotalMem_v2(self, size, device):
@@ -59,6 +60,13 @@ def test_a_driver_serves_every_torch_of_its_cuda_and_older_ones(version):
 def test_a_driver_that_is_too_old_for_torch_is_told_of(caplog):
     assert card_of(Driver(12_020), 13) is None
     assert "knows CUDA 12.2 at most" in caplog.text and "made for CUDA 13" in caplog.text
+
+
+def test_a_card_that_torch_has_no_kernels_for_is_refused_with_two_ways_out():
+    """CUDA 13 makes none for cards before Turing, though its driver still serves them."""
+    with pytest.raises(ValueError, match=r"older .* CUDA 12\.6 .* CUDA_VISIBLE_DEVICES= "):
+        card_of(Driver(capability=(6, 1)), 13)
+    assert card_of(Driver(capability=(6, 1)), 12) and card_of(Driver(capability=(7, 5)), 13)
 
 
 def test_a_driver_that_does_not_start_is_told_of_and_a_machine_without_a_card_is_not(caplog):
