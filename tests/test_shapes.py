@@ -529,3 +529,12 @@ def test_messages_as_langchain_writes_them_are_turns(turns):
 def test_an_object_that_is_asked_about_as_text_stays_text():
     row = {"input": '{"name": "Ada"}', "output": '{"first": "Ada"}'}
     assert [turn["content"] for turn in as_messages(row)] == list(row.values())
+
+
+def test_instructions_beside_an_input_and_a_passage_beside_a_question_are_not_lost():
+    row = {"instructions": "Be brief.", "input": "Hi", "output": "Ho"}
+    assert as_messages(row) == as_messages({**row, "input": TURNS[:1]}) == [SYSTEM, *TURNS]
+    assert as_messages({"instructions": "Hi", "outputs": "Ho"}) == TURNS
+    for name in ("passage", "paragraph", "story"):
+        assert as_messages({"question": "Who?", name: "Ada wrote it.", "answer": "Ada"})[0]["content"] == (
+            "Who?\n\nAda wrote it.")

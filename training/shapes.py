@@ -44,7 +44,7 @@ _ANSWERS = ("completion", "answer", "response", "output", "outputs", "reply", "a
             "completions", "model_response", "assistant_message", "responses", "ideal", "ideal_response",
             "reference_answer", "tgt", "chatgpt_answer", "answer_text", "replies", "label_text", "ai",
             "correct_answer", "answer_key", "answerkey")
-_MORE = ("input", "context")
+_MORE = ("input", "context", "passage", "paragraph", "story")
 _HISTORIES = ("history", "chat_history", "conversation_history")
 _CHOSEN = (("chosen", "rejected"), ("chosen_response", "rejected_response"), ("accepted", "rejected"),
            ("preferred_output", "non_preferred_output"))
@@ -268,7 +268,8 @@ def _paired(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     known = (bare(prompt), bare(answer)) == ("prompt", "completion")
     return (known and _bad(row, names, "prompt-completion")) or _Shape(
         "prompt-completion" if known else "question and answer",
-        lambda: _with_system(row, names, _pair(row, names, prompt, answer)))
+        lambda: _with_system(row, names, _pair(row, names, prompt, answer),
+                             () if bare(prompt) == "instructions" else ("instructions",)))
 
 
 def _bad(row: dict[str, Any], names: dict[str, str], format: str) -> _Shape | None:
