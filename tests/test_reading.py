@@ -187,6 +187,34 @@ def test_a_sheet_of_notes_and_a_title_above_the_header_are_no_rows(saved):
     assert any("'Our questions'" in note for note in data.notes)
 
 
+def as_sheets(**sheets) -> bytes:
+    book, out = Workbook(), io.BytesIO()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append(row)
+    book.save(out)
+    return out.getvalue()
+
+
+def test_sheets_with_the_columns_of_the_one_that_is_read_are_read_too(saved):
+    about = [("Setting", "Value"), ("owner", "Ann"), ("year", 2026)]
+    sheets = {"About": about, "Jan": [COLUMNS, *PAIRS[:2]], "Feb": [COLUMNS, *PAIRS[2:], ("x",)]}
+    data = read_data(saved("a.xlsx", as_sheets(**sheets)))
+    assert texts(data) == PAIRS and data.files == ("a.xlsx, Jan", "a.xlsx, Feb")
+    assert [(drop.row, drop.file) for drop in data.dropped] == [(5, "a.xlsx, Feb")]
+    assert data.notes == ("Of a.xlsx the sheets 'Jan' and 'Feb' were read, not 'About'.",)
+
+
+def test_sheets_called_like_splits_are_splits(saved):
+    from training.data import split
+
+    sheets = {name: [COLUMNS, (name, "a")] for name in ("test", "Validation", "train")}
+    data = read_data(saved("a.xlsx", as_sheets(**sheets)))
+    assert [side[0].messages[0]["content"] for side in split(data, 0.1, seed=0)] == ["train", "Validation"]
+
+
 def test_a_sheet_has_the_columns_that_are_written_in_it_and_no_more(saved):
     with pytest.raises(UnknownColumns) as refused:
         read_data(saved("a.xlsx", as_xlsx([("frage", "antwort"), ("a", "b"), ("c", "d")])))

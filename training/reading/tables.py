@@ -284,31 +284,63 @@ _XLSX_ERRORS = (ValueError, KeyError, TypeError, AttributeError, IndexError, OSE
 
 
 def xlsx_parts(path: Path, name: str, bounds: Bounds) -> list[Part]:
-    """The first sheet that holds rows; its first row names the columns, titles above it aside. Values, not formulas."""
+    """The sheets of one table: the first that holds rows, by its columns' names if they are known, and those with the
+    same columns. The first row names the columns, titles above it aside. Values, not formulas.
+    """
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
         book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
         starts = {sheet.title: _start(sheet, bounds) for sheet in book.worksheets}
-        sheets = [sheet for sheet in book.worksheets if starts[sheet.title]]
     except (*_XLSX_ERRORS, InvalidFileException) as problem:
         raise damaged(name, "xlsx", problem) from None
-    if not sheets:
+    starts = {title: start for title, start in starts.items() if start}
+    if not starts:
         book.close()
         raise ValueError(f"{name} is empty: no sheet holds anything.")
     # A sheet of notes before the table has a line or two, and no rows below a header.
-    read = next((one for one in sheets if len(starts[one.title]) > 1), sheets[0])
-    others = ", ".join(repr(one.title) for one in sheets[:5] if one is not read)
-    notes = [f"Only the sheet {read.title!r} of {name} was read, not {others}."] if others else []
-    start = starts[read.title]
-    titles = _titles(start)
-    if titles:
-        notes.append(f"{name} has a title above its header, {titles[0]!r}, which was left out.")
-    is_header = len(start) == 1 or _are_names(start[len(titles)])
-    if not is_header:
-        notes.append(_no_header(name))
-    return [Part(name, _xlsx_rows(book, read, name, (bounds, len(titles), is_header)), notes=notes)]
+    first = next((one for one in starts if len(starts[one]) > 1 and _names_a_shape(_head(starts[one]))),
+                 next((one for one in starts if len(starts[one]) > 1), next(iter(starts))))
+    is_header = len(starts[first]) == 1 or _are_names(_head(starts[first]))
+    read = [one for one in starts if one == first or (is_header and _head(starts[one]) == _head(starts[first]))]
+    book_of, parts = _Book(book, len(read)), []
+    for title in read:
+        titles = _titles(starts[title])
+        about = [f"{name} has a title above its header, {titles[0]!r}, which was left out."] if titles else []
+        rows = _xlsx_rows(book_of, title, name, (bounds, len(titles), is_header))
+        parts.append(Part(name if len(read) == 1 else f"{name}, {title}", rows, notes=about))
+    parts[0].notes[:0] = _about_sheets(name, read, [one for one in starts if one not in read])
+    parts[0].notes += [] if is_header else [_no_header(name)]
+    return parts
+
+
+@dataclass
+class _Book:
+    """A workbook, and how many of its sheets are still to be read before it is closed."""
+
+    book: Any
+    left: int
+
+    def close(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.book.close()
+
+
+def _about_sheets(name: str, read: Sequence[str], others: Sequence[str]) -> Iterator[str]:
+    if not others:
+        return
+    unread = ", ".join(map(repr, others[:5]))
+    if len(read) == 1:
+        yield f"Only the sheet {read[0]!r} of {name} was read, not {unread}."
+    else:
+        yield f"Of {name} the sheets {', '.join(map(repr, read[:-1]))} and {read[-1]!r} were read, not {unread}."
+
+
+def _head(start: Sequence[list[str]]) -> list[str]:
+    """The row that names the columns, if one does."""
+    return start[len(_titles(start))]
 
 
 def _start(sheet: Any, bounds: Bounds) -> list[list[str]]:
@@ -333,8 +365,9 @@ def _titles(start: Sequence[Sequence[str]]) -> list[str]:
     return [row[0] for row in above] if is_header else []
 
 
-def _xlsx_rows(book: Any, sheet: Any, name: str, how: tuple[Bounds, int, bool]) -> Iterator[Row]:
+def _xlsx_rows(book: _Book, title: str, name: str, how: tuple[Bounds, int, bool]) -> Iterator[Row]:
     bounds, titles, is_header = how
+    sheet = book.book[title]
     try:
         names: list[str] = []
         number, empty = 0, Counter[str]()
