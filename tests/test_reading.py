@@ -187,6 +187,21 @@ def test_a_sheet_of_notes_and_a_title_above_the_header_are_no_rows(saved):
     assert any("'Our questions'" in note for note in data.notes)
 
 
+@pytest.mark.parametrize("above", ["Exported 2026-05-01\n", "# made by Ann\n\n", "Report,\n,\n", '"Our questions"\n'])
+def test_a_title_above_a_csvs_header_is_no_header(saved, above):
+    data = read_data(saved("a.csv", above.encode() + as_csv()))
+    assert texts(data) == PAIRS and "has a title above its header, '" in data.notes[0]
+    assert read_data(saved("b.csv", b"\n\n" + as_csv())).notes == ()
+    with pytest.raises(UnknownColumns) as refused:
+        read_data(saved("a.csv", above.encode() + b"Frage;Antwort\na;b\nc;d\n"))
+    assert refused.value.columns == ("Frage", "Antwort")
+
+
+def test_texts_with_a_comma_here_and_there_are_no_table_under_a_title(saved):
+    with pytest.raises(ValueError, match="Columns seen: text"):
+        read_data(saved("a.csv", b"text\nHello there.\nGo, on\nNow\n"))
+
+
 def as_sheets(**sheets) -> bytes:
     book, out = Workbook(), io.BytesIO()
     book.remove(book.active)

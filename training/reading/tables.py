@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from training.reading.encoding import Encoding, encoding_of
-from training.reading.rows import BadRow, Bounds, Part, Row, damaged
+from training.reading.rows import BadRow, Bounds, Part, Row, damaged, shown
 
 SAMPLE = 262_144
 SAMPLED_RECORDS = 100
+MOST_ABOVE = 5
 _DELIMITERS = (",", ";", "\t", "|")
 # What Anki writes above its notes: the separator first, then what its other columns are.
 _ANKI = re.compile(r"#separator:(\w+|\S)[ ]*\r?\n(?:#[a-z ]+:[^\n]*\n)*")
@@ -50,10 +51,14 @@ def csv_part(path: Path, name: str, bounds: Bounds, hint: str = "") -> Part:
     with path.open(encoding=encoding.name, errors=encoding.errors, newline="") as file:
         start = file.read(SAMPLE).removeprefix("\ufeff")
         is_cut = bool(file.read(1))
-    dialect = sniffed(start, hint, is_cut)
+    above = _lines_above(start, hint, is_cut)
+    dialect = sniffed("\n".join(start.split("\n")[above:]), hint, is_cut)
+    dialect = replace(dialect, skip=dialect.skip + above)
     place, size = [0], max(path.stat().st_size, 1)
     notes = [encoding.note] if encoding.note else []
     header, is_header = _header(dialect, start, bounds, name)
+    titles = [line.strip(' \t\r",;|') for line in start.split("\n")[:above]]
+    notes += [_titled(name, title) for title in filter(None, titles)]
     if not is_header:
         notes.append(_no_header(name))
     rows = _csv_rows(path, encoding, dialect, (header, is_header, bounds, place))
@@ -102,6 +107,21 @@ def _quotes_nothing(dialect: Dialect, sample: str) -> bool:
     return False
 
 
+def _lines_above(sample: str, hint: str, is_cut: bool) -> int:
+    """How many lines of a title, of one cell at most each, stand above a table's header."""
+    lines = sample.split("\n")
+    for above in range(1, min(MOST_ABOVE, len(lines) - 2) + 1):
+        if len(list(filter(None, re.split(r"[,;\t|]", lines[above - 1].strip().strip('"'))))) > 1:
+            return 0
+        rest = "\n".join(lines[above:])
+        dialect = sniffed(rest, hint, is_cut)
+        records = _records(dialect, rest)
+        is_table = len(records) > 1 and len(records[0]) > 1 and dialect.skip == 0 and _are_names(records[0])
+        if is_table and (_names_a_shape(records[0]) or (len(records) > 2 and _score(dialect, rest, is_cut)[0] == 1)):
+            return above
+    return 0
+
+
 def _score(dialect: Dialect, sample: str, is_cut: bool) -> tuple[float, int]:
     records = _records(dialect, sample)
     if is_cut and len(records) > 1:
@@ -145,6 +165,10 @@ def _are_names(cells: Sequence[str]) -> bool:
     named = [cell for cell in cells if cell]
     are_names = bool(named) and not any(map(_is_no_name, named))
     return are_names and (len(set(named)) == len(named) or _names_a_shape(cells))
+
+
+def _titled(name: str, title: str) -> str:
+    return f"{name} has a title above its header, {shown(title)}, which was left out."
 
 
 def _no_header(name: str) -> str:
@@ -307,7 +331,7 @@ def xlsx_parts(path: Path, name: str, bounds: Bounds) -> list[Part]:
     book_of, parts = _Book(book, len(read)), []
     for title in read:
         titles = _titles(starts[title])
-        about = [f"{name} has a title above its header, {titles[0]!r}, which was left out."] if titles else []
+        about = [_titled(name, titles[0])] if titles else []
         rows = _xlsx_rows(book_of, title, name, (bounds, len(titles), is_header))
         parts.append(Part(name if len(read) == 1 else f"{name}, {title}", rows, notes=about))
     parts[0].notes[:0] = _about_sheets(name, read, [one for one in starts if one not in read])
