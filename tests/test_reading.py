@@ -202,6 +202,14 @@ def test_texts_with_a_comma_here_and_there_are_no_table_under_a_title(saved):
         read_data(saved("a.csv", b"text\nHello there.\nGo, on\nNow\n"))
 
 
+def test_text_that_a_parquet_keeps_as_bytes_is_text_and_pictures_are_none(saved):
+    picture = {"picture": b"\x89PNG\xff", "none": None}
+    rows = [{name: text.encode() for name, text in row.items()} | picture for row in ROWS]
+    assert texts(read_data(saved("a.parquet", as_parquet(rows)))) == PAIRS
+    with pytest.raises(ValueError, match="Columns seen: more"):
+        read_data(saved("b.parquet", as_parquet([{"picture": b"\x89PNG\xff", "more": "x"}])))
+
+
 def as_sheets(**sheets) -> bytes:
     book, out = Workbook(), io.BytesIO()
     book.remove(book.active)

@@ -280,8 +280,11 @@ def _parquet_rows(file: Any, name: str, place: list[int], bounds: Bounds) -> Ite
     import pyarrow
 
     try:
-        kept = [field.name for field in file.schema_arrow if not _is_binary(field.type)]
+        written = [field.name for field in file.schema_arrow if _is_binary(field.type) and _is_text(file, field.name)]
+        kept = [field.name for field in file.schema_arrow if field.name in written or not _is_binary(field.type)]
         for batch in file.iter_batches(batch_size=512, columns=kept):
+            for name in written:
+                batch = batch.set_column(batch.schema.names.index(name), name, batch[name].cast("string"))
             if batch.nbytes > bounds.cell * 64:
                 raise ValueError(f"{name} holds rows that are too long to be read here.")
             for row in batch.to_pylist():
@@ -294,10 +297,21 @@ def _parquet_rows(file: Any, name: str, place: list[int], bounds: Bounds) -> Ite
 
 
 def _is_binary(kind: Any) -> bool:
-    """Bytes are no text: pictures and their like are not even read."""
+    """Bytes are mostly pictures and their like, which are not even read."""
     import pyarrow.types as types
 
     return types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+
+
+def _is_text(file: Any, column: str) -> bool:
+    """Whether bytes are text all the same, as older programs write it: by the first of them that is any."""
+    found = (value for batch in itertools.islice(file.iter_batches(batch_size=8, columns=[column]), 8)
+             for value in batch[column].to_pylist() if value)
+    try:
+        first = next(found, b"")
+        return bool(first) and b"\0" not in first and bool(first.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
 
 
 # ---- xlsx -----------------------------------------------------------------------------------------------------------
