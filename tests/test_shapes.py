@@ -88,7 +88,7 @@ def test_a_system_column_or_turn_comes_first(row):
 @pytest.mark.parametrize(("turns", "why"), [
     ([], "no list of turns"), (TURNS[:1], "no answer by the assistant"), (TURNS[1:], "no question by the user"),
     ([*TURNS, {"role": "tool", "content": "x"}], "a turn of a tool"),
-    ([TURNS[0], {**TURNS[1], "role": "narrator"}], "unknown role 'narrator'"),
+    ([TURNS[0], {**TURNS[1], "role": "narrator", "name": "gpt"}], "unknown role 'narrator', where user or assistant"),
     ([TURNS[0], {"role": "assistant", "content": ""}], "an empty answer"),
     ([TURNS[0], {"role": "assistant", "content": None}], "an empty answer"),
     ([{"role": "user", "content": " "}, TURNS[1]], "an empty question"),
@@ -538,3 +538,8 @@ def test_instructions_beside_an_input_and_a_passage_beside_a_question_are_not_lo
     for name in ("passage", "paragraph", "story"):
         assert as_messages({"question": "Who?", name: "Ada wrote it.", "answer": "Ada"})[0]["content"] == (
             "Who?\n\nAda wrote it.")
+
+
+def test_who_speaks_is_told_by_the_field_that_holds_a_role():
+    turns = [{"speaker": "Ann", "type": "customer", "text": "Hi"}, {"speaker": "Bob", "type": "agent", "text": "Ho"}]
+    assert as_messages({"turns": turns}) == TURNS

@@ -115,7 +115,7 @@ def _turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
         return
     one = _langchains(one)
     text = next((name for name in TEXT_KEYS if one.get(name) is not None), first_of(one, TEXT_KEYS))
-    role = next((name for name in ROLE_KEYS if name in one and name != text), None)
+    role = _speaker_in(one, text)
     if one.get("tool_calls") or one.get("function_call"):
         raise ValueError(CALLS_A_TOOL)
     if role is not None and text is not None:
@@ -133,6 +133,15 @@ def _turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
     if not spoken:
         raise ValueError("a turn without a role")
     yield from (message(name, text_of(value)) for name, value in spoken)
+
+
+def _speaker_in(one: Mapping[str, Any], text: str | None) -> str | None:
+    """The field that says who speaks: role, else the first that holds the name of one, else the first that may."""
+    names = [name for name in ROLE_KEYS if name in one and name != text]
+    if names[:1] == ["role"]:
+        return "role"
+    return next((name for name in names if isinstance(one[name], str) and bare(one[name]) in ROLES),
+                next(iter(names), None))
 
 
 def _langchains(one: dict[str, Any]) -> dict[str, Any]:
@@ -178,7 +187,7 @@ def said_by(named: Any, text: str) -> Message:
     if name in TOOL_ROLES:
         raise ValueError(f"a turn of a tool (role {shown(named)})")
     if name not in ROLES:
-        raise ValueError(f"unknown role {shown(named)}")
+        raise ValueError(f"unknown role {shown(named)}, where user or assistant is due")
     return message(ROLES[name], text)
 
 
