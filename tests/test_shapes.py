@@ -56,6 +56,7 @@ SAME = [
     ("gemma text", {"text": "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHo<end_of_turn>\n"}),
     ("alpaca text", {"text": "Below is a task.\n\n### Instruction:\nHi\n\n### Response:\nHo</s>"}),
     ("human assistant text", {"text": "### Human: Hi### Assistant: Ho"}),
+    ("human assistant text", {"text": "Human: Hi\nAI: Ho"}),
     ("human assistant text", {"system": " ", "chat": "USER: Hi\n\n\nASSISTANT: Ho <|endoftext|>\n\n\n"}),
 ]
 

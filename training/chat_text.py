@@ -18,10 +18,10 @@ _ALPACA = re.compile(r"### ?(Instruction|Input|Response) ?:|</s>|<\|endoftext\|>
 _ALPACA_NEXT = {"": ("Instruction",), "Instruction": ("Input", "Response"), "Input": ("Response",),
                 "Response": ("Instruction", None)}
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>", re.DOTALL)
-_NAMED = re.compile(r"(?:^[^\S\n]*|(?=### ?[A-Z]))(?:### ?)?(Human|User|Assistant|System|Bot|GPT) ?:[ \t]*",
+_NAMED = re.compile(r"(?:^[^\S\n]*|(?=### ?[A-Z]))(?:### ?)?(Human|User|Assistant|System|Bot|GPT|AI) ?:[ \t]*",
                     re.MULTILINE)
 _ASKS = r"[ \t]*(?:### ?)?(?:Human|HUMAN|User|USER|System|SYSTEM) ?:"
-_ANSWERS = r"[ \t]*(?:### ?)?(?:Assistant|ASSISTANT|Bot|GPT) ?:"
+_ANSWERS = r"[ \t]*(?:### ?)?(?:Assistant|ASSISTANT|Bot|GPT|AI) ?:"
 _SHOUTED = re.compile(r"^[^\S\n]*(HUMAN|USER|ASSISTANT|SYSTEM|FUNCTION RESPONSE) ?:[ \t]*", re.MULTILINE)
 _BEGINS = {"llama-3 text": "<|begin_of_text|>", "gemma text": "<bos>"}
 _FORMS = (("chatml", re.compile(r"\A.{0,200}?<\|im_start\|>", re.DOTALL)),
