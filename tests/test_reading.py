@@ -263,6 +263,21 @@ def test_a_table_that_names_its_columns_apart_is_read_by_their_names(saved):
     assert texts(read_data(saved("a.json", json.dumps(table).encode()))) == [("q", "a"), ("7", "b")]
 
 
+@pytest.mark.parametrize("held", [
+    {"about": {"made": 2026}, "result": {"items": ROWS}}, {"status": "ok", "payload": {"data": ROWS}},
+    {"faqs": ROWS, "tags": ["a", "b"]}, {"general": ROWS[:3], "billing": ROWS[3:]},
+    {"general": ROWS[:2], "billing": ROWS[2:]},
+    {"input": [{"text": row["prompt"]} for row in ROWS], "output": [{"text": row["completion"]} for row in ROWS]}])
+def test_rows_are_found_wherever_an_object_holds_them_and_none_is_lost(saved, held):
+    assert texts(read_data(saved("a.json", json.dumps(held).encode()))) == PAIRS
+
+
+def test_a_file_of_one_logged_answer_is_a_row_and_no_list_of_its_tools(saved):
+    row = {"input": {"messages": [{"role": "user", "content": "Hi"}], "tools": [{"type": "function", "function": {}}]},
+           "output": {"role": "assistant", "content": "Ho"}}
+    assert texts(read_data(saved("a.json", json.dumps(row).encode()))) == [("Hi", "Ho")]
+
+
 def test_an_object_with_a_name_for_each_list_of_turns_loses_none(saved):
     talks = {f"talk {number}": [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
              for number, (asked, said) in enumerate(PAIRS)}

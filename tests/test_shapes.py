@@ -527,6 +527,11 @@ def test_messages_as_langchain_writes_them_are_turns(turns):
     assert as_messages({"messages": turns}) == TURNS
 
 
+def test_objects_that_hold_the_same_names_are_not_mixed():
+    with pytest.raises(ValueError, match="its columns aren't known"):
+        as_messages({"first": {"question": "Hi", "answer": "Ho"}, "second": {"question": "You?", "answer": "Me."}})
+
+
 def test_an_object_that_is_asked_about_as_text_stays_text():
     row = {"input": '{"name": "Ada"}', "output": '{"first": "Ada"}'}
     assert [turn["content"] for turn in as_messages(row)] == list(row.values())

@@ -289,9 +289,10 @@ def _hidden_list(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
 
 def _nested(row: dict[str, Any]) -> _Shape | None:
     """What stands in objects of a row, as Label Studio and Argilla keep it."""
-    inner = {name: value for held in row.values() if isinstance(held, dict) for name, value in held.items()}
+    held = [value for value in row.values() if isinstance(value, dict)]
+    inner = {name: value for one in held for name, value in one.items()}
     try:
-        return _shape(inner, None) if inner else None
+        return _shape(inner, None) if inner and len(inner) == sum(map(len, held)) else None
     except ValueError:
         return None
 

@@ -218,11 +218,39 @@ def _parts_of_object(whole: dict[str, Any], name: str) -> Iterator[Part]:
         for key, split in splits.items():
             yield Part(f"{name}, {key}", iter(enumerate(split, start=1)), split=SPLITS[key.lower()])
         return
-    if rows is None and len(lists) == 1 and _are_rows(next(iter(lists.values()))):
-        rows = next(iter(lists.values()))
-    if rows is None:
-        rows = _columns(whole, lists) or _named_rows(whole) or [whole]
+    of_rows = {key: value for key, value in lists.items() if _are_rows(value)}
+    if rows is None and len(of_rows) > 1 and len(of_rows) == len(whole) and all(
+            map(_is_known, (some[0] for some in of_rows.values()))):
+        for key, some in of_rows.items():
+            yield Part(f"{name}, {key}", iter(enumerate(some, start=1)))
+        return
+    rows = rows or _columns(whole, lists)
+    if not rows and len(of_rows) == 1 and len(lists) <= len(of_rows) + _plain_lists(lists):
+        rows = next(iter(of_rows.values()))
+    rows = rows or _named_rows(whole) or _rows_within(whole) or [whole]
     yield Part(name, iter(enumerate(rows, start=1)))
+
+
+def _rows_within(whole: dict[str, Any]) -> list[Any]:
+    """The rows of an object that stands in another, as what servers answer does: of the only one that does."""
+    found = [value[key] for value in whole.values() if isinstance(value, dict)
+             for key in value if isinstance(value[key], list) and value[key] and _is_known(value[key][0])]
+    return found[0] if len(found) == 1 else []
+
+
+def _is_known(row: Any) -> bool:
+    """Whether an object is a conversation in a shape that is known."""
+    from training.shapes import shape_of
+
+    try:
+        return isinstance(row, dict) and bool(shape_of(row))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _plain_lists(lists: dict[str, list[Any]]) -> int:
+    """How many hold no objects and lists, but names or numbers."""
+    return sum(not isinstance(value[0], (dict, list)) for value in lists.values())
 
 
 def _are_rows(value: list[Any]) -> bool:
