@@ -50,6 +50,13 @@ def test_of_a_tree_the_best_ranked_branch_is_taken_and_that_is_told(tmp_path):
     assert "the best ranked was taken, and 2 were left out" in data.notes[0]
 
 
+def test_conversations_are_found_where_their_beginnings_come_first_and_a_row_above_is_none():
+    asked = [{"conversation_id": place, "turn": 1, "role": "user", "content": f"Q{place}"} for place in range(300)]
+    told = [{**row, "turn": 2, "role": "assistant", "content": f"A{row['conversation_id']}"} for row in asked]
+    data = read_text("\n".join(map(json.dumps, [{"version": 1, "made": "2026"}, *asked, *told])))
+    assert said(data) == [(f"Q{place}", f"A{place}") for place in range(300)] and len(data.dropped) == 1
+
+
 def test_a_reply_here_and_there_does_not_tear_a_conversation():
     table = ("chat_id,id,reply_to,role,text\n1,1,,user,Hi\n1,2,1,assistant,Ho\n1,3,,user,And?\n1,4,,assistant,So.\n")
     assert said(read_text(table)) == [("Hi", "Ho", "And?", "So.")]

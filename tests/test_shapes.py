@@ -111,10 +111,11 @@ def test_rules_for_what_is_before_between_and_after_are_told():
 
 def test_a_system_that_answers_where_nobody_else_does_is_the_assistant():
     spoken = [{"speaker": "USER", "utterance": "Hi"}, {"speaker": "SYSTEM", "utterance": "Ho"}]
-    assert as_chat({"turns": spoken}).messages == TURNS
-    assert as_chat({"turns": spoken}).changes == (ANSWERED,)
-    with pytest.raises(ValueError, match="no answer by the assistant"):
-        as_chat({"turns": [SYSTEM, TURNS[0]]})
+    assert as_chat({"turns": spoken * 2}).messages == TURNS * 2
+    assert as_chat({"turns": spoken * 2}).changes == (ANSWERED,)
+    for unanswered in ([SYSTEM, TURNS[0]], spoken, [*spoken, SYSTEM, TURNS[0]]):
+        with pytest.raises(ValueError, match="no answer by the assistant"):
+            as_chat({"turns": unanswered})
 
 
 def test_text_is_kept_as_it_is():

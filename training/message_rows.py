@@ -27,7 +27,7 @@ _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 _TEXT = (*TEXT_KEYS, "message_text", "message_content", "message_body")
 _THREADS = ("conversation", "conv", "convo", "dialogue", "dialog", "thread", "chat", "session", "message_tree", "tree",
             "ticket", "case")
-_IDS = (*(f"{name}{end}" for name in _THREADS for end in ("_id", "id", "_hash", "_no", "_number")), *_THREADS, "id")
+_IDS = tuple(f"{name}{end}" for name in _THREADS for end in ("_id", "id", "_hash", "_no", "_number"))
 _OWN = ("message_id", "messageid", "msg_id", "tweet_id", "uuid", "node_id", "id")
 _PARENTS = ("parent_id", "parentid", "parent_message_id", "parent", "parent_uuid", "in_reply_to", "in_reply_to_id",
             "reply_to", "reply_to_id", "in_response_to_tweet_id")
@@ -81,13 +81,14 @@ def _layout(rows: Sequence[Mapping[str, Any]]) -> _Layout | None:
     """The columns of a table of single messages; None where the rows are conversations, or something else."""
     if len(rows) < 2 or 2 * sum(map(_is_known, rows)) > len(rows):
         return None
-    names = columns_by_name(rows[0])
+    names = columns_by_name(dict.fromkeys(name for row in rows for name in row))
     text = next((names[name] for name in _TEXT if name in names and any(row.get(names[name]) for row in rows)), None)
     others = {name: column for name, column in names.items() if column != text}
     who = _who(rows, others)
     if text is None or who is None:
         return None
-    thread = next((others[name] for name in _IDS if name in others and _repeats(rows, others[name])), None)
+    thread = next((others[name] for name in (*_IDS, *_THREADS, "id") if name in others
+                   and (name in _IDS or _repeats(rows, others[name]))), None)
     own, parent = (next((others[name] for name in some if name in others and others[name] != thread), None)
                    for some in (_OWN, _PARENTS))
     orders = tuple(others[name] for name in _ORDERS if name in others and others[name] not in (who, thread))

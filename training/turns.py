@@ -298,7 +298,7 @@ def usable(turns: list[Message], changes: list[str]) -> list[Message]:
 def _answered_by_system(turns: list[Message], changes: list[str]) -> list[Message]:
     """The turns of a dialogue between USER and SYSTEM, as those about booking are written, with the usual roles."""
     roles = [turn["role"] for turn in turns]
-    if roles[:1] != ["user"] or set(roles) != {"user", "system"}:
+    if "assistant" in roles or len(roles) < 4 or roles != (["user", "system"] * len(roles))[:len(roles)]:
         return turns
     changes.append(ANSWERED)
     return [{**turn, "role": "assistant"} if turn["role"] == "system" else turn for turn in turns]
