@@ -448,7 +448,8 @@ def test_several_files_keep_their_names_with_their_rows(saved):
 
 
 STRAYS = {"notes.txt": b"Ask Ann about these.", "LICENSE": b"MIT", "README.md": b"# Chats", "empty.csv": b"",
-          "logo.png": b"\x89PNG", "cover.jsonl": b"\x89PNG\r\n", "old.xls": b"\xd0\xcf\x11\xe0"}
+          "logo.png": b"\x89PNG", "images.zip": as_zip({"a.png": b"x"}),
+          "blank.xlsx": as_xlsx([]), "cover.jsonl": b"\x89PNG\r\n", "old.xls": b"\xd0\xcf\x11\xe0"}
 
 
 @pytest.mark.parametrize("is_zip", [False, True])
@@ -459,8 +460,8 @@ def test_what_holds_no_rows_beside_files_that_do_is_left_out_and_named(saved, tm
     data = read_data(tmp_path)
     assert texts(data) == PAIRS and not data.dropped
     told = " ".join(data.notes).replace("all.zip/", "")
-    for said in ("cover.jsonl (a PNG picture)", "empty.csv (empty)", "notes.txt (plain text without turns)",
-                 "going by their names: logo.png, old.xls."):
+    for said in ("blank.xlsx (empty)", "cover.jsonl (a PNG picture)", "images.zip (an archive of no file that can be ",
+                 "empty.csv (empty)", "notes.txt (plain text without turns)", "by their names: logo.png, old.xls."):
         assert said in told
     assert "LICENSE" not in told and "README" not in told
 

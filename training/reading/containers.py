@@ -227,9 +227,9 @@ def _zip_or_xlsx(path: Path, name: str, folder: Path, left: _Left, depth: int) -
                 return xlsx_parts(_linked(path, folder), name, left.bounds)
             entries = [entry for entry in entries if not _is_beside(_place(entry))]
             wanted = [entry for entry in entries if _place(entry).suffix.lower() in SUFFIXES]
-            left.others += [_place(entry).name for entry in entries if entry not in wanted]
             if not wanted:
-                raise ValueError(f"{name} holds no file that can be read: {_FORMATS}.")
+                raise NoRows(name, "an archive of no file that can be read", f": {_FORMATS}.")
+            left.others += [_place(entry).name for entry in entries if entry not in wanted]
             return [part for entry in wanted for part in _entry_parts(archive, entry, (name, folder, left, depth))]
     except ValueError:
         raise

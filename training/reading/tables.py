@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from training.reading.encoding import Encoding, encoding_of
-from training.reading.rows import BadRow, Bounds, Part, Row, damaged, shown
+from training.reading.rows import BadRow, Bounds, NoRows, Part, Row, damaged, shown
 
 SAMPLE = 262_144
 SAMPLED_RECORDS = 100
@@ -336,7 +336,7 @@ def xlsx_parts(path: Path, name: str, bounds: Bounds) -> list[Part]:
     starts = {title: start for title, start in starts.items() if start}
     if not starts:
         book.close()
-        raise ValueError(f"{name} is empty: no sheet holds anything.")
+        raise NoRows(name, "empty", ": no sheet holds anything.")
     # A sheet of notes before the table has a line or two, and no rows below a header.
     first = next((one for one in starts if len(starts[one]) > 1 and _names_a_shape(_head(starts[one]))),
                  next((one for one in starts if len(starts[one]) > 1), next(iter(starts))))
