@@ -12,7 +12,8 @@ _FOREIGN = {"cp932": "Shift JIS (Japanese)", "euc_jp": "EUC-JP (Japanese)", "gb1
             "big5": "Big5 (Chinese)", "cp949": "EUC-KR (Korean)", "cp1251": "Windows-1251 (Cyrillic)",
             "koi8_r": "KOI8-R (Cyrillic)", "cp1253": "Windows-1253 (Greek)", "cp1255": "Windows-1255 (Hebrew)",
             "cp1256": "Windows-1256 (Arabic)", "cp874": "Windows-874 (Thai)"}
-_LATIN = {"cp1252": "Windows-1252 (Western European)", "cp1250": "Windows-1250 (Central European)"}
+_LATIN = {"cp1252": "Windows-1252 (Western European)", "cp1250": "Windows-1250 (Central European)",
+          "cp1254": "Windows-1254 (Turkish)"}
 NAMES = {**_FOREIGN, **_LATIN}
 SAMPLE = 65536
 CHUNK = 1024**2
@@ -21,10 +22,10 @@ ENOUGH = 4096
 _RUNS = re.compile(rb"[\x80-\xff]{3,}")
 _PLAIN = bytes(range(128))
 _RUN_SHARE = 0.5
-# What Polish and Slovak look like as Windows-1252: signs inside words. Of Czech and of Hungarian it is two letters that
-# no language of the West has both.
+# What others look like as Windows-1252: Polish and Slovak have signs inside words; Czech, Hungarian, Croatian, Romanian
+# and Turkish two letters that no language of the West has both.
 _INNER_SIGN = re.compile(r"[^\W\d_][¹³¿¾º£¥¯ª][^\W\d_]")
-_NOT_WESTERN = ("øì", "õû")
+_BOTH_LETTERS = {"øì": "cp1250", "õû": "cp1250", "ðè": "cp1250", "þã": "cp1250", "çý": "cp1254"}
 _WORD = re.compile(r"[^\W\d_]*[^\W\d_\x00-\x7f][^\W\d_]*")
 _LONGEST_WORD = 20
 
@@ -60,8 +61,10 @@ def _candidates(sample: bytes) -> Iterator[str]:
     if sum(map(len, _RUNS.findall(sample))) >= _RUN_SHARE * beyond:
         yield from _foreign(sample)
     text = sample.decode("cp1252", "ignore")
-    is_central = _INNER_SIGN.search(text) or any(all(letter in text for letter in both) for both in _NOT_WESTERN)
-    yield from reversed(_LATIN) if is_central else _LATIN
+    if _INNER_SIGN.search(text):
+        yield "cp1250"
+    yield from (kind for both, kind in _BOTH_LETTERS.items() if all(letter in text for letter in both))
+    yield from _LATIN
 
 
 def _foreign(sample: bytes) -> Iterator[str]:
@@ -70,7 +73,7 @@ def _foreign(sample: bytes) -> Iterator[str]:
 
     often = sample * max(1, ENOUGH // len(sample))  # it weighs how often a letter comes
     found = sorted(from_bytes(often, cp_isolation=list(_FOREIGN)),
-                   key=lambda match: (match.chaos, -match.coherence, list(_FOREIGN).index(match.encoding)))
+                   key=lambda match: (match.chaos - match.coherence, list(_FOREIGN).index(match.encoding)))
     yield from (match.encoding for match in found)
 
 
