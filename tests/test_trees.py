@@ -92,6 +92,18 @@ def test_openassistants_trees_give_the_best_ranked_branch():
     assert as_chat(row).messages == TURNS
 
 
+def test_deepseeks_export_gives_what_was_asked_and_answered_and_not_what_was_thought():
+    def fragments(name, parent, *parts):
+        said = {"model": "deepseek-chat", "fragments": [{"type": kind, "content": text} for kind, text in parts]}
+        return {"id": name, "parent": parent, "children": [], "message": said}
+
+    row = export({"id": "root", "parent": None, "message": None, "children": ["1"]},
+                 {**fragments("1", "root", ("REQUEST", "Hi")), "children": ["2"]},
+                 fragments("2", "1", ("THINK", "Hm."), ("SEARCH", None), ("RESPONSE", "Ho")))
+    assert shape_of(row) == "deepseek export"
+    assert as_chat(row).messages == TURNS
+
+
 def test_an_export_is_read_as_the_file_that_it_is(tmp_path):
     path = tmp_path / "conversations.json"
     path.write_text(json.dumps([export(*BEGUN, current_node="ho"),

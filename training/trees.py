@@ -1,8 +1,9 @@
-"""Conversations that are kept as trees, of which one branch is taken: ChatGPT's own export, and OpenAssistant's trees.
+"""Conversations that are kept as trees, of which one branch is taken: exports of ChatGPT and DeepSeek, OpenAssistant's.
 
 ChatGPT's `conversations.json` (OpenAI's help centre, "How do I export my ChatGPT history") has for each conversation a
-`mapping` of nodes and the `current_node`, whose branch is what the person last saw. A line of OpenAssistant's
-`*_trees.jsonl` (LAION-AI/Open-Assistant, oasst-data) has a `prompt` with `replies`, of which the best ranked is taken.
+`mapping` of nodes and the `current_node`, whose branch is what the person last saw; DeepSeek's has a `mapping` alone. A
+line of OpenAssistant's `*_trees.jsonl` (LAION-AI/Open-Assistant, oasst-data) has a `prompt` with `replies`, of which
+the best ranked is taken.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from training.turns import CALLS_A_TOOL, no_text, said_by, text_of
 # What ChatGPT keeps beside what was said: what it knew of the person, and how it came to its answer.
 _UNSAID = {"user_editable_context", "model_editable_context", "thoughts", "reasoning_recap", "system_error"}
 _SAID = {"text", "multimodal_text"}
+# What DeepSeek keeps of a message, beside what was thought and searched.
+_FRAGMENTS = {"REQUEST": "user", "RESPONSE": "assistant"}
 
 
 def tree_of(row: Mapping[str, Any]) -> tuple[str, Callable[[], list[Message]]] | None:
@@ -24,7 +27,9 @@ def tree_of(row: Mapping[str, Any]) -> tuple[str, Callable[[], list[Message]]] |
     can't be learned from; None where it is no tree.
     """
     if isinstance(row.get("mapping"), dict) and all(isinstance(node, dict) for node in row["mapping"].values()):
-        return "chatgpt export", lambda: list(_chatgpts(row))
+        said = [node["message"] for node in row["mapping"].values() if isinstance(node.get("message"), dict)]
+        whose = "deepseek" if any("fragments" in one for one in said) else "chatgpt"
+        return f"{whose} export", lambda: list(_chatgpts(row))
     prompt = row.get("prompt")
     if isinstance(prompt, dict) and isinstance(prompt.get("replies"), list) and isinstance(prompt.get("text"), str):
         return "openassistant tree", lambda: list(_openassistants(prompt))
@@ -55,6 +60,11 @@ def _last_of(nodes: Mapping[str, Any]) -> str | None:
 
 
 def _chatgpts_turn(said: Mapping[str, Any]) -> Iterator[Message]:
+    if isinstance(said.get("fragments"), list):
+        parts = [part for part in said["fragments"] if isinstance(part, dict)]
+        yield from (said_by(_FRAGMENTS[part["type"]], text_of(part.get("content")))
+                    for part in parts if part.get("type") in _FRAGMENTS)
+        return
     about, content = said.get("metadata"), said.get("content")
     is_hidden = isinstance(about, dict) and about.get("is_visually_hidden_from_conversation") is True
     kind = content.get("content_type") if isinstance(content, dict) else None
