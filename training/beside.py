@@ -23,23 +23,26 @@ CHOICES_UNDER = "the choices beside the question were put under it"
 CONTEXT_FIRST = "the context beside the turns was put before them as the system message"
 
 _CHOICES = ("choices", "options")
-# How tables name a column for each choice; {} is its letter.
-_CHOICE_COLUMNS = ("{}", "option_{}", "option{}", "choice_{}", "choice{}", "op{}")
-_LETTERS = "abcdefghij"
+_LETTERS = "ABCDEFGHIJ"
+# How tables name a column for each choice.
+_CHOICE_COLUMNS = [{letter: form.format(letter.lower()) for letter in _LETTERS}
+                   for form in ("{}", "option_{}", "option{}", "choice_{}", "choice{}", "op{}")]
 
 
-def choices_of(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
-    """What can be chosen from as the answer, each by its label; empty where there is nothing to choose from."""
+def choices_of(row: Mapping[str, Any], names: Mapping[str, str], answer: str = "") -> dict[str, str]:
+    """What can be chosen from as the answer, which stands in the column `answer`, each by its label; empty where there
+    is nothing to choose from.
+    """
     column = next((names[name] for name in _CHOICES if name in names), None)
-    value = unpacked(row[column]) if column else next((found for found in (
-        {letter.upper(): row[names[form.format(letter)]] for letter in _LETTERS if form.format(letter) in names}
-        for form in _CHOICE_COLUMNS if form.format("a") in names and form.format("b") in names) if found), None)
+    value = unpacked(row[column]) if column else next(
+        ({letter: row[names[name]] for letter, name in columns.items() if names.get(name, answer) != answer}
+         for columns in _CHOICE_COLUMNS if columns["A"] in names and columns["B"] in names), None)
     if isinstance(value, dict) and isinstance(value.get("text"), list) and isinstance(value.get("label"), list):
         value = dict(zip(map(str, value["label"]), value["text"], strict=False))
     if isinstance(value, list) and all(isinstance(one, dict) and {"key", "value"} <= one.keys() for one in value):
         value = {str(one["key"]): one["value"] for one in value}
     if isinstance(value, list):
-        value = dict(zip(_LETTERS.upper(), value, strict=False))
+        value = dict(zip(_LETTERS, value, strict=False))
     if not isinstance(value, dict):
         return {}
     texts = {label: cell(text) for label, text in value.items() if isinstance(text, str | int | float)}
@@ -76,7 +79,7 @@ def beside(row: Any, turns: Sequence[Message]) -> Iterator[str]:
             yield TOLD_TWICE
         if first and not system and first == row.get(names.get(CONTEXT)):
             yield CONTEXT_FIRST
-        choices = choices_of(row, names)
+        choices = choices_of(row, names) if "\n" in turns[-2]["content"] else {}
         if choices and turns[-2]["content"].endswith(written_choices(choices)):
             yield CHOICES_UNDER
         if any(_is_said(row[names[name]]) for name in _TOOLS if name in names):

@@ -343,7 +343,7 @@ def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) 
         more = _more(name, row[names[name]]) if names.get(name) not in (None, prompt, answer) else ""
         if more.strip():
             question = f"{question}\n\n{more}" if question.strip() else more
-    choices = choices_of({**row, answer: None}, names)
+    choices = choices_of(row, names, answer)
     if choices and not all(text in question for text in choices.values()):
         question = f"{question}\n\n{written_choices(choices)}"
     if choices and type(row[answer]) is int and 0 <= row[answer] < len(choices):  # its place, counted from 0
