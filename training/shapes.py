@@ -200,13 +200,14 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
 
 def _asked_in_turn(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     """Questions of one conversation in a list, and their answers in another, as MT-Bench has them."""
-    asks = names.get("turns") if names.keys() & {"question_id", "reference"} else None
-    asks = asks or _question(names)
+    is_bench = "turns" in names and ("question_id" in names or "reference" in names)
+    asks = names["turns"] if is_bench else _question(names)
+    may_pack = asks in (names.get("turns"), names.get("questions"))  # one question may well be a list, as text
+    if asks is None or not (may_pack or isinstance(row[asks], list)):
+        return None
     answers = _find(names, ("reference", *_ANSWERS))
-    questions, answered = (row[column] if column else None for column in (asks, answers))
-    if asks in (names.get("turns"), names.get("questions")):  # one question may well be a list, as text
-        questions, answered = unpacked(questions), unpacked(answered)
-    if not _are_texts(questions) or not (_are_texts(answered) or (asks == names.get("turns") and not answered)):
+    questions, answered = (unpacked(row[column]) if column else None for column in (asks, answers))
+    if not _are_texts(questions) or not (_are_texts(answered) or (is_bench and not answered)):
         return None
     if not answered:
         return _Shape("question and answer", lambda: _none("questions without answers").turns())
