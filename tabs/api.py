@@ -51,17 +51,19 @@ class _Calls:
         kept = converted({"max_length": max_length})["max_length"]
         return make_report(data.data(self.studio), self.studio.tokenizer.result(), kept).as_json()
 
-    def plan(self, data: Asked, settings: dict | None = None) -> dict:
+    def plan(self, request: gr.Request, data: Asked, settings: dict | None = None, key: str = "") -> dict:
         """What a run on this data would do and need: its settings, warnings of those that are known to be bad, steps,
         memory in bytes by term, seconds by part.
 
         Parameters:
             settings: Those of the README's table; what they don't say follows from the data by a `preset` (quick,
                 balanced, thorough, recipe), which they may name.
+            key: As for /train.
         """
-        chosen = data.data(self.studio)
+        visitor, chosen = self._visitor(request, key), data.data(self.studio)
         lengths = lengths_in(chosen, self.studio.tokenizer.result())
         config = form.suited_settings(self.studio, settings or {}, lengths)
+        config = openings.foreseen(visitor, config, chosen, token_of(self.studio, request))
         train, held = (lengths_of(part, self.studio.tokenizer.result(), config.max_length)
                        for part in split(chosen, config.held_out, config.seed))
         speed = measured(self.studio.home, self.studio.machine, config, self.studio.facts.config)

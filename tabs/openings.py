@@ -109,6 +109,17 @@ def begin_run(visitor: Visitor, config: RunConfig, data: ChatData, token: str = 
     return visitor.holding(run.id, key), run
 
 
+def foreseen(visitor: Visitor, config: RunConfig, data: ChatData, token: str = "") -> RunConfig:
+    """The settings that `begin_run` would give the run; ValueError where it would refuse its name or the adapter that
+    it starts from.
+    """
+    runs = visitor.studio.runs
+    with start_of(config, token or None) as (config, start):
+        name, = runs.free_names(config.name, data, visitor.owners)
+        config, _ = runs.going_on(config, visitor.owners, start)
+        return RunConfig.from_settings({**config.settings(), "name": name})
+
+
 def begin_group(visitor: Visitor, config: RunConfig, tried: Tried, data: ChatData,
                 token: str = "") -> tuple[Visitor, list[Run]]:
     """A run for each combination of the values that are tried, of this visitor, all of which wait for their turn: the

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from adapters.fetch import Wish, is_on_a_hub
 from tabs import (
     afar,
     code_view,
@@ -30,7 +31,7 @@ from tabs.openings import Openings, begin_runs
 from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.text import escaped
-from tabs.visitor import token_of, visitor_of
+from tabs.visitor import Visitor, token_of, visitor_of
 from training.advice import warnings_for
 from training.config import RunConfig
 from training.fitting import made_to_fit, one_change
@@ -84,7 +85,7 @@ def build(studio: Studio, page: gr.Blocks, keys: gr.BrowserState, known: gr.Stat
         past = theme.markup(elem_id="past-runs")
         theme.markup(f'<p class="muted" id="kept-here">{kept_here(studio)}</p>')
     data.connect(setup.data, studio, setup.form, page)
-    _connect_settings(setup, studio, page)
+    _connect_settings(setup, studio, page, keys)
     address = hidden_text(elem_id="address")
     runs = Openings(setup.column, panel, past, hidden_text(), hidden_text(), keys, address, studio)
     _connect_start(setup, runs)
@@ -142,12 +143,13 @@ def _offered(studio: Studio) -> list[str]:
     return [name for name in form.group("training") if name != "report_to" or studio.limits.may_report]
 
 
-def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
+def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks, keys: gr.BrowserState) -> None:
     """The code and the note follow the form; a preset fills it."""
-    def read(source: str, lengths: Lengths | None, filled: dict[str, Any], **settings: Any) -> Changes:
+    def read(source: str, lengths: Lengths | None, filled: dict[str, Any], kept: Any, request: gr.Request,
+             **settings: Any) -> Changes:
         try:
             tried = several.taken(settings)
-            config = _asked(studio, settings, filled)
+            config = _going_on(visitor_of(studio, request, kept), _asked(studio, settings, filled))
             configs = [one.config for one in members_of(config, tried)] if tried else [config]
         except ValueError as problem:
             return {setup.note: f'<p class="problem">{escaped(str(problem))}</p>', setup.plan: "",
@@ -183,7 +185,7 @@ def _connect_settings(setup: _Setup, studio: Studio, page: gr.Blocks) -> None:
     inputs = {**setup.form, "lengths": lengths, "filled": setup.filled}
     outputs = [setup.kept.by_hand, setup.note, setup.plan, setup.fit, setup.code, setup.start]
     gr.on([page.load, *changes], plainly(read), outputs=outputs, trigger_mode="always_last", **QUIETLY,
-          inputs_kwargs={**inputs, **tries, "source": setup.data.source})
+          inputs_kwargs={**inputs, **tries, "source": setup.data.source, "kept": keys})
     setup.fit.click(plainly(make_it_fit), outputs=list(setup.form.values()), inputs_kwargs=inputs, **QUIETLY)
     _connect_presets(setup, studio, unfinished.connect(setup.kept, page))
 
@@ -215,6 +217,16 @@ def _connect_presets(setup: _Setup, studio: Studio, brought_back: Any) -> None:
     inputs = {**setup.form, "preset": setup.preset, "lengths": lengths, "filled": setup.filled}
     for changed in (lengths.change, brought_back.success):
         changed(plainly(follow), outputs=outputs, inputs_kwargs=inputs, trigger_mode="always_last", **QUIETLY)
+
+
+def _going_on(visitor: Visitor, config: RunConfig) -> RunConfig:
+    """The settings as a run has them that goes on from an adapter of this visitor's; one that is still on the Hub is
+    looked at when the run begins. ValueError where it can't be one.
+    """
+    if is_on_a_hub(config.start_from):
+        Wish.of(config.start_from)
+        return config
+    return visitor.studio.runs.going_on(config, visitor.owners)[0]
 
 
 def _in_grey(words: str) -> str:

@@ -172,6 +172,20 @@ def test_a_plan_follows_the_settings(client):
     assert "learning_rte" in refused(client, "plan", example="pirate", settings={"learning_rte": 1})
 
 
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"name": "pirate"}, "There is already an adapter named pirate."), ({"name": "../x"}, "can't be a name"),
+    ({"start_from": "nobody"}, "There is no adapter named nobody."),
+    ({"start_from": "ada/nothing"}, "ada/nothing")])
+def test_a_plan_refuses_what_no_run_can_have(client, settings, said):
+    assert said in refused(client, "plan", example="json", settings=settings)
+    assert said in refused(client, "train", example="json", settings=settings)
+
+
+def test_a_plan_tells_the_name_and_what_is_kept_of_the_adapter_that_is_trained_further(client):
+    settings = call(client, "plan", example="json", settings={"start_from": "pirate", "r": 2})["settings"]
+    assert settings["name"] == "json-1" and settings["r"] == 16
+
+
 @pytest.mark.slow
 def test_a_run_is_begun_followed_and_resumed_by_its_key_alone(client, many):
     begun = call(client, "train", example="pirate", settings={**FEW_STEPS, "name": "mine"})
@@ -190,6 +204,8 @@ def test_a_run_is_begun_followed_and_resumed_by_its_key_alone(client, many):
     assert "is not being trained" in refused(client, "stop", run=begun["run"], key=begun["key"])
     further = {"example": "pirate", "settings": {**FEW_STEPS, "name": "further", "start_from": "mine"}}
     assert "no adapter named mine" in refused(client, "train", **further)
+    assert "no adapter named mine" in refused(client, "plan", **further)
+    assert call(client, "plan", **further, key=begun["key"])["settings"]["start_from"] == "mine"
     second = call(client, "train", **further, key=begun["key"])
     assert second["key"] not in ("", begun["key"])
     assert ended(client, second)["state"] == "finished"

@@ -29,6 +29,7 @@ from tabs import (
     run_view,
     text,
     theme,
+    train,
 )
 from tabs.data_rows import Looked, Place, place_in, to_others, to_row
 from tabs.lengths import Lengths
@@ -156,6 +157,19 @@ def test_a_run_that_is_begun_before_the_page_has_read_its_data_is_set_up_for_it(
     suited = preset_of(USUAL_PRESET, form.task_of(studio, Lengths([7] * 12)), {"seed": 7}).values
     assert values["num_train_epochs"] != suited["num_train_epochs"] == config.num_train_epochs
     assert config.seed == 7
+
+
+def test_an_adapter_to_start_from_is_looked_at_before_start(home):
+    visitor = visitor_of(Studio(home, CPU, base_facts(EMBEDDED), {}, Runs(home), Library(home)), None)
+
+    def going_on(name):
+        return train._going_on(visitor, RunConfig.from_settings({"start_from": name, "r": 2}))
+
+    assert going_on("").r == 2 and going_on("pirate").r != 2
+    assert going_on("ada/pirate").r == 2, "nobody asks the Hub at each change of the form"
+    for wrong, said in (("pirat", "There is no adapter named pirat. Adapters here:"), ("ada/pi/rate", "ada/pi/rate")):
+        with pytest.raises(ValueError, match=said):
+            going_on(wrong)
 
 
 def test_a_run_that_is_shown_to_others_offers_to_be_taken_back(staged):

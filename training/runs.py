@@ -72,13 +72,9 @@ class Runs:
         demand_trackers(config)
         if beginning.goes == "alone":
             self._refuse_a_second()
-        library = Library(self.home, {owner, *owners})
-        name, = self.free_names(config.name, data, library.owners)
+        name, = self.free_names(config.name, data, {owner, *owners})
         config = RunConfig.from_settings({**config.settings(), "name": name})
-        start = beginning.start
-        if config.start_from and start is None:
-            start = library.get(config.start_from)
-        config = further.like(config, start) if start else config
+        config, start = self.going_on(config, {owner, *owners}, beginning.start)
         train, held = split(data, config.held_out, config.seed)
         kind, group = ("queued" if beginning.goes == "in turn" else "created"), dict(beginning.group or {})
         told = {"rows": len(train), "held_out": len(held), "data": data.name, **({"group": group} if group else {})}
@@ -88,6 +84,15 @@ class Runs:
                 further.copy_start(start, folder / START)
             write_events(folder, [Event(kind, run.id, time.time(), None, told)])
         return run
+
+    def going_on(self, config: RunConfig, owners: Owners, start: Adapter | None = None
+                 ) -> tuple[RunConfig, Adapter | None]:
+        """The settings as a run has them that trains an adapter further, and that adapter: `start`, or by its name one
+        of these owners'. ValueError where there is none or it can't be trained further.
+        """
+        if config.start_from and start is None:
+            start = Library(self.home, owners).get(config.start_from)
+        return (further.like(config, start) if start else config), start
 
     @contextmanager
     def arriving(self, name: str) -> Iterator[tuple[Run, Path]]:
