@@ -169,7 +169,7 @@ def _judged(folder: Path, facts: BaseFacts, base: Base | None, findings: _Findin
 def _moves(moved: float, facts: BaseFacts) -> None:
     if moved == 0:
         raise ValueError(f"It changes nothing: it loads, and moves no logit of {facts.id}. Train it longer or with a "
-                         "higher learning rate, and see that its lora_alpha isn't 0.")
+                         "higher learning rate.")
     if not moved < float("inf"):
         raise ValueError(f"With it the logits of {facts.id} are no numbers any more. Train it again with a lower "
                          "learning rate.")
@@ -185,6 +185,9 @@ def _weights_looked_at(folder: Path, base: Base | None, findings: _Findings) -> 
                 sizes[place[0]][place[1]] = _largest(key, weights.get_tensor(key))
             elif base is not None and (f"{EMBEDDING}." in key or f"{HEAD}." in key):
                 _is_the_bases_own(key, weights.get_tensor(key), base)
+    if not any(layer.scaling for layer in findings.layers.values()):
+        raise ValueError("It changes nothing: its lora_alpha is 0, so what it learned counts 0 times. Set it to what "
+                         "it was trained with.")
     idle = [path for path, size in sizes.items() if not (size["A"] and size["B"])]
     if len(idle) == len(sizes):
         raise ValueError("It changes nothing: in every layer A or B is all zero, as before the first step of a "

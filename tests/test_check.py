@@ -322,10 +322,16 @@ def test_another_revision_is_told_where_both_are_known(base, sound):
 
 
 def test_what_moves_no_logit_is_refused_when_the_base_is_asked(base, sound):
-    reconfigured(sound, lora_alpha=0)
+    reweighed(sound, lambda weights: {key: value * 1e-20 for key, value in weights.items()})
     assert check(sound, base.facts).ok
     verdict = check(sound, base.facts, base)
     assert not verdict.ok and "moves no logit" in verdict.verdict
+
+
+def test_what_counts_for_nothing_is_refused_without_asking_the_base(base, sound):
+    verdict = check(reconfigured(sound, lora_alpha=0), base.facts)
+    assert not verdict.ok and "It changes nothing: its lora_alpha is 0" in verdict.verdict
+    assert check(reconfigured(sound, alpha_pattern={"o_proj": 8}), base.facts).ok
 
 
 def test_an_adapter_that_breaks_the_logits_is_refused(base, sound):
