@@ -19,6 +19,8 @@ from phi3.models import ADAPTER_WEIGHTS as WEIGHTS
 MOST_RANK = 256
 # One number rounded to bf16 in two ways is no farther apart than a step of bf16; and fp16's smallest number.
 ROUNDED, LEAST_OF_FP16 = 2**-7, 2**-24
+# The layers at a base's both ends, of which PEFT writes copies beside an adapter.
+ENDS = ("model.embed_tokens", "lm_head")
 _KEY = re.compile(r"(?:base_model\.model\.)?(?P<path>.+?)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(?:\.default)?"
                   r"(?:\.weight)?")
 # What makes an adapter more than two matrices beside a layer and PEFT can do within the layer, and what that is.
@@ -100,6 +102,16 @@ def _scaling(config: Mapping[str, Any], path: str, rank: int) -> float:
         raise ValueError(f"Its config says rank {said} for {path}, and its weights have {rank}.")
     alpha = alphas.get(get_pattern_key(alphas, path), config.get("lora_alpha", 8))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def demand_no_other_ends(folder: Path, layers: Mapping[str, nn.Module]) -> None:
+    """ValueError where an adapter brings an embedding or a head that was trained, whatever its config says of it:
+    without them it is not what was trained.
+    """
+    with opened(folder) as weights:
+        for key in weights.keys():  # noqa: SIM118 - it is no dictionary
+            if not _KEY.fullmatch(key) and whole_layer(key) in ENDS:
+                _demand_the_bases_own(key, weights, layers)
 
 
 def _demand_the_bases_own(key: str, weights: Any, layers: Mapping[str, nn.Module]) -> None:

@@ -189,7 +189,10 @@ class Rounds:
 
     def _loaded(self, key: Adapter) -> int:
         """The slot that the adapter is in now; 0 where PEFT has to serve it, which is kept for when it has room."""
-        folder = self._ready(Path(key[0]))
+        came = Path(key[0])
+        folder = self._ready(came)
+        if folder != came:
+            self.slots.demand_no_other_ends(came)
         try:
             return self.slots.load(key, folder)
         except Unsuited as why:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.linalg import vector_norm
 
 from phi3.captured import MOST_CAPTURED_ROWS
-from phi3.lora_files import opened, pairs_of
+from phi3.lora_files import demand_no_other_ends, opened, pairs_of
 from phi3.machine import this_machine
 from phi3.models import Base, shell_of
 from phi3.products import Call, gate_of, is_small, product_of
@@ -258,13 +258,20 @@ class Slots:
         """Whether one more adapter can be loaded without overwriting one in use."""
         return bool(self._free) or any(not self._users[slot] for slot in self._resident.values())
 
+    def demand_no_other_ends(self, folder: Path) -> None:
+        """ValueError where an adapter brings an embedding or a head of its own."""
+        demand_no_other_ends(folder, self._plain())
+
+    def _plain(self) -> dict[str, nn.Module]:
+        return {path: layer.layer for path, layer in self._layers.items()}
+
     def load(self, key: Any, folder: Path) -> int:
         """Read an adapter from its folder into a slot, which is held from now on.
 
         Unsuited where only PEFT can serve it; ValueError where nobody can, or where all slots are in use.
         """
         with opened(folder) as weights:
-            pairs = pairs_of(folder, weights, {path: layer.layer for path, layer in self._layers.items()})
+            pairs = pairs_of(folder, weights, self._plain())
             slot, sizes = self._emptied(), []
             self._used = None
             for path, layer in self._layers.items():

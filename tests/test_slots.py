@@ -286,6 +286,23 @@ def test_an_adapter_that_nobody_can_serve_as_it_stands_is_refused(plain, folders
         Slots(plain).load("changed", changed(folders["rank 4"], tmp_path / "changed", **config))
 
 
+@pytest.mark.parametrize("path", ["lm_head", "model.embed_tokens"])
+def test_a_head_that_was_trained_and_no_config_tells_of_is_refused_where_its_copy_leaves_it_out(plain, folders,
+                                                                                              tmp_path, path):
+    from safetensors.torch import load_file, save_file
+
+    def ready(folder):
+        return ready_folder(folder, plain.facts, tmp_path / "ready")
+
+    folder = changed(folders["rank 4"], tmp_path / "with a head")
+    weights, own = load_file(folder / "adapter_model.safetensors"), plain.model.get_submodule(path).weight
+    for weight, refused in ((own.clone(), False), (own + 1, True)):
+        save_file({**weights, f"base_model.model.{path}.weight": weight}, folder / "adapter_model.safetensors")
+        *_, (answer,) = Answerer(plain, ready).answer([Lane(({"role": "user", "content": "hm"},), str(folder),
+                                                            Sampling(max_new_tokens=2))])
+        assert (f"brings its own {path}" in answer.note) == (answer.end == "error") == refused, answer
+
+
 @pytest.mark.parametrize("spoiled", [torch.nan, torch.inf, 3e38])
 def test_weights_that_are_no_numbers_or_nearly_none_are_refused_and_leave_nothing_behind(plain, folders, tmp_path,
                                                                                          spoiled):
