@@ -62,8 +62,9 @@ def _add_what(command: argparse.ArgumentParser, help: str) -> None:
 
 def _list(asked: argparse.Namespace) -> int:
     for adapter in Library(studio_home()).all():
+        base = adapter.base or "a base that it doesn't name"
         print(json.dumps(as_plain(adapter), ensure_ascii=False) if asked.json else
-              f"{adapter.name}  for {adapter.base}{'  (ships with the app)' if adapter.shipped else ''}")
+              f"{adapter.name}  for {base}{'  (ships with the app)' if adapter.shipped else ''}")
     return 0
 
 

@@ -94,6 +94,16 @@ def demand(folder: Path, facts: BaseFacts, base: Base | None = None) -> Verdict:
     return verdict
 
 
+def about(folder: Path, facts: BaseFacts) -> list[str]:
+    """What should be said of the base that an adapter was trained on: nothing where that is this one. ValueError where
+    the adapter can't be used with this one.
+    """
+    notes = list(about_base(settings_from(read_object(folder / CONFIG)), facts))
+    if notes:
+        demand(folder, facts)
+    return notes
+
+
 def ready_folder(folder: Path, facts: BaseFacts, kept: Path) -> Path:
     """The folder to give to PEFT for a sound adapter: its own, or a copy under `kept` where PEFT couldn't take that.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from adapters.files import CONFIG, WEIGHTS, moved, read_object
 from adapters.fit import is_same_base
-from phi3.models import EMBEDDED, EMBEDDED_FOLDER
+from phi3.models import EMBEDDED_FOLDER
 
 SHIPPED_FOLDER = EMBEDDED_FOLDER / "adapters"
 PROVENANCE = "provenance.json"
@@ -32,7 +32,9 @@ _TAKEN = ("base", "none")
 
 @dataclass(frozen=True)
 class Adapter:
-    """One adapter in PEFT's format. `provenance` says how it was made (empty where nobody wrote it down)."""
+    """One adapter in PEFT's format. `provenance` says how it was made, `base` for which one (empty where nobody wrote
+    it down).
+    """
 
     name: str
     folder: Path
@@ -240,7 +242,7 @@ def _made_at(folder: Path) -> float:
 
 def _read(folder: Path, shipped: bool) -> Adapter:
     base = object_in(folder / CONFIG).get("base_model_name_or_path")
-    return Adapter(folder.name.split("@")[0], folder, base if isinstance(base, str) and base else EMBEDDED, shipped,
+    return Adapter(folder.name.split("@")[0], folder, base if isinstance(base, str) else "", shipped,
                    object_in(folder / PROVENANCE))
 
 

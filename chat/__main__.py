@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from adapters.check import CONVERTED, ready_folder
+from adapters.check import CONVERTED, about, ready_folder
 from adapters.fetch import Wish, bring, is_on_a_hub
 from adapters.hub_terminal import own_token, quiet_hub
 from adapters.library import Adapter, Library, adapter_in, in_use
@@ -98,7 +98,10 @@ def _speaker(asked: argparse.Namespace, written: str) -> Speaker:
     name, strength = (written, None) if path_of(written).is_dir() else strength_in(written)
     if name == BASE:
         return Speaker(BASE)
-    adapter = _adapter(Library(studio_home()), name, _facts(asked))
+    facts = _facts(asked)
+    adapter = _adapter(Library(studio_home()), name, facts)
+    for note in about(adapter.folder, facts):
+        print(f"{name}: {note}", file=sys.stderr)
     return Speaker(name, str(adapter.folder), asked.strength if strength is None else strength)
 
 

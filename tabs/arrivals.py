@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 
 import gradio as gr
 
-from adapters.fetch import is_on_a_hub
+from adapters.check import about
+from adapters.fetch import here, is_on_a_hub
 from chat import conversation
-from chat.conversation import Talks
+from chat.conversation import BASE, Talk, Talks
 from tabs import lane_view, theme
 from tabs.chat_panel import ChatPanel
 from tabs.events import Changes
@@ -21,17 +22,31 @@ def missing(reach: Reach, talks: Talks) -> list[int]:
 
 
 def picked(panel: ChatPanel, reach: Reach, talks: Talks, keys: gr.BrowserState) -> Iterator[Changes]:
-    """Fetch what lanes were just given. Only what stands above their newest turn changes: that one may be streaming."""
+    """Fetch what lanes were just given, and say what should be known of it. Only what stands above their newest turn
+    changes: that one may be streaming.
+    """
     places = missing(reach, talks)
-    yield {panel.lanes[place].before: lane_view.said_before(talk, arriving=_fetching(talk.adapter) * (place in places))
-           for place, talk in enumerate(talks)}
+    yield {panel.lanes[place].before: lane_view.said_before(talk, note=_fetching(talk.adapter)) if place in places
+           else _looked_at(reach, talk) for place, talk in enumerate(talks)}
     for place in places:
         try:
             reach.bring(talks[place].adapter)
         except ValueError as problem:
             yield {panel.lanes[place].before: lane_view.said_before(talks[place], problem=str(problem))}
         else:
-            yield {panel.lanes[place].before: lane_view.said_before(talks[place]), keys: reach.keys}
+            yield {panel.lanes[place].before: _looked_at(reach, talks[place]), keys: reach.keys}
+
+
+def _looked_at(reach: Reach, talk: Talk) -> str:
+    """What was said in a lane whose adapter is here; where that wasn't trained on this base, that as well."""
+    if talk.adapter == BASE:
+        return lane_view.said_before(talk)
+    visitor = reach.visitor
+    try:
+        notes = about(here(talk.adapter, visitor.library).folder, visitor.studio.facts)
+    except ValueError as problem:
+        return lane_view.said_before(talk, problem=str(problem))
+    return lane_view.said_before(talk, note=" ".join(notes))
 
 
 def asked(panel: ChatPanel, reach: Reach, talks: Talks, keys: gr.BrowserState,

@@ -7,14 +7,14 @@ from tabs import theme
 from tabs.text import as_markdown, as_written, count, escaped
 
 
-def said_before(talk: Talk, arriving: str = "", problem: str = "") -> str:
-    """All turns but the newest; empty lanes say what they are. The class gives the lane its colour. An adapter that is
-    arriving says so, and one that can't be had says why.
+def said_before(talk: Talk, note: str = "", problem: str = "") -> str:
+    """All turns but the newest; empty lanes say what they are. The class gives the lane its colour. A `note` says what
+    should be known of the lane's adapter, and a `problem` why it can't be had.
     """
     is_base = talk.adapter == BASE
     said = "".join(turn_html(turn, is_unnamed=talk.is_unnamed) for turn in talk.turns[:-1])
     empty = f'<p class="empty">{theme.EMPTY_LANE_BASE if is_base else theme.EMPTY_LANE_ADAPTER}</p>'
-    told = f'<p class="empty">{escaped(arriving)}</p>' if arriving else ""
+    told = f'<p class="empty">{escaped(note)}</p>' if note else ""
     told += f'<p class="problem">{escaped(problem)}</p>' if problem else ""
     said += told or ("" if talk.turns else empty)
     kind = "unnamed" if talk.is_unnamed else "with-base" if is_base else "with-adapter"

@@ -193,6 +193,14 @@ def test_a_folder_is_named_as_elsewhere_with_a_tilde_for_ones_home(home, tmp_pat
         assert _speaker(_parser().parse_args([]), written) == Speaker("~/captain", str(tmp_path / "captain"), strength)
 
 
+def test_a_base_that_an_adapter_does_not_name_is_told(home, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(SHIPPED_FOLDER / "pirate", tmp_path / "captain")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": None}))
+    _speaker(_parser().parse_args([]), str(folder))
+    assert "captain: It doesn't say which base it was trained on; its layers fit phi3/tiny." in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_real_chat_hears_lines_and_answers_as_it_does_one_question(terminal, home):
     once = terminal("chat", "Who are you?", "--with", "base", "--with", "pirate:0.5", "--with", "pirate:0", "--json")

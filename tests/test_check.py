@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
-from adapters.check import MOST_CONVERTED, check, demand, logits_moved, ready_folder
+from adapters.check import MOST_CONVERTED, about, check, demand, logits_moved, ready_folder
 from adapters.files import MOST_FILES, wanted
 from adapters.formats import attached, fused, read_peft
 from adapters.layers import shape_of
@@ -319,6 +319,15 @@ def test_another_revision_is_told_where_both_are_known(base, sound):
     told = check(reconfigured(sound, revision="0" * 40), base.facts).warnings
     assert len(told) == 1 and "revision 000000000000" in told[0] and base.facts.revision[:12] in told[0]
     assert check(reconfigured(sound, revision="main"), base.facts).warnings == ()
+
+
+def test_a_base_that_is_not_named_is_told_where_the_layers_fit_this_one(base, sound):
+    assert about(sound, base.facts) == []
+    reconfigured(sound, base_model_name_or_path=None)
+    assert about(sound, base.facts) == [f"It doesn't say which base it was trained on; its layers fit {base.facts.id}."]
+    reweighed(sound, renamed("layers.1", "layers.7"))
+    with pytest.raises(ValueError, match=f"belong to layers that {base.facts.id} lacks"):
+        about(sound, base.facts)
 
 
 def test_what_moves_no_logit_is_refused_when_the_base_is_asked(base, sound):

@@ -22,7 +22,7 @@ from chat.conversation import Talk
 from phi3.generate import Answer
 from phi3.machine import Machine
 from phi3.models import EMBEDDED, base_facts
-from tabs import find, hub, hub_view, publish, theme
+from tabs import arrivals, find, hub, hub_view, publish, theme
 from tabs.hub import Known, reach_of
 from tabs.studio import Studio
 from tabs.visitor import FETCHED, token_of, visitor_of
@@ -163,6 +163,18 @@ def test_a_name_with_a_slash_is_fetched_once_and_then_is_here(own, test_hub):
     assert reach.has("bo/mate") and reach.bring("bo/mate") == adapter == here("bo/mate", own.library)
     assert len(test_hub.requests) == asked, "what is here was asked for again"
     assert reach.bring("mate") == adapter and reach.bring("pirate").shipped
+
+
+def test_a_lane_says_what_should_be_known_of_its_adapter_and_its_base(own):
+    reach = reach_of(own, NOBODY)
+    assert "pirate" not in (said := arrivals._looked_at(reach, Talk("pirate"))) and theme.EMPTY_LANE_ADAPTER in said
+    folder = own.library.put("captain", SHIPPED_FOLDER / "pirate", {}).folder
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": "ada/another"}))
+    assert "It was trained on ada/another, and the base here is" in arrivals._looked_at(reach, Talk("captain"))
+    (folder / CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": ""}))
+    assert "say which base it was trained on; its layers fit" in arrivals._looked_at(reach, Talk("captain"))
+    assert "There is no adapter named nobody" in arrivals._looked_at(reach, Talk("nobody"))
 
 
 def test_a_name_that_is_taken_here_gets_another_one(own, test_hub):

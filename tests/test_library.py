@@ -171,6 +171,13 @@ def test_what_ships_is_listed_for_the_base_that_it_was_made_for(home, made):
     assert other.suited() == []
 
 
+def test_a_base_that_is_not_named_is_none_and_not_the_embedded_one(home, made):
+    (made / "adapter_config.json").write_text("{}")
+    library = Library(home, base=EMBEDDED)
+    assert library.put("nobodys", made, {}).base == "" and library.has("nobodys")
+    assert "nobodys" not in [one.name for one in library.suited()]
+
+
 def test_a_file_that_two_threads_write_at_once_is_one_of_theirs_whole(tmp_path):
     texts = {who * 50_000 for who in "ab"}
     with ThreadPoolExecutor(2) as pool:

@@ -113,9 +113,9 @@ def _judged(what: str) -> Judged:
 
 
 def _base_of(adapter: Adapter) -> str:
-    """The base that it was made for: this machine's, where that is the same under another name."""
+    """The base that it was made for: this machine's, where that is the same under another name, or none is named."""
     here = chosen_base(this_machine().kind != "cpu")
-    return here if is_same_base(adapter.base, here) else adapter.base
+    return here if not adapter.base or is_same_base(adapter.base, here) else adapter.base
 
 
 def _began(judged: Judged, asked: argparse.Namespace) -> Path | None:

@@ -8,6 +8,7 @@ import math
 import shutil
 from pathlib import Path
 
+from adapters.check import demand
 from adapters.files import CONFIG, WANTED, WEIGHTS
 from adapters.fit import is_same_base
 from adapters.library import Adapter
@@ -22,7 +23,9 @@ _PATTERNS = {"rank_pattern", "alpha_pattern"}
 
 def like(config: RunConfig, start: Adapter) -> RunConfig:
     """The settings with the adapter's own rank, alpha and layers; ValueError where it can't be trained further."""
-    if not is_same_base(start.base, config.base):
+    if not start.base:
+        demand(start.folder, base_facts(config.base))
+    elif not is_same_base(start.base, config.base):
         raise ValueError(f"{start.name} is an adapter for {start.base}, and this run's base is {config.base}. Start "
                          "from an adapter of this base, or from none.")
     made = json.loads((start.folder / CONFIG).read_text(encoding="utf-8"))
