@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 from training.__main__ import main
 from training.config import RunConfig
 from training.data import read_data
-from training.run import Run
+from training.run import EVALUATING, Run
 from training.runs import Runs
 from training.runs_terminal import train_here
 
@@ -293,6 +293,14 @@ def test_ctrl_c_before_the_training_has_begun_keeps_no_other_run_waiting(home, c
     assert f"python -m training resume {run.id}" in capsys.readouterr().err
     assert run.state() == "paused" and runs.going() is None
     assert runs.create(RunConfig(name="other"), read_data(chats)).state() == "preparing"
+
+
+def test_an_evaluation_that_was_broken_off_by_hand_is_no_try_that_took_its_trainer_down(home, chats, capsys):
+    run = Runs(home).create(RunConfig(name="mine"), read_data(chats))
+    run.append("checkpointed", 2, folder="checkpoints/step-2")
+    (run.folder / EVALUATING).write_text("..", encoding="utf-8")
+    assert train_here(InterruptedAtOnce(run.folder), as_json=False) == 130
+    assert run.state() == "interrupted" and not (run.folder / EVALUATING).exists()
 
 
 def test_a_name_on_the_hub_is_fetched_where_an_adapter_is_asked_for(home, test_hub):

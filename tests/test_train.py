@@ -376,8 +376,8 @@ def test_what_was_measured_before_a_run_went_on_is_not_said_of_the_adapter_that_
 
 
 def test_an_evaluation_that_takes_its_trainer_down_twice_is_left_out_the_third_time(make_run, monkeypatch, home):
+    from training.run import EVALUATING
     from training.train import run_lease
-    from training.writer import EVALUATING
 
     class Killed(KeyboardInterrupt):
         """As when the system ends a process that took too much memory: nobody writes an event any more."""

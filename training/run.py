@@ -34,6 +34,8 @@ BUSY = ("queued", *UNDERWAY)
 START, ADAPTER = "start", "adapter"
 # Beside them, what its trainer printed.
 LOG = "log.txt"
+# There while the adapter is evaluated, a byte long for each time that this was begun.
+EVALUATING = ".evaluating"
 # A trainer that has not taken the run's lock by then never began: its app was ended in between.
 SECONDS_TO_BEGIN = 300
 # Longer than it takes to look whether somebody holds a run, on the busiest machine.

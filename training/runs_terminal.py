@@ -12,7 +12,7 @@ from typing import Any
 from phi3.machine import studio_home
 from phi3.terminal import say
 from training.lease import saved_step
-from training.run import Event, Run
+from training.run import EVALUATING, Event, Run
 from training.runs import Runs
 from training.standby import awaited
 
@@ -65,8 +65,9 @@ def train_here(run: Run, as_json: bool, told_before: bool = False) -> int:
 
 def tell_interrupted(run: Run) -> None:
     """Say how an interrupted run goes on. One that nobody had begun to train is paused: it would pass for one that is
-    being prepared, and keep others waiting for minutes.
+    being prepared, and keep others waiting for minutes. An evaluation that a person broke off took nobody down.
     """
+    (run.folder / EVALUATING).unlink(missing_ok=True)
     if run.state() == "preparing":
         run.append("lease_ended", saved_step(run), reason="left", message="It was interrupted before it began.",
                    advice="Resume it, and it begins.")

@@ -26,7 +26,7 @@ from training.evaluate import Evaluation, evaluate_trained, losses_up_to
 from training.failure import is_out_of_memory
 from training.plan import Plan
 from training.quota import TRAINER_MARGIN_SECONDS
-from training.run import ADAPTER, START, Run
+from training.run import ADAPTER, EVALUATING, START, Run
 from training.verdict import lowest_of, on_schedule, since_lowest
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 # A checkpoint by the clock as well, however long a step takes; fewer are written where writing one takes long.
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 CHECKPOINT_SHARE = 0.05
-# While the adapter is evaluated this file is in the run's folder, a byte long for each time that it was begun.
-EVALUATING, MOST_TRIES = ".evaluating", 2
+# How often an evaluation is begun that takes its trainer down.
+MOST_TRIES = 2
 
 
 @dataclass(frozen=True)
