@@ -13,8 +13,8 @@ from phi3.machine import is_disk_full
 
 
 def status_of(command: Callable[[], int]) -> int:
-    """What the command returns; 2 with its sentence on stderr for a ValueError and for a full disk, 130 where it was
-    interrupted, 141 where nobody reads what it prints any more, as after `| head`.
+    """What the command returns; 2 with its sentence on stderr for a ValueError, for a full disk and for a file that is
+    another user's, 130 where it was interrupted, 141 where nobody reads what it prints any more, as after `| head`.
     """
     _print_every_sign()
     _be_quiet()
@@ -30,6 +30,10 @@ def status_of(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         _print_nowhere()
         return 141
+    except PermissionError as problem:
+        print(f"{problem.filename} can't be used ({problem.strerror}): it is another user's of this machine. Do this as "
+              "that user, or in a folder of your own: STUDIO_HOME=FOLDER.", file=sys.stderr)
+        return 2
     except Exception as problem:
         if not is_disk_full(problem):
             raise

@@ -262,6 +262,19 @@ def test_a_work_that_goes_on_is_not_ended_by_a_terminal_that_was_closed():
     assert ran.returncode == 0 and ran.stderr == "done\n"
 
 
+def test_a_run_of_another_user_is_a_sentence(home, chats, monkeypatch, capsys):
+    run = Runs(home).create(RunConfig(name="mine"), read_data(chats))
+    run.append("stopped", 2, adapter="mine")
+
+    def forbidden(self, *_, **__):
+        raise PermissionError(13, "Permission denied", str(self.folder / "events.jsonl"))  # root may write it anyway
+
+    monkeypatch.setattr(Run, "append", forbidden)
+    assert main(["resume", run.id]) == 2
+    said = capsys.readouterr().err
+    assert "events.jsonl can't be used (Permission denied): it is another user's" in said and "Traceback" not in said
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_what_a_terminal_can_not_show_is_escaped_as_json_does_it(encoding):
     work = ("import json; from phi3.terminal import say, status_of; "
