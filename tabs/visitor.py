@@ -14,6 +14,7 @@ from huggingface_hub import get_token
 
 from adapters.library import Library
 from tabs.studio import Studio
+from training.corrections import Corrections
 from training.limits import Limits
 from training.owners import LOCAL, new_key, owner_by_key, owner_by_name, owners_by_keys
 from training.run import BUSY, UNDERWAY, Run
@@ -121,10 +122,19 @@ class Visitor:
         with self.studio.claims:
             claimed = [run for run in self.runs() if run.owner != name]
             for run in claimed:
+                was = run.config.name
                 run.give_to(name)
+                self._rename_corrections(was, run.config.name)
         gone = {run.id for run in claimed}
         left = tuple((run_id, key) for run_id, key in self.keys if run_id not in gone)
         return replace(self, keys=left, owners=frozenset({name}) | owners_by_keys(dict(left).values()))
+
+    def _rename_corrections(self, was: str, now: str) -> None:
+        """What was corrected of an adapter that has another name now: its old one is another adapter's."""
+        key = dict(self.keys).get(FETCHED)
+        if key and now != was:
+            home = self.studio.home
+            Corrections(home, owner_by_name(self.name), now).take_over(Corrections(home, owner_by_key(key), was))
 
 
 def visitor_of(studio: Studio, request: gr.Request | None, keys: Any = None, given: Iterable[str] = ()) -> Visitor:

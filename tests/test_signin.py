@@ -15,7 +15,8 @@ from phi3.machine import Machine
 from tabs import signin, theme
 from tabs.hub import Reach
 from tabs.studio import Studio
-from tabs.visitor import signed_in_name, visitor_of
+from tabs.teaching import corrections_of
+from tabs.visitor import FETCHED, signed_in_name, visitor_of
 from tabs.voting import votes_of
 from tests.browser import running_app, to_chat
 from tests.files import ROOT
@@ -23,6 +24,7 @@ from tests.openid import running_provider
 from tests.test_browser_visitors import ROWS, begin
 from tests.test_owners import put
 from training.config import RunConfig
+from training.corrections import Correction
 from training.data import read_text
 from training.owners import LOCAL, new_key, owner_by_key, owner_by_name
 from training.runs import Beginning, Runs
@@ -115,6 +117,18 @@ def test_two_tabs_that_claim_at_once_give_each_run_once(studio, home, tmp_path):
     assert {run.owner for run in Runs(home).all()} == {ADA}
     own = [adapter.name for adapter in Library(home, {ADA}).all() if not adapter.shipped]
     assert sorted(own) == [f"run-{place}" for place in range(6)]
+
+
+def test_corrections_stay_with_an_adapter_that_gets_another_name_when_it_is_claimed(studio, home, tmp_path):
+    put(home, tmp_path / "older", ended_run(home, "one", owner=ADA))
+    run, key = ended_run(home, "one", mine := new_key()), new_key()
+    put(home, tmp_path / "made", run)
+    before = Reach(visitor_of(studio, NOBODY, {FETCHED: key, run.id: mine}), owner_by_key(key))
+    corrections_of(before, "one").add(Correction(({"role": "user", "content": "Hi"},), "Aye!", "Hello."))
+    visitor = visitor_of(studio, request_of(), dict(before.visitor.keys)).claiming()
+    signed_in = Reach(visitor, ADA)
+    assert [one.name for one in visitor.library.all() if not one.shipped] == ["one-2", "one"]
+    assert [len(corrections_of(signed_in, name).all()) for name in ("one-2", "one")] == [1, 0]
 
 
 def test_votes_from_before_the_sign_in_are_the_names_from_then_on(studio):
