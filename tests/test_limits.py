@@ -48,6 +48,8 @@ def test_a_run_of_few_steps_is_not_given_more_epochs_than_are_allowed():
     (Limits(steps=9), {"num_train_epochs": 2.0}, "10 steps, and 9 are allowed"),
     (Limits(steps=9), {"max_steps": 10}, "10 steps, and 9 are allowed"),
     (Limits(tokens_at_once=1000), {"max_length": 512}, "4,096 tokens, and 1,000 may be computed"),
+    (Limits(steps=9, tokens_at_once=9000), {"max_steps": 9, "gradient_accumulation_steps": 4096, "max_length": 1024},
+     "368,640 tokens, and 81,000 are allowed"),
     (Limits(waiting=0), {}, "0 runs are waiting already")])
 def test_what_passes_a_limit_is_refused_with_its_number(home, data, limits, settings, words):
     with pytest.raises(ValueError, match=words):

@@ -76,11 +76,19 @@ class Limits:
         self.check_steps(config, len(data.conversations))
 
     def check_steps(self, config: RunConfig, conversations: int) -> None:
-        """ValueError where a run over so many conversations would make more steps than one may here."""
-        steps = batches_of(config, [1] * conversations).steps
+        """ValueError where a run over so many conversations would make more steps than one may here, or larger ones
+        than such steps are without gradient accumulation.
+        """
+        batches = batches_of(config, [1] * conversations)
+        steps = batches.steps
         if self.steps is not None and steps > self.steps:
             raise ValueError(f"This run would make {steps:,} steps, and {self.steps:,} are allowed here. Choose fewer "
                              "epochs, or set max_steps.")
+        tokens = steps * min(batches.examples_per_step, conversations) * config.max_length
+        most = self.steps * self.tokens_at_once if self.steps and self.tokens_at_once else tokens
+        if tokens > most:
+            raise ValueError(f"This run would compute up to {tokens:,} tokens, and {most:,} are allowed here. Choose "
+                             "fewer epochs, less gradient accumulation or shorter conversations, or set max_steps.")
 
     def holds_kept(self, size: int) -> bool:
         """Whether a run that was kept on the Hub may be brought back with so many bytes."""
