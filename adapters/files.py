@@ -177,9 +177,16 @@ def arriving(folder: Path) -> Iterator[Path]:
 
 def write_whole(path: Path, text: str) -> None:
     """The text in place of what the file says, whole or not at all."""
+    with arriving_at(path) as arriving:
+        arriving.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def arriving_at(path: Path) -> Iterator[Path]:
+    """A place of one's own to write to; what is written there takes the file's place when all went well."""
     arriving = path.with_name(f".{path.name}.{_mine()}")
     try:
-        arriving.write_text(text, encoding="utf-8")
+        yield arriving
         arriving.replace(path)
     except BaseException:
         arriving.unlink(missing_ok=True)

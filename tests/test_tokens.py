@@ -1,5 +1,8 @@
 """Tokens of a run's rows: worked out once, and again only where they would be others."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from phi3.models import base_facts, load_tokenizer
@@ -43,6 +46,18 @@ def test_they_are_read_again_as_they_were(run, tokenizer, refuses_to_encode):
     first = tokens_of(run, tokenizer)
     refuses_to_encode()
     assert tokens_of(Run(run.folder), tokenizer) == first
+
+
+def test_two_who_work_them_out_at_once_get_the_same(run, tokenizer):
+    started = threading.Barrier(4)
+
+    def work_out(_):
+        started.wait(20)
+        return tokens_of(Run(run.folder), tokenizer)
+
+    with ThreadPoolExecutor(4) as several:
+        first, *others = several.map(work_out, range(4))
+    assert all(one == first for one in others) and [one.name for one in run.folder.glob("*token*")] == [FILE]
 
 
 def test_another_length_or_a_damaged_file_is_worked_out_anew(run, tokenizer):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.files import arriving_at
 from phi3.template import encode_conversation
 from training.run import Run
 
@@ -71,6 +72,5 @@ def _write(path: Path, made_for: bytes, rows: list[dict[str, Any]]) -> None:
     ids = pyarrow.list_(pyarrow.int32())
     schema = pyarrow.schema([("held_out", pyarrow.bool_()), ("input_ids", ids), ("labels", ids)],
                             metadata={_MADE_FOR: made_for})
-    arriving = path.with_name(f".{path.name}")
-    parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), arriving)
-    arriving.replace(path)
+    with arriving_at(path) as arriving:
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), arriving)
