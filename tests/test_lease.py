@@ -1,6 +1,8 @@
 """Turns of a lent GPU: a run goes on from turn to turn, waits where none is lent, and leaves the base alone."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
@@ -15,6 +17,16 @@ from training.runs import Runs
 
 SETTINGS = {"max_steps": 6, "eval_steps": 3, "save_steps": 2, "learning_rate": 5e-3, "r": 4, "lora_dropout": 0.1,
             "per_device_train_batch_size": 4}
+
+
+# Another process that takes a run's lock when it is told to, until nothing more comes.
+HOLD = """import fcntl, sys
+sys.stdin.readline()
+with open(sys.argv[1], "a") as lock:
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 class Turns:
@@ -127,6 +139,22 @@ def test_whatever_else_goes_wrong_leaves_a_run_that_can_go_on(runs, base, new_ru
     with pytest.raises(ConnectionError):
         lease.take(run, Turns(runs, base, ConnectionError("no route")), 60)
     assert run.state() == "paused" and run.events()[-1].values["reason"] == "refused"
+
+
+def test_a_turn_that_comes_too_late_leaves_the_one_alone_that_trains(new_run):
+    run = new_run("twice")
+
+    def lend_late(run_id, seconds):
+        holder.stdin.write("now\n")
+        holder.stdin.flush()
+        holder.stdout.readline()
+        raise ValueError(f"The run {run_id} is being trained already.")
+
+    command = [sys.executable, "-c", HOLD, str(run.folder / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        with pytest.raises(ValueError, match="is being trained already"):
+            lease.take(run, lend_late, 60)
+        assert run.state() == "preparing"
 
 
 def test_a_stop_between_turns_ends_the_run_after_a_step(runs, base, new_run):

@@ -142,8 +142,8 @@ def _borrow(run: Run, lend: Lend, seconds: int) -> None:
 
 
 def _pause(run: Run, refusal: Refusal) -> None:
-    """Say why the run does not go on, unless its trainer has said how it ended."""
-    if run.state() in ("preparing", "interrupted"):
+    """Say why the run does not go on, unless its trainer has said how it ended, or another turn goes on with it."""
+    if run.state() in ("preparing", "interrupted") and not run.is_held():
         run.append("lease_ended", saved_step(run), reason=refusal.reason, message=refusal.message,
                    advice=refusal.advice, again_in=refusal.again_in)
 
