@@ -9,6 +9,7 @@ import gradio as gr
 from gradio.components import Component
 
 from tabs.events import anew
+from tabs.parameters import of_its_kind, spelled_out
 from tabs.plainly import plainly
 from tabs.run_panel import RunPanel
 from tabs.studio import Studio
@@ -52,4 +53,4 @@ def connect(panel: RunPanel, studio: Studio, keys: gr.BrowserState) -> None:
     # The change comes while the turn before it is still ending.
     panel.turn.change(plainly(take), [panel.run_id, panel.turn, keys], panel.turn, trigger_mode="multiple",
                       show_progress="hidden", api_visibility="private", **TAKING)
-    gr.api(plainly(train_for_a_turn), api_name="lease", **TAKING)
+    gr.api(plainly(of_its_kind(spelled_out(train_for_a_turn))), api_name="lease", **TAKING)

@@ -144,6 +144,8 @@ def test_what_is_wrong_in_a_worker_reaches_the_visitor_as_its_sentence(tmp_path,
         (run.folder / "config.yaml").write_text(settings)
         with pytest.raises(AssertionError) as refused:
             app.call("lease", run.id, "")
+        with pytest.raises(AssertionError, match="run_id is 5, and must be a text"):
+            app.call("lease", 5, "")
     assert "This run's base is phi3/tiny" in json.dumps(refused.value.args)
     assert run.state() == "failed"
 
