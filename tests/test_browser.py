@@ -83,6 +83,13 @@ def test_nothing_is_wider_than_the_screen(visit, staged, width):
     assert page.evaluate(wide)
 
 
+@pytest.mark.parametrize("width", [390, 768, 1600])
+def test_start_lies_in_its_card(visit, width):
+    page = visit(width=width)
+    card, start = (page.locator(one).bounding_box() for one in (".card:has(#start)", "#start"))
+    assert start["x"] + start["width"] <= card["x"] + card["width"]
+
+
 def test_texts_of_several_lines_have_the_whole_width(visit):
     page = visit(width=1600)
     to_chat(page)
