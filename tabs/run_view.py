@@ -127,13 +127,14 @@ def said(run: Progress) -> str:
         return f'<p class="empty">{words}</p>'
     changed = run.said_at > 0
     cards = zip(run.prompts, run.said_before, run.said, strict=True)
-    when = f"after step {run.said_at:,}" if changed else "soon"
+    when = f"after step {run.said_at:,}" if changed else "" if run.over else "soon"
+    waiting = f'<div class="text muted">{theme.NEVER_ASKED if run.over else theme.FIRST_WORDS_SOON}</div>'
     who = theme.said_before(run.continued)
-    return "".join(_card(prompt, (who, before), now if changed else None, when) for prompt, before, now in cards)
+    return "".join(_card(prompt, (who, before), as_written(now) if changed else waiting, when)
+                   for prompt, before, now in cards)
 
 
-def _card(prompt: str, first: tuple[str, str], now: str | None, when: str) -> str:
-    spoken = as_written(now) if now is not None else '<div class="text muted">The first words come soon.</div>'
+def _card(prompt: str, first: tuple[str, str], spoken: str, when: str) -> str:
     return (f'<article class="said"><h3 class="asked" dir="auto">{escaped(prompt)}</h3><div class="sides">'
             f'<section class="now"><h4>{theme.NOW_SAYS} <span>{when}</span></h4>{spoken}</section>'
             f'<section class="before"><h4>{first[0]}</h4>{as_written(first[1])}</section></div></article>')

@@ -211,6 +211,8 @@ ASKING_FIRST = "Asking it before it learns, to compare with later …"
 SAYS_WAITING = "It answers before it learns, then you see how the answers change."
 LESSON_LOSS = ("On conversations such as it learned from before, none of which it ever saw, its loss was {before:.2f} "
                "and is {after:.2f} now.")
+FIRST_WORDS_SOON = "The first words come soon."
+NEVER_ASKED = "It wasn't asked after it began to learn."
 BASE_SAID, SAID_BEFORE = "The base said", "It said before"
 NOW_SAYS = "It says now"
 LOSS_TITLE = "How far off it is"

@@ -201,6 +201,14 @@ def test_before_the_first_change_the_base_stands_alone(staged):
     assert shown.count("<article") == len(PROMPTS)
 
 
+def test_a_run_that_ended_before_the_model_was_asked_again_promises_no_words(staged):
+    staged.begin()
+    staged.train(1, 5)
+    staged.fail()
+    shown = run_view.said(seen(staged))
+    assert "soon" not in shown and theme.NEVER_ASKED in shown
+
+
 def test_a_finished_run_says_what_it_gained_and_where_it_is(staged):
     staged.begin()
     staged.train(1, 60)
