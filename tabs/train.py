@@ -201,7 +201,7 @@ def _connect_presets(setup: _Setup, studio: Studio, brought_back: Any) -> None:
 
     def follow(preset: str, lengths: Lengths | None, filled: dict[str, Any], **settings: Any) -> Changes:
         if not lengths:
-            return {setup.why: gr.skip()}
+            return {setup.why: _in_grey(preset_of(preset, form.task_of(studio, None)).why)}
         try:
             by_hand = form.changed_by_hand(settings, filled)
             found = preset_of(preset, form.task_of(studio, lengths), by_hand)

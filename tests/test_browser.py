@@ -253,6 +253,7 @@ def test_a_preset_follows_the_data_and_leaves_what_was_set_by_hand(visit):
     page.locator("#setting-r input").fill("300")
     expect(page.locator("#settings-note")).to_contain_text("Rank (r) is 300")
     page.get_by_role("radio", name="Your own").check()
+    expect(page.locator("#preset-why")).to_contain_text("the rest follows from your data")
     page.locator("#paste textarea").fill("\n".join(f'{{"prompt": "{one}?", "completion": "{one}"}}'
                                                    for one in range(40)))
     expect(page.locator("#preset-why")).to_contain_text("36 conversations, seen 9 times")
