@@ -171,7 +171,7 @@ def _looked_at(step: DataStep, studio: Studio, chosen: dict[str, Any], config: R
                 yield {**parts, step.summary: data_view.progress(theme.COUNTING, counted)}
         report = report_of(data, counted, studio.tokenizer.result(), config)
     except UnknownColumns as problem:
-        yield {**parts, **_nothing(step, problem), **step.own.asked(problem)}
+        yield {**parts, **_nothing(step, ValueError(theme.NO_COLUMNS_YET)), **step.own.asked(problem)}
     except ValueError as problem:
         yield {**parts, **_nothing(step, problem)}
     else:

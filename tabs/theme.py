@@ -115,8 +115,9 @@ NO_SUCH_ROW = "There is no row {row}: {count} were read."
 NO_DATA_YET = ("Upload a file, paste some conversations or name a dataset, and what the model will learn from them "
                "appears here.")
 NOTHING_DESCRIBED_YET = "Say how it should answer. When the answers are written, what it will learn appears here."
+NO_COLUMNS_YET = "Once you have said which is which, what the model will learn appears here."
 # These say that there is no data yet, not that some is wrong.
-NOTHING_YET = (NO_DATA_YET, NOTHING_DESCRIBED_YET)
+NOTHING_YET = (NO_DATA_YET, NOTHING_DESCRIBED_YET, NO_COLUMNS_YET)
 READING = "Reading the conversations …"
 COUNTING = "Counting their tokens …"
 SEEN_TITLE = "What the model reads"
