@@ -111,6 +111,18 @@ def test_tables_of_numbers_break_no_word_on_a_telephone(visit, staged):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_a_list_to_choose_from_looks_like_a_text_to_fill_in(visit):
+    page = visit()
+    to_chat(page)
+    looks = "one => [getComputedStyle(one).borderColor, getComputedStyle(one).borderRadius]"
+    message, chosen, corrected = (page.locator(one) for one in (
+        "#message textarea", "#picker-A .wrap:has(> .wrap-inner)", "#corrected .wrap:has(> .wrap-inner)"))
+    assert chosen.evaluate(looks) == message.evaluate(looks)
+    page.locator("#corrections > button").click()
+    expect(corrected).to_be_visible()
+    assert corrected.bounding_box()["height"] == chosen.bounding_box()["height"] < 48
+
+
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_nothing_serious(visit, staged, scheme):
     staged.begin()
