@@ -319,6 +319,23 @@ def test_a_table_and_a_quote_in_an_answer_can_be_told_from_its_text(home, browse
         assert page.locator(".pane-A").evaluate("one => one.scrollWidth <= one.clientWidth")
 
 
+def test_headings_lists_and_code_in_an_answer_read_as_such(home, browser):
+    written = "# First\n\n## Second\n\nText.\n\n- one\n\n```\ncode\n```"
+    with served(home, Said(written), browser) as (page, _):
+        to_chat(page)
+        ask(page, "How?")
+        answered(page, "A")
+        text = page.locator("#newest-A .text")
+        first, second, plain = (text.locator(tag).evaluate("one => parseFloat(getComputedStyle(one).fontSize)")
+                                for tag in ("h1", "h2", "p"))
+        assert first >= second > plain and first < 22  # that of the page's own headings
+        assert text.locator("pre").evaluate("one => getComputedStyle(one).direction") == "ltr"
+        ask_many(page, "One.")
+        # In a table, too, the dots of a list stand in its cell.
+        one = page.locator("#many-table td ul").first
+        assert one.evaluate("one => parseFloat(getComputedStyle(one).paddingInlineStart)") >= 18
+
+
 def ask_many(page: Page, prompts: str) -> None:
     to_chat(page)
     page.locator("#many > button").click()
