@@ -287,6 +287,21 @@ def test_escape_closes_an_editor_and_keeps_what_was_written_in_it(endless_page):
     expect(edited).to_have_value("What comes next?")
 
 
+@pytest.mark.slow
+def test_on_a_telephone_a_conversation_fills_its_lane(home, browser):
+    """Also beside a higher one, whose adapter has a strength."""
+    with served(home, Said("It goes on. " * 200), browser) as (page, _):
+        page.set_viewport_size({"width": 390, "height": 844})
+        to_chat(page)
+        ask(page, "How?")
+        answered(page, "A")
+        lanes = [page.locator(f".lane-{letter}").bounding_box() for letter in "AB"]
+        panes = [page.locator(f".pane-{letter}").bounding_box() for letter in "AB"]
+        assert lanes[0]["height"] == lanes[1]["height"] < 844
+        for lane, pane in zip(lanes, panes, strict=True):
+            assert 0 <= lane["y"] + lane["height"] - pane["y"] - pane["height"] < 16
+
+
 @pytest.mark.parametrize("is_secure", [True, False])
 def test_an_answer_is_copied_as_the_model_wrote_it(home, browser, is_secure):
     """On plain http from another machine the page is given no clipboard."""
