@@ -286,14 +286,15 @@ def _use(story: Story) -> str:
 
 
 def _limits(story: Story, told: Mapping[str, Any]) -> str:
-    measured = "its loss on held-out conversations" if "loss" in told.get("outcome", {}) else "nobody's figures"
-    shown = " and by the answers above" if story.examples else ""
+    judges = [*(["figures"] if {"loss", "verdict"} & told.get("outcome", {}).keys() else []),
+              *(["answers"] if story.examples else [])]
+    judged = f"It was judged by the {' and '.join(judges)} above, and by nothing else." if judges else \
+        "Nobody has judged it."
     small = " The base has a few million parameters and knows a small invented world; expect nothing beyond it." \
         if story.base == EMBEDDED else ""
-    return (f"## Limits\n\nIt was judged by {measured}{shown}, and by nothing else. What it learned came from its "
-            "training data, mistakes and leanings included; what those don't cover, it answers as its base does, or "
-            "worse. It may state what is false. Don't rely on it where a wrong answer does harm. The base's own limits "
-            f"and licence hold for the two together.{small}")
+    return (f"## Limits\n\n{judged} What it learned came from its training data, mistakes and leanings included; what "
+            "those don't cover, it answers as its base does, or worse. It may state what is false. Don't rely on it "
+            f"where a wrong answer does harm. The base's own limits and licence hold for the two together.{small}")
 
 
 def _one_line(text: str) -> str:

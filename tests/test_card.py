@@ -156,6 +156,15 @@ def test_an_adapter_of_which_nothing_is_known_gets_an_honest_card():
     assert card_of(story(provenance={})).picture is None
 
 
+def test_the_limits_name_all_that_it_was_judged_by():
+    shown, unmeasured = [Example("Who are you?", "Me.", "Arr!")], {**PROVENANCE, "outcome": {"loss": None}}
+    judged_by = "It was judged by the {} above, and by nothing else."
+    assert judged_by.format("figures") in text_of()
+    assert judged_by.format("figures and answers") in text_of(examples=shown)
+    assert judged_by.format("answers") in text_of(provenance=unmeasured, examples=shown)
+    assert "## Limits\n\nNobody has judged it." in text_of(provenance=unmeasured)
+
+
 def test_only_the_examples_that_were_given_are_shown_and_as_they_are():
     assert "side by side\n" not in text_of()
     text = text_of(examples=[Example("Say ```x``` <b>", "base says\n# no heading", "Arr!")])
