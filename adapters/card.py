@@ -276,13 +276,20 @@ def _use(story: Story) -> str:
         parts.append(f"Or in its Space: [chat with base and adapter side by side](https://huggingface.co/spaces/"
                      f"{story.space}?adapter={story.repository}).")
     if known:
-        rank = next((one for one in _VLLM_RANKS if one >= (story.rank or 16)), _VLLM_RANKS[-1])
-        parts += ["In vLLM:", _fenced(f"vllm serve {story.base} --enable-lora --max-lora-rank {rank} \\\n"
-                                      f"    --lora-modules {name}={story.repository}", "sh"),
-                  f"For llama.cpp and its like, [this Space]({TO_GGUF}) turns a PEFT adapter into GGUF. A server that "
-                  f"wants q_proj, k_proj and v_proj instead of qkv_proj: `python -m adapters convert {name} OUT --to "
-                  "split`."]
+        parts += _elsewhere(story, name)
     return "\n\n".join(parts)
+
+
+def _elsewhere(story: Story, name: str) -> list[str]:
+    """In other programs. DoRA is refused by vLLM (lora/peft_helper.py) and by llama.cpp (convert_lora_to_gguf.py)."""
+    if story.config.get("use_dora"):
+        return ["vLLM and llama.cpp take no DoRA adapters. Base and adapter as one model, which they do take: "
+                f"`python -m adapters merge {name} OUT`."]
+    rank = next((one for one in _VLLM_RANKS if one >= (story.rank or 16)), _VLLM_RANKS[-1])
+    return ["In vLLM:", _fenced(f"vllm serve {story.base} --enable-lora --max-lora-rank {rank} \\\n"
+                                f"    --lora-modules {name}={story.repository}", "sh"),
+            f"For llama.cpp and its like, [this Space]({TO_GGUF}) turns a PEFT adapter into GGUF. A server that wants "
+            f"q_proj, k_proj and v_proj instead of qkv_proj: `python -m adapters convert {name} OUT --to split`."]
 
 
 def _limits(story: Story, told: Mapping[str, Any]) -> str:

@@ -176,6 +176,12 @@ def test_vllm_is_asked_for_a_rank_that_it_knows(rank, asked):
     assert f"--max-lora-rank {asked} " in text_of(config={**CONFIG_OF_MINI, "r": rank})
 
 
+def test_programs_that_take_no_dora_are_given_one_model_instead():
+    text = text_of(config={**CONFIG_OF_MINI, "use_dora": True})
+    assert "vLLM and llama.cpp take no DoRA adapters." in text and "python -m adapters merge captain OUT" in text
+    assert "vllm serve" not in text and "gguf-my-lora" not in text
+
+
 def test_the_snippet_is_python():
     for base in (PHI3_MINI, EMBEDDED, "/home/ada/phi"):
         assert ast.parse(snippet(base, 'ada/cap"tain')) and "/home/ada" not in snippet(base, "ada/captain")
