@@ -69,7 +69,7 @@ def test_a_share_that_holds_nobody_out_is_named():
     {"r": 16, "lora_alpha": 8, "use_rslora": True}, {"warmup_steps": 10}, {"warmup_steps": 0},
     {"max_steps": 1, "warmup_steps": 0}, {"max_steps": 1, "lr_scheduler_type": "constant"},
     {"warmup_steps": 200, "lr_scheduler_type": "constant"}, {"warmup_steps": 0.8, "lr_scheduler_type": "constant"},
-    {"target_modules": "down_proj"}, {"max_steps": 2, "eval_steps": 100}, {"r": 64}, {"lora_dropout": 0.1},
+    {"target_modules": "down_proj"}, {"max_steps": 2, "eval_steps": 100}, {"r": 64}, {"r": 4}, {"lora_dropout": 0.1},
 ])
 def test_what_is_unusual_and_still_fine_is_not_warned_of(settings):
     assert warned(**settings) == []

@@ -17,6 +17,7 @@ RATE_TOO_HIGH, RATE_TOO_LOW, MANY_STEPS = 5, 1 / 20, 2000
 # A rank that holds this many times what the data tells is memory and time for nothing.
 RANK_TOO_LARGE = 4
 # What B·A is multiplied with is 2 as a rule (alpha 32 at rank 16); so far from it, the learning rate's rule is void.
+# It holds at low ranks too where alpha is as usual (training/presets.py).
 SCALING_TOO_LOW, USUAL_SCALING, SCALING_TOO_HIGH = 1 / 8, 2, 6
 DROPOUT_TOO_HIGH = 0.5
 WARMUP_SHARE_TOO_HIGH = 0.5
@@ -89,7 +90,8 @@ def _about_scaling(case: _Case) -> _Warnings:
     usual = max(1, round(USUAL_SCALING * (root if config.use_rslora else config.r)))
     how = "with rsLoRA" if config.use_rslora else "without rsLoRA"
     about = f"is {config.lora_alpha}, so at rank {config.r} {how} the adapter counts {scaling:.3g} times"
-    if scaling > SCALING_TOO_HIGH:
+    keeps_the_rule = not config.use_rslora and config.lora_alpha <= SETTINGS["lora_alpha"].default
+    if scaling > SCALING_TOO_HIGH and not keeps_the_rule:
         yield "lora_alpha", (f"{about}: each step moves the answers too far. Lower it to {usual}, or the learning rate "
                              "with it.")
     elif scaling < SCALING_TOO_LOW:
