@@ -21,9 +21,9 @@ from tests.conftest import ROOT
 from training.__main__ import main
 from training.config import RunConfig
 from training.data import read_data
-from training.run import EVALUATING, Run
+from training.run import EVALUATING, Event, Run
 from training.runs import Runs
-from training.runs_terminal import train_here
+from training.runs_terminal import in_words, train_here
 
 QUICK = ["--max_steps", "3", "--eval_steps", "500", "--save_steps", "500", "--r", "4"]
 
@@ -290,6 +290,12 @@ def test_a_command_whose_lines_nobody_reads_ends_without_a_complaint(home, unrea
     ran = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, stdout=unread, stderr=subprocess.PIPE,
                          text=True, check=False)
     assert ran.returncode == 141 and ran.stderr == ""
+
+
+def test_what_was_asked_and_answered_in_several_lines_stands_apart_from_the_runs_own():
+    told = {"prompts": ["Text: one.\nQuestion: two?"], "answers": ["step 1\nstep 2"]}
+    assert in_words(Event("sampled", "mine", 0.0, 5, told)).splitlines() == [
+        "    Text: one.", "    Question: two?", "    > step 1", "      step 2"]
 
 
 class InterruptedAtOnce(Run):

@@ -150,6 +150,11 @@ class _ToldRun(Run):
             say(line)
 
 
+def _below(text: str, mark: str = "") -> str:
+    """Indented with all its lines, so that none of them passes for one of the run's own."""
+    return f"    {mark}{text}".replace("\n", f"\n    {' ' * len(mark)}")
+
+
 def _more_measured(told: dict[str, Any]) -> str:
     """What a run of an earlier version didn't note is left out."""
     parts = [("{:.0%} of the tokens right", told.get("accuracy")), ("on general rows {:.4f}", told.get("general_loss"))]
@@ -182,7 +187,7 @@ def in_words(event: Event) -> str:
             return f"step {event.step}  held-out loss {told['loss']:.4f}{_more_measured(told)}"
         case "sampled":
             pairs = zip(told["prompts"], told["answers"], strict=True)
-            return "\n".join(f"    {prompt}\n    > {answer}" for prompt, answer in pairs)
+            return "\n".join(_below(prompt) + "\n" + _below(answer, "> ") for prompt, answer in pairs)
         case "finished" | "stopped":
             change = f" It was planned for {told['planned_seconds']:.0f} s." if "planned_seconds" in told else ""
             change += f" Held-out loss {told['loss_before']:.4f} → {told['loss']:.4f}." if told["loss"] else ""
