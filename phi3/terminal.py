@@ -31,8 +31,8 @@ def status_of(command: Callable[[], int]) -> int:
         _print_nowhere()
         return 141
     except PermissionError as problem:
-        print(f"{problem.filename} can't be used ({problem.strerror}): it is another user's of this machine. Do this as "
-              "that user, or in a folder of your own: STUDIO_HOME=FOLDER.", file=sys.stderr)
+        print(f"{problem.filename} can't be used ({problem.strerror}): it is another user's of this machine. Do this "
+              "as that user, or in a folder of your own: STUDIO_HOME=FOLDER.", file=sys.stderr)
         return 2
     except Exception as problem:
         if not is_disk_full(problem):

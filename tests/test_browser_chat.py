@@ -285,6 +285,8 @@ def test_escape_closes_an_editor_and_keeps_what_was_written_in_it(endless_page):
     answered(page, "A")
     page.locator("#newest-A button[data-does=edit]").click()
     expect(edited).to_have_value("What comes next?")
+
+
 @pytest.mark.slow
 def test_on_a_telephone_a_conversation_fills_its_lane(home, browser):
     """Also beside a higher one, whose adapter has a strength."""
