@@ -52,6 +52,15 @@ def test_a_run_has_the_whole_card_only_where_it_fits_no_other_way():
     assert not make_plan(RunConfig(bf16=True), MINI, [300] * 40, [], on(15.6)).alone
 
 
+def test_a_card_of_80_gb_computes_nothing_twice_where_it_needn_t():
+    """CUDA tells of 79 of its gibibytes, and the page's answers take 9."""
+    machine = beside_answers(on(79.2), SHAPE)
+    task = Task(MINI, machine, list(range(100, 1000, 3)))
+    config = RunConfig(**preset_of("balanced", task).values)
+    plan = make_plan(config, MINI, *sides_of(task, config), machine)
+    assert plan.recomputed == 0 and plan.fits
+
+
 def test_only_a_card_of_ones_own_is_shared():
     for kind in ("cpu", "zerogpu"):
         machine = replace(CARD, kind=kind, card_memory=8.0)
