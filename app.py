@@ -28,7 +28,7 @@ from gradio.utils import get_space
 from adapters.library import Library
 from phi3 import lending
 from phi3.generate import Answer, Lane
-from phi3.machine import Machine, this_machine, writable_home
+from phi3.machine import Machine, is_out_of_memory, this_machine, writable_home
 from phi3.models import base_facts, chosen_base
 from phi3.room import base_for_answers, beside_answers
 from tabs import colours, page, signin, theme
@@ -36,7 +36,6 @@ from tabs.plainly import plainly
 from tabs.studio import Studio
 from tabs.visitor import WITHOUT_STORAGE
 from training import lease
-from training.failure import is_out_of_memory
 from training.leftovers import remove_leftovers
 from training.limits import sweep
 from training.presets import recommended

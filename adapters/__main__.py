@@ -161,9 +161,9 @@ def _facts(asked: argparse.Namespace) -> BaseFacts:
 
 
 def _loaded(facts: BaseFacts) -> Any:
-    from phi3.models import load_base
+    from phi3.room import base_for_answers
 
-    return load_base(facts.id)
+    return base_for_answers(facts.id)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from phi3.machine import is_out_of_memory
+
 # Steps of more rows are arithmetic enough to hide how they are begun, and each row needs a place for its adapter.
 MOST_CAPTURED_ROWS = 8
 # A capture takes as long as a few steps, so a batch that is about to change again isn't worth one.
@@ -90,11 +92,12 @@ class Captures:
         """Capture it, if that goes well. A step may be made any number of times: it writes the same each time."""
         try:
             made = self._captured(inputs, fixed, plain)
-        except torch.OutOfMemoryError:
-            _log.warning("The card has no memory left to capture a step of the chat as a CUDA graph. Answers are the "
-                         "same, and come slower.")
-            self._seen[kind] = -STEPS_UNTIL_AGAIN
         except Exception as problem:  # noqa: BLE001 - whatever it was, there is a slower way that works
+            if is_out_of_memory(problem):
+                _log.warning("The card has no memory left to capture a step of the chat as a CUDA graph. Answers are "
+                             "the same, and come slower.")
+                self._seen[kind] = -STEPS_UNTIL_AGAIN
+                return
             _log.warning("A step of the chat can't be captured as a CUDA graph. Answers are the same, and come slower. "
                          "Why: %s", problem)
             self._give_up()

@@ -18,6 +18,10 @@ MEBIBYTE, GIBIBYTE = 1024**2, 1024**3
 LOGITS_AT_ONCE = 1 << 24
 # What libraries say that wrap the system's error in their own: safetensors, and torch with C++'s words for it.
 _ON_A_FULL_DISK = ("No space left", "os error 28", "os error 27", "file write failed", "iostream error")
+# What says that memory ran out: torch's allocators on a card and on a CPU, and on a card CUDA, its library of products
+# and Triton, which ask the driver themselves.
+_WITHOUT_MEMORY = ("CUDA out of memory", "DefaultCPUAllocator", "CUDA error: out of memory",
+                   "CUBLAS_STATUS_ALLOC_FAILED", "Triton Error [CUDA]: out of memory")
 
 
 @dataclass(frozen=True)
@@ -147,3 +151,8 @@ def is_disk_full(problem: BaseException | None) -> bool:
             return True
         problem = problem.__cause__ or problem.__context__
     return False
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Python's own error, or one of torch's, which is known by its words."""
+    return isinstance(problem, MemoryError) or any(words in str(problem) for words in _WITHOUT_MEMORY)

@@ -9,12 +9,13 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from phi3.machine import is_disk_full
+from phi3.machine import is_disk_full, is_out_of_memory
 
 
 def status_of(command: Callable[[], int]) -> int:
-    """What the command returns; 2 with its sentence on stderr for a ValueError, for a full disk and for a file that is
-    another user's, 130 where it was interrupted, 141 where nobody reads what it prints any more, as after `| head`.
+    """What the command returns; 2 with its sentence on stderr for a ValueError, for a full disk, for memory that ran out
+    and for a file that is another user's, 130 where it was interrupted, 141 where nobody reads what it prints any more,
+    as after `| head`.
     """
     _print_every_sign()
     _be_quiet()
@@ -35,9 +36,13 @@ def status_of(command: Callable[[], int]) -> int:
               "as that user, or in a folder of your own: STUDIO_HOME=FOLDER.", file=sys.stderr)
         return 2
     except Exception as problem:
-        if not is_disk_full(problem):
+        if is_out_of_memory(problem):
+            print("There is no memory left for this. Close what else needs it (nvidia-smi tells of a card), and try "
+                  "again.", file=sys.stderr)
+        elif is_disk_full(problem):
+            print("The disk is full. Free some space, and try again.", file=sys.stderr)
+        else:
             raise
-        print("The disk is full. Free some space, and try again.", file=sys.stderr)
         return 2
 
 

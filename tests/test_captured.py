@@ -251,14 +251,16 @@ def test_a_capture_that_fails_or_lies_leaves_the_plain_step(plain, folders, capl
     assert said in caplog.text and caplog.text.count("can't be captured") == 1
 
 
-def test_where_memory_is_short_it_is_tried_again_later(plain, caplog, monkeypatch):
+@pytest.mark.parametrize("problem", [
+    torch.OutOfMemoryError("CUDA out of memory."), torch.AcceleratorError("CUDA error: out of memory")])
+def test_where_memory_is_short_it_is_tried_again_later(plain, caplog, monkeypatch, problem):
     monkeypatch.setattr(captured, "STEPS_UNTIL_AGAIN", 4)
     pair, replays, tries = Pair(plain), Replays(), []
 
     def capture(body):
         tries.append(1)
         if len(tries) == 1:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise problem
         return replays(body)
 
     pair.batches[0] = Batch(pair.slots[0].model, pair.slots[0], capture)

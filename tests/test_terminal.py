@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import torch
 from safetensors import SafetensorError
 
 from adapters.files import CONFIG, WEIGHTS
@@ -173,6 +174,18 @@ def test_a_studio_folder_that_can_not_be_made_is_named_before_anything_is_traine
     for command in (["training", "run", "--data", "pirate"], ["adapters", "fetch", "ada/captain"]):
         ended = terminal(*command, env=environment)
         assert ended.returncode == 2 and ended.stderr.startswith(f"Nothing can be kept in {tmp_path}")
+
+
+@pytest.mark.parametrize("problem", [
+    MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 96.00 MiB."),
+    torch.AcceleratorError("CUDA error: out of memory")])
+def test_memory_that_runs_out_is_one_sentence(problem, capsys):
+    """As beside a page that is open on the same card."""
+    def command():
+        raise problem
+
+    assert status_of(command) == 2
+    assert capsys.readouterr().err.startswith("There is no memory left for this.")
 
 
 def test_a_full_disk_is_one_sentence(capsys):

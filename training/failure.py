@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from phi3.machine import GIBIBYTE, is_disk_full
+from phi3.machine import GIBIBYTE, is_disk_full, is_out_of_memory
 from training.config import RunConfig
 from training.fitting import change_after_memory_ran_out, changes_in_words
 from training.plan import Plan
@@ -21,10 +21,6 @@ _UNITS = {"bytes": 1, "KiB": 1024, "MiB": 1024**2, "GiB": GIBIBYTE}
 # 123 bytes".
 _ASKED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)")
 _FREE = re.compile(r"of which ([\d.]+) (bytes|KiB|MiB|GiB) is free")
-# In what other errors say it: torch's on a CPU, and on a card those of CUDA, its library of products, and Triton, which
-# ask the driver for memory themselves.
-_WITHOUT_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
-                   "Triton Error [CUDA]: out of memory")
 
 
 @dataclass(frozen=True)
@@ -103,14 +99,6 @@ def _is_stderr(file: IO[str]) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), os.fstat(2))
     except OSError:  # closed, as under a service
         return False
-
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Python's own error, that of a card's allocator, or a plain RuntimeError that says it."""
-    import torch
-
-    return isinstance(problem, (MemoryError, torch.OutOfMemoryError)) or \
-        any(words in str(problem) for words in _WITHOUT_MEMORY)
 
 
 def _bytes(pattern: re.Pattern[str], said: str) -> int | None:

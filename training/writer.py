@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from phi3.bounds import Bounds
 from phi3.generate import Lane, Sampling, answer_all
+from phi3.machine import is_out_of_memory
 from phi3.models import Base
 from phi3.template import Message
 from training import checkpoint, speed
@@ -23,7 +24,6 @@ from training.checkpoint import CHECKPOINTS
 from training.conversations import Conversation
 from training.evaluate import FILE as EVALUATION
 from training.evaluate import Evaluation, evaluate_trained, losses_up_to
-from training.failure import is_out_of_memory
 from training.plan import Plan
 from training.quota import TRAINER_MARGIN_SECONDS
 from training.run import ADAPTER, EVALUATING, START, Run
