@@ -32,7 +32,7 @@ def said(data):
 def test_messages_of_one_conversation_are_put_together_in_their_order(table):
     data = read_text(table)
     assert said(data) == [("Hi", "Ho"), ("You?", "Me.")] and data.rows_read == 2
-    assert any("has one message a row: 4 of them were put together by " in note for note in data.notes)
+    assert any("has one message a row: 4 were put together to 2 conversations by " in note for note in data.notes)
 
 
 def test_messages_in_a_row_of_one_side_are_joined_and_that_is_told():

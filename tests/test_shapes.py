@@ -550,3 +550,5 @@ def test_instructions_beside_an_input_and_a_passage_beside_a_question_are_not_lo
 def test_who_speaks_is_told_by_the_field_that_holds_a_role():
     turns = [{"speaker": "Ann", "type": "customer", "text": "Hi"}, {"speaker": "Bob", "type": "agent", "text": "Ho"}]
     assert as_messages({"turns": turns}) == TURNS
+    with pytest.raises(ValueError, match="unknown role 'U1'"):
+        as_messages([{"type": "message", "user": "U1", "text": "Hi"}])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -165,8 +165,8 @@ def _grouped(messages: Sequence[_Message], layout: _Layout, part: Part) -> list[
     if order:
         for thread in threads.values():
             thread.sort(key=lambda one: _place(one.row[order]))
-    part.notes.append(f"{part.name} has one message a row: {len(messages):,} of them were put together by "
-                      f"{shown(layout.thread)}, in the order of {shown(order) if order else 'the rows'}.")
+    part.notes.append(f"{_became(part, messages, threads)} by {shown(layout.thread)}, in the order of "
+                      f"{shown(order) if order else 'the rows'}.")
     return list(threads.values())
 
 
@@ -187,10 +187,14 @@ def _grown(messages: Sequence[_Message], layout: _Layout, part: Part) -> list[li
     branches = [_branch(root, answers, layout) for root in roots]
     left = len(messages) - sum(map(len, branches))
     best = "the best ranked" if layout.rank else "the first"
-    part.notes.append(f"{part.name} has one message a row: {len(messages):,} of them were put together by "
-                      f"{shown(layout.parent)}" + (f". Where several answer one, {best} was taken, and {left:,} were "
-                                                   "left out." if left else "."))
+    about = f" Where several answer one, {best} was taken, and {left:,} were left out." if left else ""
+    part.notes.append(f"{_became(part, messages, branches)} by {shown(layout.parent)}.{about}")
     return branches
+
+
+def _became(part: Part, messages: Sequence[_Message], threads: Collection[Any]) -> str:
+    are = "conversation" if len(threads) == 1 else "conversations"
+    return f"{part.name} has one message a row: {len(messages):,} were put together to {len(threads):,} {are}"
 
 
 def _branch(root: _Message, answers: dict[str, list[_Message]], layout: _Layout) -> list[_Message]:

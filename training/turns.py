@@ -136,12 +136,14 @@ def _turns_of_object(one: dict[str, Any]) -> Iterator[Message]:
 
 
 def _speaker_in(one: Mapping[str, Any], text: str | None) -> str | None:
-    """The field that says who speaks: role, else the first that holds the name of one, else the first that may."""
+    """The field that says who speaks: role, else the first that holds the name of one, else the first that may, and a
+    message's type at last.
+    """
     names = [name for name in ROLE_KEYS if name in one and name != text]
     if names[:1] == ["role"]:
         return "role"
-    return next((name for name in names if isinstance(one[name], str) and bare(one[name]) in ROLES),
-                next(iter(names), None))
+    known = [name for name in names if isinstance(one[name], str) and bare(one[name]) in ROLES]
+    return next(iter([*known, *(name for name in names if name != "type"), *names]), None)
 
 
 def _langchains(one: dict[str, Any]) -> dict[str, Any]:
