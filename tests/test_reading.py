@@ -195,7 +195,8 @@ def test_a_sheet_of_notes_and_a_title_above_the_header_are_no_rows(saved):
 def test_a_title_above_a_csvs_header_is_no_header(saved, above):
     data = read_data(saved("a.csv", above.encode() + as_csv()))
     assert texts(data) == PAIRS and "has a title above its header, '" in data.notes[0]
-    assert read_data(saved("b.csv", b"\n\n" + as_csv())).notes == ()
+    for none in (b"\n\n" + as_csv(), b"sep=;\n" + as_csv(";")):
+        assert read_data(saved("b.csv", none)).notes == ()
     with pytest.raises(UnknownColumns) as refused:
         read_data(saved("a.csv", above.encode() + b"Frage;Antwort\na;b\nc;d\n"))
     assert refused.value.columns == ("Frage", "Antwort")
@@ -374,9 +375,10 @@ def test_a_table_without_a_header_loses_no_row(saved):
 
 
 def test_cards_of_anki_are_a_table_without_a_header(saved):
-    path = saved("cards.txt", b"#separator:Semicolon\n#html:true\n#tags column:3\nWho;I;me\nWhat?;\"It; that.\";it\n")
+    path = saved("cards.txt", b"#separator:Semicolon\n#html:true\n#tags column:3\n"
+                              b"Who;I;me\nWhat?;\"It; that.\";it\nWhen;7;\n")
     data = read_data(path, columns=Columns("column 1", "column 2"))
-    assert texts(data) == [("Who", "I"), ("What?", "It; that.")] and "no header" in data.notes[0]
+    assert texts(data) == [("Who", "I"), ("What?", "It; that."), ("When", "7")] and "no header" in data.notes[0]
     with pytest.raises(ValueError, match="plain text without turns"):
         read_data(saved("a.txt", b"Once\tupon a time\nthere was\na\tking.\n"))
 

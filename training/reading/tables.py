@@ -110,6 +110,8 @@ def _quotes_nothing(dialect: Dialect, sample: str) -> bool:
 def _lines_above(sample: str, hint: str, is_cut: bool) -> int:
     """How many lines of a title, of one cell at most each, stand above a table's header."""
     lines = sample.split("\n")
+    if _ANKI.match(sample) or sample.lstrip('"').lower().startswith("sep="):
+        return 0
     for above in range(1, min(MOST_ABOVE, len(lines) - 2) + 1):
         if len(list(filter(None, re.split(r"[,;\t|]", lines[above - 1].strip().strip('"'))))) > 1:
             return 0
