@@ -77,6 +77,22 @@ def test_what_stands_beside_a_message_is_kept_with_it():
                                                                     (7, "one message by itself (")]
 
 
+def test_questions_and_answers_of_one_conversation_are_put_together_too():
+    table = ("conversation_id,turn,system,user,assistant\n1,2,Be brief.,And?,So.\n1,1,Be brief.,Hi,Ho\n2,1,,You?,Me.\n"
+             "3,1,,Empty?,\n")
+    data = read_text(table)
+    assert said(data) == [("Be brief.", "Hi", "Ho", "And?", "So."), ("You?", "Me.")]
+    assert [(one.row, one.reason) for one in data.dropped] == [(4, "an empty answer")]
+    assert "has one question and answer a row: 3 were put together to 2 conversations by" in data.notes[0]
+
+
+@pytest.mark.parametrize("table", ["session_id,question,answer\n1,Hi,Ho\n1,You?,Me.\n",
+                                   "dialog_id,turn,question,answer\n1,1,Hi,Ho\n1,1,You?,Me.\n",
+                                   "turn,question,answer\n1,Hi,Ho\n2,You?,Me.\n"])
+def test_questions_of_which_none_follows_another_stay_by_themselves(table):
+    assert said(read_text(table)) == [("Hi", "Ho"), ("You?", "Me.")] and not read_text(table).notes
+
+
 @pytest.mark.parametrize("table", [
     "date,sender,message\n12/05/24,Ann,Hi\n12/05/24,Bob,Ho\n12/05/24,Ann,You?\n",
     "AuthorID,Author,Date,Content,Attachments\n7,ann,2026-05-01,Hi there you all,\n8,bob,2026-05-01,Ho,\n7,ann,,Me,\n",

@@ -1,4 +1,4 @@
-"""Tables that have one message a row: whose each is and in what order they were said is found, and they are joined."""
+"""Tables that have a message, or a question and its answer, a row: what belongs together is found and put together."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from phi3.template import Message
 from training.beside import SYSTEMS
 from training.reading.rows import BadRow, Part, Row, shown
-from training.shapes import columns_by_name, shape_of
+from training.shapes import as_chat, columns_by_name, shape_of
 from training.turns import ROLE_KEYS, ROLES, TEXT_KEYS, TOOL_ROLES, bare, cell, unpacked
 
 LOOKED_AT = 200
@@ -31,10 +32,10 @@ _IDS = tuple(f"{name}{end}" for name in _THREADS for end in ("_id", "id", "_hash
 _OWN = ("message_id", "messageid", "msg_id", "tweet_id", "uuid", "node_id", "id")
 _PARENTS = ("parent_id", "parentid", "parent_message_id", "parent", "parent_uuid", "in_reply_to", "in_reply_to_id",
             "reply_to", "reply_to_id", "in_response_to_tweet_id")
-_ORDERS = ("turn", "turn_id", "turn_index", "turn_idx", "turn_number", "turn_no", "message_index", "message_idx",
-           "message_number", "message_no", "message_order", "utterance_idx", "index", "idx", "order", "position",
-           "sequence", "seq", "step", "number", "no", "timestamp", "time", "datetime", "date", "created_at",
-           "create_time", "created", "created_date", "sent_at", "ts")
+_TURNS = ("turn", "turn_id", "turn_index", "turn_idx", "turn_number", "turn_no")
+_ORDERS = (*_TURNS, "message_index", "message_idx", "message_number", "message_no", "message_order", "utterance_idx",
+           "index", "idx", "order", "position", "sequence", "seq", "step", "number", "no", "timestamp", "time",
+           "datetime", "date", "created_at", "create_time", "created", "created_date", "sent_at", "ts")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ def put_together(part: Part) -> Iterator[Row]:
     rows = itertools.chain(first, part.rows)
     sample = [row for _, row in first if isinstance(row, dict) and any(row.values())]
     layout = _layout(sample)
-    if layout is not None and not any(_is_role(row, layout.who) for row in sample):
+    columns = _exchanges(sample) if layout is None else None
+    if columns is not None:
+        yield from _linked(rows, *columns, part)
+    elif layout is not None and not any(_is_role(row, layout.who) for row in sample):
         yield from ((number, _sides_unknown(row, layout)) for number, row in rows)
     elif layout is None or not (layout.thread or layout.parent):
         yield from rows
@@ -137,6 +141,29 @@ def _sides_unknown(row: Any, layout: _Layout) -> Any:
                   "who is the user and who the assistant. Write user and assistant there instead of the names")
 
 
+def _exchanges(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """The columns that say to which conversation a row's question and answer belong, and at which place; None where
+    the rows are something else.
+    """
+    names = columns_by_name(dict.fromkeys(name for row in rows for name in row))
+    thread, order = (next((names[name] for name in some if name in names), None) for some in (_IDS, _TURNS))
+    if thread is None or order is None or not _repeats(rows, thread):
+        return None
+    places = [(_key(row.get(thread)), _place(row.get(order))) for row in rows]
+    is_exchange = len(set(places)) == len(places) and all(place is not None for _, place in places)
+    return (thread, order) if is_exchange and 2 * sum(map(bool, map(_exchange, rows))) > len(rows) else None
+
+
+def _exchange(row: Any) -> list[Message]:
+    """A row's question and answer, and what the system says before them; empty where it is something else."""
+    try:
+        chat = as_chat(row)
+    except (ValueError, RecursionError):
+        return []
+    is_pair = chat.format in ("question and answer", "prompt-completion", "alpaca")
+    return chat.messages if is_pair and [turn["role"] for turn in chat.messages].count("user") == 1 else []
+
+
 # ---- Putting together -----------------------------------------------------------------------------------------------
 
 
@@ -146,6 +173,25 @@ def _joined(messages: Sequence[_Message], layout: _Layout, part: Part) -> Iterat
         yield from ((thread[0].number, _conversation(thread, layout)) for thread in threads)
     else:
         yield from ((one.number, one.row) for one in messages)
+
+
+def _linked(rows: Iterator[Row], thread: str, order: str, part: Part) -> Iterator[Row]:
+    """The conversations of a table that has a question and its answer a row."""
+    threads: dict[str, list[tuple[float, int, list[Message]]]] = {}
+    for number, row in rows:
+        turns = _exchange(row)
+        place = _place(row.get(order)) if turns else None
+        if place is None or not _key(row.get(thread)):
+            yield number, row
+        else:
+            threads.setdefault(_key(row[thread]), []).append((place, number, turns))
+    for told in threads.values():
+        told.sort(key=lambda one: one[0])
+        later = (turn for _, _, turns in told[1:] for turn in turns if turn["role"] != "system")
+        yield told[0][1], {"messages": [*told[0][2], *later]}
+    are = "conversation" if len(threads) == 1 else "conversations"
+    part.notes.append(f"{part.name} has one question and answer a row: {sum(map(len, threads.values())):,} were put "
+                      f"together to {len(threads):,} {are} by {shown(thread)}, in the order of {shown(order)}.")
 
 
 def _conversation(thread: Sequence[_Message], layout: _Layout) -> dict[str, Any]:
