@@ -28,6 +28,10 @@ def said(data):
     "8,You?,False,2026-05-02\n8,Me.,True,2026-05-03\n",
     "message_id,parent_id,text,Role\n1,,Hi,prompter\n2,1.0,Ho,assistant\n3,,You?,prompter\n4,3.0,Me.,assistant\n",
     "tweet_id,inbound,text,in_response_to_tweet_id\n2,False,Ho,1\n1,True,Hi,\n3,True,You?,\n4,False,Me.,3\n",
+    "ticket_id,author_role,body\n1,end-user,Hi\n1,support agent,Ho\n2,end-user,You?\n2,support agent,Me.\n",
+    "conversation_id,author_type,body\n1,lead,Hi\n1,admin,Ho\n2,visitor,You?\n2,bot,Me.\n",
+    "call_id,speaker,transcript\n1,caller,Hi\n1,agent,Ho\n2,caller,You?\n2,agent,Me.\n",
+    "trace_id,type,content\n1,human,Hi\n1,ai,Ho\n2,human,You?\n2,ai,Me.\n",
     "id,turn,from,value\n1,1,human,Hi\n1,1,gpt,Ho\n2,1,human,You?\n2,1,gpt,Me.\n"])
 def test_messages_of_one_conversation_are_put_together_in_their_order(table):
     data = read_text(table)

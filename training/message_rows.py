@@ -25,9 +25,9 @@ _WHO = ("role", "author_role", "message_role", "sender_role", "speaker_role", "s
 _FLAGS = {**dict.fromkeys(("is_bot", "is_assistant", "from_bot", "is_ai"), ("assistant", "user")),
           **dict.fromkeys(("is_user", "is_human", "from_user", "inbound", "is_customer"), ("user", "assistant"))}
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
-_TEXT = (*TEXT_KEYS, "message_text", "message_content", "message_body")
+_TEXT = (*TEXT_KEYS, "message_text", "message_content", "message_body", "transcript")
 _THREADS = ("conversation", "conv", "convo", "dialogue", "dialog", "thread", "chat", "session", "message_tree", "tree",
-            "ticket", "case")
+            "ticket", "case", "call", "trace", "interaction")
 _IDS = tuple(f"{name}{end}" for name in _THREADS for end in ("_id", "id", "_hash", "_no", "_number"))
 _OWN = ("message_id", "messageid", "msg_id", "tweet_id", "uuid", "node_id", "id")
 _PARENTS = ("parent_id", "parentid", "parent_message_id", "parent", "parent_uuid", "in_reply_to", "in_reply_to_id",

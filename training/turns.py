@@ -18,12 +18,14 @@ from training.reading.rows import shown
 ROLES = {
     **dict.fromkeys(("system", "developer", "sys", "system_prompt", "system_message"), "system"),
     **dict.fromkeys(("user", "human", "prompter", "usr", "customer", "client", "person", "student", "patient", "player",
-                     "questioner", "asker", "instruction", "question", "prompt", "input", "me", "speaker_1"), "user"),
+                     "questioner", "asker", "instruction", "question", "prompt", "input", "me", "speaker_1", "end_user",
+                     "enduser", "visitor", "caller", "guest", "requester", "buyer", "lead", "contact"), "user"),
     **dict.fromkeys(("assistant", "gpt", "bot", "model", "chatgpt", "ai", "agent", "chatbot", "bard", "bing", "claude",
                      "gemini", "llama", "gpt4", "gpt_4", "gpt3", "gpt_3", "gpt_3.5", "gpt_3.5_turbo", "chat_gpt",
                      "assistant_bot", "asst", "doctor", "teacher", "therapist", "counselor", "expert", "support",
                      "operator", "answer", "response", "completion", "output", "llm", "phi", "phi3", "mistral",
-                     "speaker_2"), "assistant"),
+                     "speaker_2", "support_agent", "representative", "rep", "advisor", "consultant", "admin",
+                     "helpdesk", "seller"), "assistant"),
 }
 TOOL_ROLES = {"tool", "tools", "function", "function_call", "function_response", "tool_call", "tool_response",
               "tool_result", "observation", "ipython", "environment"}
