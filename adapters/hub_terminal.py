@@ -111,6 +111,9 @@ def _fetch(asked: argparse.Namespace) -> int:
 
 
 def _card(asked: argparse.Namespace, adapter: Adapter, repository: str) -> Card:
+    if not adapter.base:
+        raise ValueError(f"{adapter.name} doesn't say which base it was trained on, so nobody could use it. Write that "
+                         f"into its {CONFIG}, as base_model_name_or_path.")
     examples = _answered(asked, adapter) if asked.prompt else []
     return card_of(Story(repository, adapter.provenance, read_object(adapter.folder / CONFIG), asked.licence, examples,
                          asked.language, space=os.environ.get("SPACE_ID")))

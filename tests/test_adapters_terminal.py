@@ -88,6 +88,14 @@ def test_a_refusal_is_one_sentence_on_stderr_and_told_as_json_too(run, mine):
         assert status == 2 and "IA3" in err and not out
 
 
+def test_who_names_no_base_is_listed_so_and_is_published_for_none(run, mine):
+    config = json.loads((mine.folder / CONFIG).read_text())
+    (mine.folder / CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": None}))
+    assert run("list")[1].splitlines()[0] == "mine  for a base that it doesn't name"
+    status, out, err = run("publish", "mine", "ada/mine", "--preview")
+    assert status == 2 and not out and "doesn't say which base it was trained on" in err
+
+
 def test_an_adapter_that_ships_does_not_fit_another_base(run):
     status, _, err = run("check", "pirate")
     assert status == 2 and "phi3/tiny as the base" in err
