@@ -240,6 +240,18 @@ def test_a_run_whose_trainer_never_began_is_interrupted_after_a_while(run, home,
     assert run.state() == "interrupted" and Runs(home).going() is None
 
 
+def test_a_trainer_that_is_killed_before_its_first_word_keeps_nobody_waiting(run, home):
+    quiet = HOLDER.replace('    run.append("started", steps=3)\n', "")
+    with subprocess.Popen([sys.executable, "-c", quiet, str(run.folder)], cwd=ROOT, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as process:
+        assert run.state() == "preparing"
+        assert process.stdout.readline() == "held\n"
+        assert run.state() == "preparing"
+        process.kill()
+    assert run.state() == "interrupted" and Runs(home).going() is None
+    assert Runs(home).resume(run) and run.state() == "preparing"
+
+
 class EndsMeanwhile(Run):
     """A run whose trainer says how it ended, and goes, between two looks at it."""
 

@@ -38,6 +38,8 @@ LOG = "log.txt"
 EVALUATING = ".evaluating"
 # A trainer that has not taken the run's lock by then never began: its app was ended in between.
 SECONDS_TO_BEGIN = 300
+# Files' times are read off a coarser clock than events'; a trainer takes longer than this to begin.
+SECONDS_APART = 0.05
 # Longer than it takes to look whether somebody holds a run, on the busiest machine.
 SECONDS_OF_A_LOOK = 1.0
 # Nothing more happens by itself; a paused run is one that its next lease goes on with.
@@ -254,7 +256,12 @@ class Run:
         named = _STATE_BY_EVENT.get(last.type) if last else None
         # A clock that was put back would keep it, and all that wait for it, for as long as it was put back.
         is_late = named == "preparing" and abs(time.time() - last.time) > SECONDS_TO_BEGIN
-        return None if is_late else named
+        return None if is_late or (named == "preparing" and self._was_let_go_of(last.time)) else named
+
+    def _was_let_go_of(self, since: float) -> bool:
+        """Whether a trainer has held the run since then, and is gone: it ended before it could say anything."""
+        lock = self.folder / "lock"
+        return lock.is_file() and lock.stat().st_mtime > since + SECONDS_APART and not self.is_held()
 
     def follow(self, pause: float = 0.2) -> Iterator[Event]:
         """Events as they come, until the run has ended (or nobody is training it any more)."""
@@ -310,6 +317,7 @@ class Run:
                 if time.monotonic() > give_up:
                     raise ValueError(f"The run {self.id} is being trained already.")
                 time.sleep(0.01)
+            os.utime(lock.fileno())
             yield
 
     def is_held(self) -> bool:

@@ -51,10 +51,11 @@ def train_here(run: Run, as_json: bool, told_before: bool = False) -> int:
         told = _ToldRun(run.folder, as_json)
         for event in [] if told_before else run.events():
             told.tell(event)
-        from training.train import run_lease
+        with run.held():
+            from training.train import run_lease
 
-        signal.signal(signal.SIGINT, lambda number, frame: _stop_after_this_step(run))
-        run_lease(told)
+            signal.signal(signal.SIGINT, lambda number, frame: _stop_after_this_step(run))
+            run_lease(told)
     except KeyboardInterrupt:
         tell_interrupted(run)
         return 130
@@ -68,7 +69,7 @@ def tell_interrupted(run: Run) -> None:
     being prepared, and keep others waiting for minutes. An evaluation that a person broke off took nobody down.
     """
     (run.folder / EVALUATING).unlink(missing_ok=True)
-    if run.state() == "preparing":
+    if run.last_event().type in ("created", "resuming"):
         run.append("lease_ended", saved_step(run), reason="left", message="It was interrupted before it began.",
                    advice="Resume it, and it begins.")
     print(f"Interrupted. To go on: python -m training resume {run.id}", file=sys.stderr)
@@ -123,11 +124,16 @@ def _list(asked: argparse.Namespace) -> int:
 
 
 def _lease(asked: argparse.Namespace) -> int:
-    from training.train import run_lease
+    if asked.folder is None:
+        import training.train  # noqa: F401 - while nobody waits for it
 
     folder = asked.folder or awaited()
     if folder is not None:
-        run_lease(Run(folder))
+        run = Run(folder)
+        with run.held():
+            from training.train import run_lease
+
+            run_lease(run)
     return 0
 
 
