@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from phi3.machine import is_disk_full
 from tabs import theme
 
 _log = logging.getLogger("studio")
@@ -20,7 +21,9 @@ _WORD_JOINER = "\u2060"
 
 
 def plainly(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """A ValueError becomes a notice with its own sentence; anything else one with the number of its log entry."""
+    """A ValueError becomes a notice with its own sentence, a full disk one that says so, and anything else one with the
+    number of its log entry.
+    """
     if inspect.isgeneratorfunction(handler):
         @functools.wraps(handler)
         def streamed(*inputs: Any, **settings: Any) -> Iterator[Any]:
@@ -50,6 +53,8 @@ def _in_words() -> Iterator[None]:
     except ValueError as problem:
         raise gr.Error(literal(str(problem)), duration=None, print_exception=False) from problem
     except Exception as problem:
+        if is_disk_full(problem):
+            raise gr.Error(theme.DISK_FULL, duration=None, print_exception=False) from problem
         number = secrets.token_hex(3)
         _log.exception("Log entry %s", number)
         raise gr.Error(theme.UNEXPECTED.format(number=number), duration=None, print_exception=False) from problem

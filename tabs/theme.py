@@ -74,6 +74,8 @@ OPEN_IN_SPACE = "Open it in this Space"
 UNEXPECTED = ("Something went wrong that should not have. Try again; if it happens again, the log says more under "
               "{number}.")
 
+DISK_FULL = "The disk of the machine that this app runs on is full. Free some space there, and try again."
+
 OWN_DATA = "own"
 DESCRIBED = "described"
 EXAMPLES = {

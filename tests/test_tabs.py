@@ -469,6 +469,15 @@ def test_anything_else_reaches_the_visitor_as_a_number_of_the_log(caplog):
     assert number in caplog.text and "secret" in caplog.text
 
 
+def test_a_full_disk_reaches_the_visitor_as_such():
+    def keep():
+        raise OSError(28, "No space left on device", "/a/secret/path")
+
+    with pytest.raises(gr.Error) as raised:
+        plainly(keep)()
+    assert "disk of the machine that this app runs on is full" in raised.value.message
+
+
 def test_a_stop_reaches_the_answers_of_its_own_tab_only():
     stops = Stops()
     stops.begin("one")
