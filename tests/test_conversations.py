@@ -2,11 +2,12 @@
 
 import gc
 import os
+import time
 
 import pytest
 
 from tests.phi3_folder import byte_tokenizer
-from training.conversations import Conversation, Writer
+from training.conversations import Conversation, Writer, digest
 from training.data import last, source_of
 from training.shelf import Shelf
 
@@ -36,6 +37,20 @@ def test_a_choice_keeps_its_order(many):
     assert [one.row for one in many.chosen([7, 3, 2000]).chosen([2, 0])] == [2001, 8]
     assert many.chosen([5]).places_of(6) == [0] and many.chosen([5]).places_of(7) == []
     assert list(many.chosen([])) == []
+
+
+def test_each_beginning_has_the_digest_that_it_has_alone():
+    writer, spared = Writer(), {"role": "assistant", "content": "No.", "train": False}
+    writer.add(1, 0, messages := (*pair(1), pair(2)[0], spared, *pair(3)))
+    begins, _ = writer.finished().begins()
+    assert begins.tolist() == [digest(messages[:place]) for place in (2, 4)]
+    assert digest(messages[:4]) != digest((*messages[:3], {**spared, "train": True}))
+
+
+def test_a_conversation_of_very_many_turns_is_gone_through_once():
+    began, writer = time.process_time(), Writer()
+    writer.add(1, 0, pair(1) * 8000)
+    assert len(writer.finished().begins()[0]) == 7999 and time.process_time() - began < 5
 
 
 def test_they_leave_no_file_behind(tmp_path, monkeypatch):

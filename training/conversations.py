@@ -107,8 +107,9 @@ class Writer:
     def add(self, row: int, part: int, messages: Sequence[Message]) -> None:
         """One more conversation, the row of a file (`part` counts the files)."""
         roles, contents = [turn["role"] for turn in messages], [turn["content"] for turn in messages]
-        begins = [digest(messages[:place]) for place in range(2, len(messages)) if messages[place]["role"] == "user"]
-        values = (row, part, roles, contents, unlearned(messages), digest(messages), _asked(messages), begins)
+        signs = _digests(messages)
+        begins = [signs[place] for place in range(2, len(messages)) if roles[place] == "user"]
+        values = (row, part, roles, contents, unlearned(messages), signs[-1], _asked(messages), begins)
         for column, value in zip(self._waiting, values, strict=True):
             column.append(value)
         self.count += 1
@@ -151,9 +152,18 @@ def gathered(some: Iterable[Conversation]) -> Conversations:
 
 def digest(messages: Sequence[Message]) -> bytes:
     """16 bytes that are the same for equal conversations, and for no others."""
-    text = "\x1e".join(f"{turn['role']}\x1f{len(turn['content'])}\x1f{turn['content']}" for turn in messages)
-    text += "".join(f"\x1e{place}" for place in unlearned(messages))
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return _digests(messages)[-1]
+
+
+def _digests(messages: Sequence[Message]) -> list[bytes]:
+    """The digest of each beginning, from the empty one to the whole: each turn is gone through once."""
+    so_far, spared = hashlib.blake2b(digest_size=16), set(unlearned(messages))
+    signs = [so_far.digest()]
+    for place, turn in enumerate(messages):
+        told = f"\x1e{turn['role']}\x1f{len(turn['content'])}\x1f{turn['content']}{place in spared:d}"
+        so_far.update(told.encode("utf-8", "surrogatepass"))
+        signs.append(so_far.digest())
+    return signs
 
 
 def firsts(keys: numpy.ndarray) -> numpy.ndarray:
