@@ -8,10 +8,10 @@ from training.evaluate import Answered, Evaluation
 from training.measures import Comparison
 
 
-def evaluation(one: Evaluation | None, is_own: bool) -> str:
+def evaluation(one: Evaluation | None, is_own: bool, over: bool = True) -> str:
     """The verdict and the table; the best and worst rows only for whoever owns the run."""
     if one is None:
-        return f'<p class="empty">{theme.EVALUATION_WAITING}</p>'
+        return f'<p class="empty">{theme.NOT_EVALUATED if over else theme.EVALUATION_WAITING}</p>'
     general = (one.general,) if one.general else ()
     rows = "".join(_rows(title, some, theme.said_before(one.continued)) for title, some in (
         (theme.BEST_ROWS, one.best), (theme.WORST_ROWS, one.worst))) if is_own else ""
@@ -24,7 +24,7 @@ def _table(comparisons: Sequence[Comparison], before: str) -> str:
                     for one in comparisons)
     heads = "".join(f'<th scope="col">{name}</th>' for name in (before, "adapter", "difference (95 % interval)"))
     return (f'<table class="numbers"><caption>{theme.MEASURES}</caption><thead><tr><td></td>{heads}</tr></thead>'
-            f"<tbody>{lines}</tbody></table>")
+            f'<tbody>{lines}</tbody></table><p class="muted">{theme.MEASURES_LEAD}</p>')
 
 
 def _rows(title: str, rows: Sequence[Answered], said_before: str) -> str:

@@ -131,7 +131,7 @@ class RunPanel:
             **self._choices(picture, standing),
             self.better: _better(run if over and standing.is_own and picture.adapter else None),
             self.evaluation: evaluation_view.evaluation(read_evaluation(run.folder) if picture.adapter else None,
-                                                        standing.is_own),
+                                                        standing.is_own, over),
             self.about: run_view.about(run, picture, run.log() if over and standing.is_own else ""),
             self.code: code_view.script(script_of(run.config, rows, run.spares)),
             self.kept: run_view.kept(picture, "" if standing.many_visitors else str(run.home)),

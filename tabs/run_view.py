@@ -10,6 +10,7 @@ from tabs import curves, theme
 from tabs.progress import Progress
 from tabs.text import as_written, count, duration, escaped, table
 from training.config import SETTINGS
+from training.measures import JUDGE
 from training.run import Run
 
 SHOWN_DROPS = 20
@@ -90,9 +91,15 @@ def outcome(run: Progress) -> str:
         return ""
     stopped = f"was stopped after step {run.step:,}, and what it learned is kept"
     verb = "is ready" if run.state == "finished" else stopped
-    judged = f' <span class="judged">{escaped(ending["verdict"])}</span>' if "verdict" in ending else ""
-    said = f"{_went_back(ending)}{_verdict(run)}{judged}{_checked(ending.get('check'))}"
+    said = f"{_went_back(ending)}{_verdict(run)}{_judged(ending)}{_checked(ending.get('check'))}"
     return f"<strong>{escaped(run.adapter)}</strong> {verb}. {said}"
+
+
+def _judged(ending: Mapping[str, Any]) -> str:
+    """Its answers against those before, and what the number means by which they are judged."""
+    words = ending.get("verdict", "")
+    meaning = f' <span class="muted">{theme.CHRF}</span>' if JUDGE in words else ""
+    return f' <span class="judged">{escaped(words)}{meaning}</span>' if words else ""
 
 
 def _went_back(ending: Mapping[str, Any]) -> str:
@@ -144,9 +151,13 @@ def losses(run: Progress) -> str:
     """Both losses as a drawing with its newest values."""
     lines = loss_curves(run)
     if not any(line.points for line in lines):
-        return f'<p class="empty">{theme.LOSS_WAITING}</p>'
+        return _no_numbers(run)
     legend = "".join(f'<div class="{line.kind}"><dt>{line.label}</dt><dd>{_newest(line)}</dd></div>' for line in lines)
     return f'<dl class="legend">{legend}</dl>{curves.drawing(lines, run.steps, theme.LOSS_TITLE)}'
+
+
+def _no_numbers(run: Progress) -> str:
+    return f'<p class="empty">{theme.NO_LOSS if run.over else theme.LOSS_WAITING}</p>'
 
 
 def loss_curves(run: Progress) -> list[curves.Curve]:
@@ -172,7 +183,7 @@ def loss_table(run: Progress) -> str:
 def speed(run: Progress) -> str:
     """Tokens per second, drawn and as a table."""
     if not run.speeds:
-        return f'<p class="empty">{theme.LOSS_WAITING}</p>'
+        return _no_numbers(run)
     lines = [curves.Curve("learned", "tokens per second", run.speeds)]
     newest = f'<p class="muted">{run.speeds[-1][1]:,.0f} tokens per second on {escaped(run.device)}</p>'
     return newest + curves.drawing(lines, run.steps, theme.SPEED) + curves.table(lines)

@@ -211,7 +211,9 @@ def test_an_evaluation_is_written_whole_and_read_again(tmp_path):
 def test_rows_are_shown_to_their_owner_alone():
     own, shared = as_html(some_evaluation(), is_own=True), as_html(some_evaluation(), is_own=False)
     assert own.count("Secret question") == 6 and "Secret question" not in shared
-    assert "chrF" in shared and "95 % interval" in shared and as_html(None, is_own=True)
+    assert "chrF" in shared and "95 % interval" in shared and "letter by letter" in shared
+    assert "Nothing was measured" in as_html(None, is_own=True)
+    assert "when the run is over" in as_html(None, is_own=True, over=False)
 
 
 def test_an_adapter_that_was_made_from_another_is_compared_with_that_one():

@@ -209,6 +209,21 @@ def test_a_run_that_ended_before_the_model_was_asked_again_promises_no_words(sta
     assert "soon" not in shown and theme.NEVER_ASKED in shown
 
 
+def test_a_run_that_ended_before_its_first_step_promises_no_numbers(staged):
+    assert theme.LOSS_WAITING in run_view.losses(seen(staged)) and theme.LOSS_WAITING in run_view.speed(seen(staged))
+    staged.fail()
+    assert theme.NO_LOSS in run_view.losses(seen(staged)) and theme.NO_LOSS in run_view.speed(seen(staged))
+
+
+def test_what_the_answers_are_judged_by_is_explained_where_it_is_named(staged):
+    staged.begin()
+    staged.run.append("finished", 60, adapter="sums-1", loss_before=0.5, loss=0.4, seconds=3, steps=60, folder="x",
+                      verdict="Better than the base: chrF 71.6 against 49.9.")
+    assert theme.CHRF in run_view.outcome(seen(staged))
+    few = replace(seen(staged), ending={**seen(staged).ending, "verdict": "2 conversations are too few."})
+    assert theme.CHRF not in run_view.outcome(few)
+
+
 def test_a_finished_run_says_what_it_gained_and_where_it_is(staged):
     staged.begin()
     staged.train(1, 60)
