@@ -165,7 +165,9 @@ class RunPanel:
         return {
             self.stop: gr.update(visible=own and not over, interactive=not picture.stopping,
                                  value=theme.LEAVE_QUEUE if waits else theme.STOP_RUN),
-            self.resume: gr.update(visible=own and picture.can_go_on),
+            # What a stopped run learned is there: comparing it comes first then.
+            self.resume: gr.update(visible=own and picture.can_go_on,
+                                   variant="secondary" if picture.adapter else "primary"),
             self.new: gr.update(visible=over or not own, value=theme.NEW_RUN if own else theme.TRAIN_ONES_OWN),
             self.elsewhere: gr.update(visible=standing.can_go_elsewhere and not_lent),
             self.compare: gr.update(visible=over and standing.can_compare and bool(picture.adapter),

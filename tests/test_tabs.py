@@ -260,6 +260,17 @@ def test_a_stopped_run_keeps_what_it_learned(staged):
     assert "stopped after step 6" in run_view.outcome(seen(staged))
 
 
+def test_a_run_leads_on_by_one_button_at_a_time(staged):
+    with gr.Blocks():
+        panel = run_panel.build()
+    staged.begin()
+    staged.train(1, 6)
+    assert panel.show(staged.run, run_panel.Standing())[panel.resume]["variant"] == "primary"
+    staged.end("stopped", step=6)
+    shown = panel.show(staged.run, run_panel.Standing())
+    assert shown[panel.compare]["visible"] and shown[panel.resume]["variant"] == "secondary"
+
+
 def test_a_failed_run_gives_its_reason_and_advice(staged):
     staged.fail()
     assert run_view.announcement(seen(staged)).startswith("sums-1: failed. The machine")
