@@ -129,6 +129,7 @@ def answers_table(rows: list[Compared], authors: list[str], wanted: int) -> str:
         f'<tr><th scope="row" dir="auto">{escaped(row.prompt)}</th>'
         + "".join(f"<td>{rendered(one.text) if one.text else escaped(one.note)}</td>" for one in row.answers) + "</tr>"
         for row in rows)
-    return (f'<p class="muted" role="status">{len(rows)} of {wanted}</p>'
+    answered = theme.PROMPTS_ANSWERED.format(count=len(rows), wanted=wanted)
+    return (f'<p class="muted" role="status">{answered}</p>'
             f'<div class="wide" tabindex="0" role="region" aria-label="{theme.MANY_PROMPTS}"><table class="numbers">'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
