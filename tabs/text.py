@@ -3,14 +3,31 @@
 import hashlib
 import html
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_inline import StateInline
 
 # Raw HTML stays text, and nothing is fetched or linked because a model named it.
 _MARKDOWN = MarkdownIt("commonmark", {"html": False, "breaks": True})
 _MARKDOWN.enable("table").disable(["image", "link", "autolink"])
+_FORMULA = re.compile(r"\\\(.+?\\\)|\\\[.+?\\\]|\$\$.+?\$\$", re.DOTALL)
+
+
+def _formula(state: StateInline, silent: bool) -> bool:
+    """A formula in TeX stays as it was written: Markdown would take its backslashes and read its underscores."""
+    found = _FORMULA.match(state.src, state.pos)
+    if found is None:
+        return False
+    if not silent:
+        state.push("text", "", 0).content = found[0]
+    state.pos = found.end()
+    return True
+
+
+_MARKDOWN.inline.ruler.before("escape", "formula", _formula)
 
 
 def escaped(text: str) -> str:

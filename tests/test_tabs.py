@@ -447,6 +447,11 @@ def test_markdown_keeps_lists_and_code_and_nothing_that_reaches_out():
     assert "<img" not in shown and "<a " not in shown
 
 
+@pytest.mark.parametrize("formula", [r"\( a_{1} \, b_{2} \)", r"\[ \{ x \} \\ y \]", r"$$\int_0^1 x^2\,dx < 1$$"])
+def test_a_formula_stays_as_the_model_wrote_it(formula):
+    assert f"<p>So {text.escaped(formula)} is <em>it</em> *.</p>" in text.as_markdown(rf"So {formula} is *it* \*.")
+
+
 @given(some.text())
 def test_any_text_is_safe_inside_an_attribute(anything):
     assert not set('<>"') & set(text.escaped(anything))
