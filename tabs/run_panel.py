@@ -274,6 +274,6 @@ def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
     return losses, loss_table, evaluation, speed, about, code
 
 
-# A part that scrolls by itself must be reachable by keyboard.
+# A part that scrolls by itself must be reachable by keyboard, and says which one it is.
 SCROLLED = """element.tabIndex = 0; element.setAttribute('role', 'region');
-element.setAttribute('aria-label', 'Numbers');"""
+element.setAttribute('aria-label', element.closest('.fold').querySelector('button').innerText);"""
