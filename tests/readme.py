@@ -1,4 +1,4 @@
-"""`python -m tests.readme` rewrites what README.md takes from the code: its tree and its table of settings."""
+"""`python -m tests.readme` rewrites what README.md and CONTRIBUTING.md take from the code: trees, table of settings."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.files import ROOT, project_files
 from training.config import SETTINGS, Setting
 
-README = ROOT / "README.md"
+README, GUIDE = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 ORDER = ("app.py", "tabs", "training", "chat", "adapters", "phi3", "benchmarks", "tests")
 # Folders that the tree names without their files, and what it says of them where no __init__.py does.
 CLOSED = {"tests": "", ".github": "workflows, issue forms, the upload to a Space", ".ci": "what must pass"}
@@ -16,13 +16,20 @@ GROUPS = {"run": "What is trained", "main": "The few that matter", "training": "
           "lora": "PEFT's `LoraConfig`"}
 
 
-def regenerated(text: str) -> str:
-    """README.md's text with both generated parts made anew; ValueError where a marker is missing."""
-    parts = {"tree": f"```\n{tree(project_files())}\n```", "settings": settings_table(SETTINGS.values())}
-    for name, content in parts.items():
+def parts_of(file: Path) -> dict[str, str]:
+    """What one of the two files takes from the code, by the names of its markers."""
+    if file == GUIDE:
+        return {"files": f"```\n{tree(project_files())}\n```"}
+    return {"folders": f"```\n{tree(project_files(), is_whole=False)}\n```",
+            "settings": settings_table(SETTINGS.values())}
+
+
+def regenerated(file: Path, text: str) -> str:
+    """The file's text with its generated parts made anew; ValueError where a marker is missing."""
+    for name, content in parts_of(file).items():
         marked = re.compile(f"(<!-- {name} -->\n).*(<!-- /{name} -->)", re.DOTALL)
         if not marked.search(text):
-            raise ValueError(f"README.md lacks <!-- {name} --> or <!-- /{name} -->. Put both markers back.")
+            raise ValueError(f"{file.name} lacks <!-- {name} --> or <!-- /{name} -->. Put both markers back.")
         text = marked.sub(lambda found, made=content: f"{found[1]}{made}\n{found[2]}", text)
     return text
 
@@ -33,8 +40,10 @@ def phrase(path: Path) -> str:
     return about.split("\n")[0].removesuffix(".")
 
 
-def tree(files: Iterable[Path]) -> str:
-    """The code as an indented tree, a phrase beside each Python file and each folder that holds one."""
+def tree(files: Iterable[Path], is_whole: bool = True) -> str:
+    """The code as an indented tree, a phrase beside each Python file and each folder that holds one; where it isn't
+    whole, of the top level alone.
+    """
     shown: dict[Path, str] = {}
     for path in sorted((path.relative_to(ROOT) for path in files), key=_place):
         closed = next((above for above in path.parents if above.as_posix() in CLOSED), None)
@@ -44,9 +53,9 @@ def tree(files: Iterable[Path]) -> str:
         if closed is None and path.suffix == ".py" and path.name != "__init__.py":
             shown[path] = phrase(ROOT / path)
     names = {path: "  " * (len(path.parts) - 1) + path.name + ("" if path.suffix == ".py" else "/")
-             for path in shown}
+             for path in shown if is_whole or len(path.parts) == 1}
     width = max(map(len, names.values()), default=0) + 2
-    return "\n".join(f"{names[path]:{width}}{about}".rstrip() for path, about in shown.items())
+    return "\n".join(f"{name:{width}}{shown[path]}".rstrip() for path, name in names.items())
 
 
 def _place(path: Path) -> tuple[int, list[tuple[bool, str]]]:
@@ -94,4 +103,5 @@ def _allowed(setting: Setting) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(regenerated(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for file in (README, GUIDE):
+        file.write_text(regenerated(file, file.read_text(encoding="utf-8")), encoding="utf-8")
