@@ -18,6 +18,7 @@ from training.reading.rows import BadRow, Bounds, NoRows, Part, Row, damaged, sh
 SAMPLE = 262_144
 SAMPLED_RECORDS = 100
 MOST_ABOVE = 5
+MOST_BYTES = 10_000  # of a cell, on average: more are pictures
 _DELIMITERS = (",", ";", "\t", "|")
 # What Anki writes above its notes: the separator first, then what its other columns are.
 _ANKI = re.compile(r"#separator:(\w+|\S)[ ]*\r?\n(?:#[a-z ]+:[^\n]*\n)*")
@@ -306,7 +307,14 @@ def _is_binary(kind: Any) -> bool:
 
 
 def _is_text(file: Any, column: str) -> bool:
-    """Whether bytes are text all the same, as older programs write it: by the first of them that is any."""
+    """Whether bytes are text all the same, as older programs write it: by the first of them that are any. Those that
+    are as large as pictures aren't looked at.
+    """
+    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+    chunks = [group.column(place) for group in groups for place in range(group.num_columns)
+              if group.column(place).path_in_schema == column]
+    if sum(chunk.total_uncompressed_size for chunk in chunks) > MOST_BYTES * sum(chunk.num_values for chunk in chunks):
+        return False
     found = (value for batch in itertools.islice(file.iter_batches(batch_size=8, columns=[column]), 8)
              for value in batch[column].to_pylist() if value)
     try:
