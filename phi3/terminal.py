@@ -13,9 +13,9 @@ from phi3.machine import is_disk_full, is_out_of_memory
 
 
 def status_of(command: Callable[[], int]) -> int:
-    """What the command returns; 2 with its sentence on stderr for a ValueError, for a full disk, for memory that ran out
-    and for a file that is another user's, 130 where it was interrupted, 141 where nobody reads what it prints any more,
-    as after `| head`.
+    """What the command returns; 2 with its sentence on stderr for a ValueError, a full disk, memory that ran out and a
+    file that is another user's, 130 where it was interrupted, 141 where nobody reads what it prints any more, as after
+    `| head`.
     """
     _print_every_sign()
     _be_quiet()
