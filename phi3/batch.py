@@ -38,14 +38,13 @@ class Batch:
             return self._drawn(rows, logits)
 
     def step(self) -> list[int | None]:
-        """The next token of every row. Where memory is too short for it (torch.OutOfMemoryError), all are as they were.
-        """
+        """The next token of every row. Where that goes wrong, as for want of memory, all are as they were."""
         before = self._decoder.cache.lengths
         try:
             with self._computing(self.rows, self._decoder.captures_steps_of(len(self.rows))):
                 form = None if self._slots is None else self._slots.form
                 return self._drawn(self.rows, self._decoder.step([row.tokens[-1] for row in self.rows], form))
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError):
             self._decoder.cache.lengths = before
             raise
 

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from phi3.batch import Batch
 from phi3.bounds import bounds_on
 from phi3.by_peft import served_by_peft
 from phi3.captured import capture_on
 from phi3.lane import Answer, Lane
 from phi3.lora_files import CONFIG, WEIGHTS, Unsuited
-from phi3.machine import this_machine
+from phi3.machine import is_out_of_memory, this_machine
 from phi3.row import Row, row_of
 from phi3.slots import Slots
 
@@ -112,7 +110,9 @@ class Rounds:
             return []
         try:
             return list(zip(new or batch.rows, batch.join(new) if new else batch.step(), strict=True))
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as problem:
+            if not is_out_of_memory(problem):
+                raise
             for row in new or [max(batch.rows, key=lambda row: row.most)]:
                 row.end, row.note = "error", "There is not enough memory for this just now. Try again, or shorten it."
                 self._close(row)
