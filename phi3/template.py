@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,8 @@ class Encoder:
         answers = [place for place, is_one in enumerate(learned) if is_one]
         fits = learned[-1:] == (True,) and all(
             pieces[place] and pieces[place][-1] in self._control_ids and counts[place + 1] for place in answers)
-        begins = (sum(counts), *(sum(counts[:place + 1]) - 1 for place in answers)) if fits else None
+        upto = list(itertools.accumulate(counts))
+        begins = (upto[-1], *(upto[place] - 1 for place in answers)) if fits else None
         if len(self._begins) < MOST_FRAMES:
             self._begins[roles, learned] = begins
         return begins

@@ -1,5 +1,7 @@
 """The bridge between text and tokens: what TRL would make of it, and what no text can forge."""
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
@@ -120,6 +122,14 @@ def test_an_answer_that_is_spared_is_read_like_one_and_not_trained():
         assert plain.input_ids == marked.input_ids
         assert not any(marked.trained[:first]) and marked.trained[first:] == plain.trained[first:]
         assert sum(marked.trained) < sum(plain.trained)
+
+
+def test_a_conversation_of_very_many_turns_is_counted_in_moments():
+    roles, encoder = ("user", "assistant") * 20_000, Encoder(byte_tokenizer())
+    frame = encoder._frame(roles, for_answer=False)
+    began = time.process_time()
+    assert len(encoder._begins_of((False, True) * 20_000, roles, frame)) == 20_001
+    assert time.process_time() - began < 2
 
 
 def test_plain_conversations_are_counted_as_one_text():
