@@ -113,6 +113,7 @@ def test_messages_of_which_none_says_its_conversation_are_asked_for_it():
 
 
 @pytest.mark.parametrize("table", ["author,date,title,text\nann,2026,A walk in the old town,x\nann,2026,b,y\n",
+                                   "author,text\nann,To be.\nann,Not to be.\n",
                                    "name,Kundenfrage,Antwort\nann,Hi,Ho\nann,You?,Me.\n"])
 def test_a_table_of_other_texts_is_asked_about_as_before(table):
     with pytest.raises(UnknownColumns):

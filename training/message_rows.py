@@ -28,7 +28,7 @@ _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 _TEXT = (*TEXT_KEYS, "message_text", "message_content", "message_body", "transcript")
 _THREADS = ("conversation", "conv", "convo", "dialogue", "dialog", "thread", "chat", "session", "message_tree", "tree",
             "ticket", "case", "call", "trace", "interaction")
-_IDS = tuple(f"{name}{end}" for name in _THREADS for end in ("_id", "id", "_hash", "_no", "_number"))
+_IDS = (*(f"{name}{end}" for name in _THREADS for end in ("_id", "id", "_hash", "_no", "_number")), "thread_ts")
 _OWN = ("message_id", "messageid", "msg_id", "tweet_id", "uuid", "node_id", "id")
 _PARENTS = ("parent_id", "parentid", "parent_message_id", "parent", "parent_uuid", "in_reply_to", "in_reply_to_id",
             "reply_to", "reply_to_id", "in_response_to_tweet_id")
@@ -97,8 +97,9 @@ def _layout(rows: Sequence[Mapping[str, Any]]) -> _Layout | None:
                    for some in (_OWN, _PARENTS))
     orders = tuple(others[name] for name in _ORDERS if name in others and others[name] not in (who, thread))
     layout = _Layout(who, text, thread, own, parent if own else None, orders, others.get("rank"))
-    is_message = thread or layout.parent or any(_is_role(row, who) for row in rows) or not any(
-        len(_key(row.get(column)).split()) > MOST_WORDS for row in rows for column in others.values())
+    is_talk = bool(orders) and not any(len(_key(row.get(column)).split()) > MOST_WORDS
+                                       for row in rows for column in others.values())
+    is_message = thread or layout.parent or is_talk or any(_is_role(row, who) for row in rows)
     return layout if is_message else None
 
 
