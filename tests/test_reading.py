@@ -472,6 +472,12 @@ def test_what_holds_no_rows_beside_files_that_do_is_left_out_and_named(saved, tm
     assert "LICENSE" not in told and "README" not in told
 
 
+def test_of_many_files_that_have_each_the_same_to_be_said_a_few_say_it(saved):
+    paths = [saved(f"{number:02}.csv", "question,answer\nCafé?,Thé\n".encode("cp1252")) for number in range(30)]
+    notes = read_data(paths).notes
+    assert len(notes) == 11 and notes[0].startswith("00.csv") and notes[-1] == "20 more such notes, of other files."
+
+
 def test_a_damaged_file_beside_others_is_refused_and_not_left_out(saved, tmp_path):
     for name, content in (("a.jsonl", as_jsonl()), ("b.parquet", b"PAR1" + b"x" * 40)):
         saved(name, content)

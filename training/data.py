@@ -38,6 +38,7 @@ LISTED_DROPS = 1000
 ROWS_LOOKED_AT = 50
 ROWS_BETWEEN_SHARES = 500
 MOST_SHOWN_COLUMNS = 12
+MOST_NOTES = 10
 LONGEST_NAME = 255
 
 Result = TypeVar("Result")
@@ -262,7 +263,8 @@ class _Reader:
         conversations, held, dropped = self.writer.finished(), self.held, self.dropped
         if len(held) == self.writer.count:
             held = []
-            self.notes.append("No row for training can be used: the dataset's own validation rows are divided instead.")
+            self.notes.insert(0, "No row for training can be used: the dataset's own validation rows are divided "
+                                 "instead.")
         if self.source.without_repeats:
             conversations, held, dropped = _without_repeats(conversations, held, dropped, names)
         rows = tuple(one if several else DroppedRow(one.row, one.reason)
@@ -270,7 +272,12 @@ class _Reader:
         changed = [f"In {count:,} conversation{'s' if count > 1 else ''}, {words}."
                    for words, count in self.changes.most_common()]
         return ChatData(self.source.name, self.source.kind, self.shapes.most_common(1)[0][0], conversations, rows,
-                        tuple(held), tuple(names) if several else (), (*self.notes, *changed))
+                        tuple(held), tuple(names) if several else (), (*self._few_notes(), *changed))
+
+    def _few_notes(self) -> list[str]:
+        """What is said of the first files, where all of many have something to be said of."""
+        more = len(self.notes) - MOST_NOTES
+        return self.notes if more < 2 else [*self.notes[:MOST_NOTES], f"{more:,} more such notes, of other files."]
 
     def _drop(self, row: Any, dropped: DroppedRow, place: int) -> None:
         self.dropped.append((place, dropped))
