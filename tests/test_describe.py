@@ -97,7 +97,7 @@ def test_a_terminal_keeps_what_was_answered_when_it_is_interrupted(tmp_path, mon
 
     monkeypatch.setattr("training.describe.describe", interrupted)
     monkeypatch.setattr("phi3.generate.Answerer", lambda base: None)
-    monkeypatch.setattr("phi3.models.load_base", lambda name: None)
+    monkeypatch.setattr("phi3.room.base_for_answers", lambda name: None)
     out = tmp_path / "rows.jsonl"
     assert main(["describe", "like a pirate", "--out", str(out), "--base", "phi3/tiny"]) == 130
     assert out.read_text() == GATHERED.jsonl() + "\n" and [*tmp_path.iterdir()] == [out]
