@@ -47,6 +47,25 @@ def test_the_script_of_a_run_that_trains_an_adapter_further_starts_from_it():
     assert "LoraConfig" not in script and "peft_config=" not in script
 
 
+def test_a_loralib_script_that_starts_from_pefts_adapter_gives_q_k_and_v_its_one_a_each():
+    """loralib has an A for each of the three, three times as many rows."""
+    import torch
+
+    class Model:
+        def state_dict(self):
+            return {"qkv_proj.lora_A": torch.zeros(12, 5), "qkv_proj.lora_B": torch.zeros(9, 4)}
+
+        def load_state_dict(self, loaded, strict):
+            self.loaded = loaded
+
+    model, start = Model(), {"qkv_proj.lora_A": torch.rand(4, 5), "qkv_proj.lora_B": torch.rand(9, 4)}
+    script = script_of(RunConfig(start_from="pirate", method="loralib"), "data.parquet")
+    exec(script.split("\n# Made of the adapter")[1].split("\n", 1)[1].split("\ntrainer = ")[0],
+         {"load_file": lambda path: start, "model": model})
+    assert torch.equal(model.loaded["qkv_proj.lora_A"], start["qkv_proj.lora_A"].repeat(3, 1))
+    assert torch.equal(model.loaded["qkv_proj.lora_B"], start["qkv_proj.lora_B"])
+
+
 def test_the_script_of_rows_with_spared_answers_learns_the_others_alone():
     """As TRL would tokenise them, by the template that the script writes."""
     from trl.chat_template_utils import get_training_chat_template

@@ -101,6 +101,13 @@ _STOPS_NEVER = """
 # The run may stop early and go back to where held-out loss was lowest; this script trains to its end.
 """
 
+_LORALIB_START = """# Made of the adapter {name}: python -m adapters convert {folder} start_loralib --to loralib
+start, fresh = load_file("start_loralib/lora.safetensors"), model.state_dict()
+# Where it has one A for q, k and v, each of them begins with that.
+start = {{name: value.repeat(len(fresh[name]) // len(value), 1) for name, value in start.items()}}
+model.load_state_dict(start, strict=False)
+"""
+
 _SPARED = """
 # An answer that says `train: False` is read and not learned: it is written like one, outside of TRL's marks.
 tokenizer.chat_template = get_training_chat_template(tokenizer).replace(
@@ -148,9 +155,7 @@ def _start(config: RunConfig, data: str) -> str:
         return ""
     folder = str(Path(data).with_name("start")) if Path(data).suffix == ".parquet" else config.start_from
     if config.method == "loralib":
-        return (f"# Made of the adapter {config.start_from}: python -m adapters convert {folder} start_loralib --to "
-                "loralib\n"
-                'model.load_state_dict(load_file("start_loralib/lora.safetensors"), strict=False)\n')
+        return _LORALIB_START.format(name=config.start_from, folder=folder)
     return f"model = PeftModel.from_pretrained(model, {folder!r}, is_trainable=True)\n"
 
 
