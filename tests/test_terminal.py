@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,20 @@ def test_a_plan_says_what_a_run_would_need_without_making_one(terminal, home, ch
     told = terminal(*asked, "--lora_dropout", "0.6", "--preset", "recipe").stdout
     assert "7 steps of 4 conversations" in told and "Warning: LoRA dropout is 0.6" in told
     assert "the published sample" in told and not home.exists()
+
+
+def test_a_plan_of_an_adapter_that_is_trained_further_has_its_rank_and_layers(home, chats, capsys):
+    """As the run has them (training/further.py), whatever the preset or the command line says."""
+    shutil.copytree(SHIPPED_FOLDER / "pirate", home / "adapters" / "mine")
+    config = home / "adapters" / "mine" / CONFIG
+    config.write_text(json.dumps({**json.loads(config.read_text()), "lora_alpha": 8}))
+    asked = ["plan", "--data", str(chats), "--base", EMBEDDED, "--preset", "thorough"]
+    assert main([*asked, "--start_from", "mine", "--lora_alpha", "512", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["settings"]["r"], plan["settings"]["lora_alpha"], plan["warnings"]) == (16, 8, [])
+    assert "Rank 16 learns 294,912 numbers" in plan["why"]
+    assert main([*asked, "--start_from", "stranger"]) == 2
+    assert "There is no adapter named stranger." in capsys.readouterr().err
 
 
 def test_data_of_which_the_length_limit_leaves_no_answer_is_refused_before_there_is_a_run(home, tmp_path, capsys):

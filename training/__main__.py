@@ -6,24 +6,28 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.files import write_whole
+from adapters.library import Library
 from phi3.machine import studio_home, this_machine, writable_home
 from phi3.terminal import say, status_of
 from training import compare_terminal, data_terminal, evaluate_terminal, runs_terminal
 from training.advice import warnings_for
 from training.config import SETTINGS, RunConfig, Setting, converted
 from training.data_terminal import NONE_NAMED, WHAT, add_data_options, source
-from training.group import members_of
+from training.group import KEPT_FROM_START, members_of
 from training.presets import PRESETS, USUAL_PRESET, Task, preset_of
 from training.runs import Beginning, Runs
 from training.runs_terminal import train_here
 
 if TYPE_CHECKING:
+    from adapters.library import Adapter
+    from phi3.models import BaseFacts
     from training.data import ChatData
 
 
@@ -75,20 +79,15 @@ def _help(setting: Setting) -> str:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    from huggingface_hub import get_token
-
-    from training.start import start_of
-
     tried = compare_terminal.tried_of(asked.tries) if "tries" in asked else {}
-    given = _asked_for(asked)
     home = writable_home()
-    with start_of(given.config, get_token()) as (pinned, start):
-        members = members_of(pinned, tried) if tried else []
-        for warning in _warnings([one.config for one in members] or [pinned], given.task):
+    with _asked_for(asked) as given:
+        members = members_of(given.config, tried) if tried else []
+        for warning in _warnings([one.config for one in members] or [given.config], given.task):
             print(f"Warning: {warning}", file=sys.stderr)
         if members:
-            return compare_terminal.train_group(members, given.rows, start, as_json="json" in asked)
-        run = Runs(home).create(pinned, given.rows, beginning=Beginning(start=start))
+            return compare_terminal.train_group(members, given.rows, given.start, as_json="json" in asked)
+        run = Runs(home).create(given.config, given.rows, beginning=Beginning(start=given.start))
     return train_here(run, as_json="json" in asked)
 
 
@@ -103,8 +102,8 @@ def _plan(asked: argparse.Namespace) -> int:
     from training.plan import in_words, make_plan
     from training.speed import measured
 
-    given = _asked_for(asked)
-    config, task = given.config, given.task
+    with _asked_for(asked) as given:
+        config, task = given.config, given.task
     tokenizer = load_tokenizer(base_facts(config.base))
     train, held = (lengths_of(part, tokenizer, config.max_length)
                    for part in split(given.rows, config.held_out, config.seed))
@@ -127,13 +126,20 @@ class _Given:
     rows: ChatData
     task: Task
     why: str
+    start: Adapter | None = None
 
 
-def _asked_for(asked: argparse.Namespace) -> _Given:
+@contextmanager
+def _asked_for(asked: argparse.Namespace) -> Iterator[_Given]:
     """Settings and rows from the command line, and from a file of settings where one is named; what wasn't given
-    follows from the preset.
+    follows from the adapter that is trained further, and else from the preset. `start` is the Hub's, as long as the
+    context lasts.
     """
+    from huggingface_hub import get_token
+
+    from phi3.models import base_facts, chosen_base
     from training.data import last, read_steps
+    from training.start import start_of
 
     given = {name: value for name, value in vars(asked).items() if name in SETTINGS}
     saved = _saved(asked.config) if "config" in asked else {}
@@ -142,9 +148,23 @@ def _asked_for(asked: argparse.Namespace) -> _Given:
     if data is None:
         raise ValueError(NONE_NAMED)
     given = {**saved, **given}
-    converted(given)  # a mistyped setting is named before the data is read
+    known = converted(given)  # a mistyped setting is named before the data is read
     rows = last(read_steps(source(data, asked)))
-    return _settled(given, rows, asked.preset if "preset" in asked else USUAL_PRESET)
+    facts = base_facts(known.get("base") or chosen_base(this_machine().kind != "cpu"))
+    with start_of(RunConfig.from_settings({**known, "base": facts.id}), get_token()) as (pinned, start):
+        fixed = {**known, "base": facts.id, **_kept_from(pinned, start)}
+        settled = _settled(fixed, rows, facts, asked.preset if "preset" in asked else USUAL_PRESET)
+        yield replace(settled, start=start)
+
+
+def _kept_from(config: RunConfig, start: Adapter | None) -> dict[str, Any]:
+    """What settings a run keeps from the adapter that it trains further: `start`, or the library's of that name."""
+    if not config.continues:
+        return {}
+    from training.further import like
+
+    liked = like(config, start or Library(studio_home()).get(config.start_from))
+    return {name: getattr(liked, name) for name in ("start_from", "method", *KEPT_FROM_START)}
 
 
 def _saved(path: str) -> dict[str, Any]:
@@ -164,18 +184,14 @@ def _saved(path: str) -> dict[str, Any]:
     return named
 
 
-def _settled(given: dict[str, Any], rows: ChatData, preset: str) -> _Given:
-    """What was given, and the preset's values for the rest. ValueError where no answer is left within max_length."""
-    from phi3.models import base_facts, chosen_base, load_tokenizer
+def _settled(fixed: dict[str, Any], rows: ChatData, facts: BaseFacts, preset: str) -> _Given:
+    """What is fixed, and the preset's values for the rest. ValueError where no answer is left within max_length."""
+    from phi3.models import load_tokenizer
     from training.data import last
     from training.report import check_trainable, count_steps
 
-    machine = this_machine()
-    facts = base_facts(given.get("base") or chosen_base(machine.kind != "cpu"))
-    fixed = {**converted(given), "base": facts.id}
     counted = last(count_steps(rows.conversations, load_tokenizer(facts)))
-    task = Task.of(facts, machine, rows, counted)
-    RunConfig.from_settings(fixed)
+    task = Task.of(facts, this_machine(), rows, counted)
     rest = preset_of(preset, task, fixed)
     config = RunConfig.from_settings({**rest.values, **fixed})
     check_trainable(counted, config.max_length)

@@ -29,7 +29,7 @@ _NOT_TRIED = ("held_out", "logging_steps", "eval_steps", "save_steps", "report_t
 TRYABLE = tuple(one.name for one in SETTINGS.values()
                 if (one.group != "run" or one.name == "method") and one.name not in _NOT_TRIED)
 # An adapter that a run starts from keeps its own.
-_KEPT_FROM_START = ("r", "lora_alpha", "target_modules", "use_rslora", "use_dora")
+KEPT_FROM_START = ("r", "lora_alpha", "target_modules", "use_rslora", "use_dora")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def members_of(config: RunConfig, tried: Tried) -> list[Member]:
     """
     if not 1 <= len(tried) <= MOST_SETTINGS:
         raise ValueError(f"{len(tried)} settings are to be tried, and one Start can try one or {MOST_SETTINGS}.")
-    kept = [name for name in tried if name in _KEPT_FROM_START]
+    kept = [name for name in tried if name in KEPT_FROM_START]
     if config.start_from and kept:
         raise ValueError(f"{SETTINGS[kept[0]].called} can't be tried on runs that start from an adapter: its rank "
                          "and layers are kept.")
