@@ -13,7 +13,7 @@ from adapters.card import LICENCES, Card, Example, Story, card_of
 from adapters.check import CONVERTED, ready_folder
 from adapters.files import CONFIG, read_object
 from adapters.hub import Found, Hub, repository_name
-from adapters.library import Adapter, Library, adapter_in
+from adapters.library import Adapter, Library, adapter_in, demand_base
 from phi3.machine import path_of, studio_home, this_machine, writable_home
 from phi3.models import base_facts, chosen_base
 
@@ -111,9 +111,7 @@ def _fetch(asked: argparse.Namespace) -> int:
 
 
 def _card(asked: argparse.Namespace, adapter: Adapter, repository: str) -> Card:
-    if not adapter.base:
-        raise ValueError(f"{adapter.name} doesn't say which base it was trained on, so nobody could use it. Write that "
-                         f"into its {CONFIG}, as base_model_name_or_path.")
+    demand_base(adapter)
     examples = _answered(asked, adapter) if asked.prompt else []
     return card_of(Story(repository, adapter.provenance, read_object(adapter.folder / CONFIG), asked.licence, examples,
                          asked.language, space=os.environ.get("SPACE_ID")))

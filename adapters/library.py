@@ -184,6 +184,13 @@ def in_use(adapter: Adapter) -> Adapter:
     return adapter
 
 
+def demand_base(adapter: Adapter) -> None:
+    """ValueError where it names no base: who has it from somebody else could not use it."""
+    if not adapter.base:
+        raise ValueError(f"{adapter.name} doesn't say which base it was trained on, so nobody could use it. Write that "
+                         f"into its {CONFIG}, as base_model_name_or_path.")
+
+
 def adapter_in(folder: Path) -> Adapter:
     """An adapter anywhere on this disk (the terminal's way); ValueError where the folder holds none."""
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():

@@ -12,7 +12,7 @@ from gradio.components import Component
 from adapters.card import LICENCES, Card, Example, Story, card_of
 from adapters.files import CONFIG, read_object
 from adapters.hub import repository_name
-from adapters.library import Adapter, Library
+from adapters.library import Adapter, Library, demand_base
 from adapters.publish import Published, publishing
 from tabs import code_view, hub, hub_view, signin, theme
 from tabs.events import AT_ONCE, Changes
@@ -254,6 +254,7 @@ def made_card(reach: Reach, adapter: Adapter, repository: str, form: dict[str, A
     if form["licence"] not in LICENCES:
         raise ValueError(f"{form['licence']!r} is no licence that is offered here. Choose one of "
                          f"{', '.join(LICENCES)}.")
+    demand_base(adapter)
     examples = _chosen(shown_of(reach.visitor, adapter), form["own"] is True)
     return card_of(Story(repository, adapter.provenance, read_object(adapter.folder / CONFIG), form["licence"],
                          examples, space=hub.this_space()))

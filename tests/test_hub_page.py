@@ -269,6 +269,8 @@ def test_ones_own_questions_go_into_the_card_only_after_a_tick(own):
     assert "capital of France" in publish.made_card(reach, adapter, "ada/captain", {**form, "own": True}).text
     with pytest.raises(ValueError, match="'wtfpl' is no licence that is offered here"):
         publish.made_card(reach, adapter, "ada/captain", {**form, "licence": "wtfpl"})
+    with pytest.raises(ValueError, match="captain doesn't say which base it was trained on"):
+        publish.made_card(reach, dataclasses.replace(adapter, base=""), "ada/captain", form)
 
 
 def test_the_questions_of_a_shipped_example_need_no_tick(own):
