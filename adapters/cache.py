@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.files import CONFIG, MEBIBYTE, WEIGHTS
-from adapters.library import LOCAL, OWNER, PROVENANCE, USED, object_in
+from adapters.library import LOCAL, OWNER, PROVENANCE, USED, object_in, out_of_sight
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,8 @@ def make_room(library: Path, needed: int, owner: str, room: Room | None = None) 
             held -= oldest.bytes
             leaving.append(oldest)
     for one in leaving:
-        # Out of sight at once: a half removed one is never loaded.
-        gone = one.folder.rename(one.folder.with_name(f".{one.folder.name}.{time.time_ns()}.leaving"))
-        shutil.rmtree(gone, ignore_errors=True)
+        # A half removed one is never loaded.
+        shutil.rmtree(out_of_sight(one.folder), ignore_errors=True)
     return [one.folder.name for one in leaving]
 
 

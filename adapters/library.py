@@ -147,11 +147,11 @@ class Library:
             shutil.rmtree(arriving)
 
     def remove(self, name: str) -> None:
-        """Delete one of one's own adapters."""
+        """Delete one of one's own adapters. It is out of sight at once, and a half removed one never comes back."""
         adapter = self.get(name)
         if adapter.shipped:
             raise ValueError(f"{name} ships with the app and can't be removed.")
-        shutil.rmtree(adapter.folder)
+        shutil.rmtree(out_of_sight(adapter.folder), ignore_errors=True)
 
     def free(self, *wished: str, promised: Iterable[str] = ()) -> str:
         """The first of these names that is none's here and can be one, and that is `promised` to nobody, else the last
@@ -174,6 +174,11 @@ class Library:
         if owner == LOCAL:
             return self.folder / name
         return self.folder / f"{name}@{hashlib.sha256(owner.encode()).hexdigest()[:12]}"
+
+
+def out_of_sight(folder: Path) -> Path:
+    """Where an adapter's folder is now, that is about to go: nobody finds it there."""
+    return folder.rename(folder.with_name(f".{folder.name}.{time.time_ns()}.leaving"))
 
 
 def in_use(adapter: Adapter) -> Adapter:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from adapters.library import PROVENANCE, Library, adapter_in, checked_name, with
 from phi3.models import EMBEDDED
 from training.config import RunConfig
 from training.data import read_data
+from training.leftovers import SECONDS_UNTOUCHED, remove_leftovers
 from training.runs import Runs
 
 
@@ -135,6 +137,21 @@ def test_ones_own_adapter_is_removed_and_a_shipped_one_is_not(home, made):
     assert not library.has("mine")
     with pytest.raises(ValueError, match="ships with the app"):
         library.remove("pirate")
+
+
+def test_half_a_removed_adapter_is_never_listed(home, made, monkeypatch):
+    def killed(folder, **_):
+        (folder / "adapter_model.safetensors").unlink()
+        raise KeyboardInterrupt
+
+    library = Library(home)
+    library.put("mine", made, {})
+    monkeypatch.setattr("adapters.library.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        library.remove("mine")
+    monkeypatch.undo()
+    assert not library.has("mine") and library.put("mine", made, {}).name == "mine"
+    assert len(remove_leftovers(home, time.time() + SECONDS_UNTOUCHED + 60)) == 1 and library.has("mine")
 
 
 def test_a_folder_without_an_adapter_is_refused(tmp_path, made):
