@@ -112,6 +112,14 @@ def test_messages_of_which_none_says_its_conversation_are_asked_for_it():
         read_text("role,content\nuser,Hi\nassistant,Ho\nuser,You?\nassistant,Me.\n")
 
 
+def test_a_short_file_of_several_is_one_conversation(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(f"role,content,time\nassistant,Ho {name},2\nuser,Hi {name},1\n")
+    data = read_data(tmp_path)
+    assert said(data) == [("Hi a", "Ho a"), ("Hi b", "Ho b")]
+    assert data.notes[0] == "a.csv has one message a row, and was read as one conversation."
+
+
 @pytest.mark.parametrize("table", ["author,date,title,text\nann,2026,A walk in the old town,x\nann,2026,b,y\n",
                                    "author,text\nann,To be.\nann,Not to be.\n",
                                    "name,Kundenfrage,Antwort\nann,Hi,Ho\nann,You?,Me.\n"])

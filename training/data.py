@@ -173,7 +173,7 @@ def read_steps(source: Source) -> Iterator[float | ChatData]:
     with _named(source), source.opened() as parts:
         chosen = _with_own_split(parts, reader)
         for place, part in enumerate(chosen):
-            for share in reader.read(part, place):
+            for share in reader.read(part, place, len(chosen) > 1):
                 yield (place + share) / len(chosen)
     yield reader.data([part.name for part in chosen])
 
@@ -236,9 +236,9 @@ class _Reader:
         self.columns: Counter[str] = Counter()
         self.strange: list[Mapping[str, Any]] = []
 
-    def read(self, part: Part, place: int) -> Iterator[float]:
-        """Read one part to its end; yields the share of it that is read."""
-        rows = put_together(part) if self.source.columns is None else part.rows
+    def read(self, part: Part, place: int, of_several: bool) -> Iterator[float]:
+        """Read one part, perhaps `of_several`, to its end; yields the share of it that is read."""
+        rows = put_together(part, of_several) if self.source.columns is None else part.rows
         for count, (number, row) in enumerate(rows):
             if count % ROWS_BETWEEN_SHARES == 0:
                 yield part.share()

@@ -58,8 +58,10 @@ class _Message:
     who: str
 
 
-def put_together(part: Part) -> Iterator[Row]:
-    """The rows of a table; of one with a message a row, its conversations, numbered by the first message of each."""
+def put_together(part: Part, of_several: bool = False) -> Iterator[Row]:
+    """The rows of a table; of one with a message a row, its conversations, numbered by the first message of each. Where
+    none says which it belongs to, a short table `of_several` is one conversation.
+    """
     first = list(itertools.islice(part.rows, LOOKED_AT))
     rows = itertools.chain(first, part.rows)
     sample = [row for _, row in first if isinstance(row, dict) and any(row.values())]
@@ -69,6 +71,8 @@ def put_together(part: Part) -> Iterator[Row]:
         yield from _linked(rows, *columns, part)
     elif layout is not None and not any(_is_role(row, layout.who) for row in sample):
         yield from ((number, _sides_unknown(row, layout)) for number, row in rows)
+    elif layout is not None and of_several and not (layout.thread or layout.parent) and len(first) < LOOKED_AT:
+        yield from _alone(first, layout, part)
     elif layout is None or not (layout.thread or layout.parent):
         yield from rows
     else:
@@ -176,6 +180,22 @@ def _joined(messages: Sequence[_Message], layout: _Layout, part: Part) -> Iterat
         yield from ((one.number, one.row) for one in messages)
 
 
+def _alone(rows: Sequence[Row], layout: _Layout, part: Part) -> Iterator[Row]:
+    """The one conversation of a file."""
+    messages = [_Message(number, row, _speaker(row, layout.who)) for number, row in rows if isinstance(row, dict)]
+    order = _order_of(messages, layout)
+    messages.sort(key=lambda one: _place(one.row[order]) if order else 0)
+    part.notes.append(f"{part.name} has one message a row, and was read as one conversation.")
+    yield from ((number, row) for number, row in rows if not isinstance(row, dict))
+    yield messages[0].number, _conversation(messages, layout)
+
+
+def _order_of(messages: Sequence[_Message], layout: _Layout) -> str | None:
+    """The first column by which all can be sorted."""
+    return next((name for name in layout.orders if all(_place(one.row.get(name)) is not None for one in messages)),
+                None)
+
+
 def _linked(rows: Iterator[Row], thread: str, order: str, part: Part) -> Iterator[Row]:
     """The conversations of a table that has a question and its answer a row."""
     threads: dict[str, list[tuple[float, int, list[Message]]]] = {}
@@ -207,8 +227,7 @@ def _grouped(messages: Sequence[_Message], layout: _Layout, part: Part) -> list[
     threads: dict[str, list[_Message]] = {}
     for one in messages:
         threads.setdefault(_key(one.row[layout.thread]), []).append(one)
-    order = next((name for name in layout.orders
-                  if all(_place(one.row.get(name)) is not None for one in messages)), None)
+    order = _order_of(messages, layout)
     if order:
         for thread in threads.values():
             thread.sort(key=lambda one: _place(one.row[order]))
