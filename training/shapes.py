@@ -31,8 +31,8 @@ from training.turns import (
 )
 
 COLUMNS_WE_KNOW = ("Known are: messages (role, content), conversations (from, value), instruction/input/output, "
-                   "prompt/completion, question/answer, chosen/rejected, ChatGPT's export, and text in ChatML or "
-                   "Phi-3's form.")
+                   "prompt/completion, question/answer, chosen/rejected, messages of a row each (conversation_id, "
+                   "role, content), exports of ChatGPT, Claude and DeepSeek, and text in ChatML or Phi-3's form.")
 
 _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "dialogues", "chat", "chats",
           "turns", "conv", "convs", "chat_messages", "chat_history", "thread", "utterances", "data")
