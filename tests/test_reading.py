@@ -143,6 +143,13 @@ def test_older_encodings_are_told_apart_and_a_word_shows_what_came_of_it(saved, 
         assert word in " ".join(pair) and not word.isascii()
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("pair", [("Как дела?", "Спасибо, хорошо."), ("日本の首都は", "東京です。"), ("Hi", "Ho")])
+def test_utf_16_that_does_not_say_so_is_known_in_every_script(saved, encoding, pair):
+    data = read_data(saved("a.csv", as_csv(encoding=encoding, pairs=[pair] * 3)))
+    assert texts(data) == [pair] * 3 and data.notes == ("a.csv was read as UTF-16.",)
+
+
 def test_one_damaged_line_of_utf8_is_dropped_and_the_others_keep_their_letters(saved):
     lines = as_jsonl().split(b"\n")
     lines[2] = lines[2].replace("ü".encode(), b"\xfc")

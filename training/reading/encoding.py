@@ -44,10 +44,11 @@ def encoding_of(path: Path, name: str) -> Encoding:
     marked = next((kind for mark, kind in _MARKS if start.startswith(mark)), None)
     if marked and marked != "utf-8-sig":
         return Encoding(marked)
-    wide = _without_mark(start)
+    is_binary = len(start.translate(None, _CONTROLS)) < len(start) * (1 - _BINARY_SHARE)
+    wide = _without_mark(start) or (_wide_text(start) if is_binary else "")
     if wide:
         return Encoding(wide, note=f"{name} was read as UTF-16.")
-    if len(start.translate(None, _CONTROLS)) < len(start) * (1 - _BINARY_SHARE):
+    if is_binary:
         raise ValueError(f"{name} is a binary file. Save the conversations as JSONL, JSON, CSV, Parquet or xlsx.")
     wrong = _first_wrong_byte(path)
     if wrong is None:
@@ -79,6 +80,18 @@ def _without_mark(start: bytes) -> str:
     if odd > 0.4 and even < 0.05:
         return "utf-16-le"
     return "utf-16-be" if even > 0.4 and odd < 0.05 else ""
+
+
+def _wide_text(start: bytes) -> str:
+    """UTF-16 that doesn't say so, in a script whose letters have no zero in them: as such it can all be printed."""
+    for kind in ("utf-16-le", "utf-16-be"):
+        try:
+            text = codecs.getincrementaldecoder(kind)().decode(start[:4096])
+        except UnicodeDecodeError:
+            continue
+        if "\n" in text and all(letter.isprintable() or letter.isspace() for letter in text):
+            return kind
+    return ""
 
 
 def _first_wrong_byte(path: Path) -> int | None:
