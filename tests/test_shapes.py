@@ -552,3 +552,14 @@ def test_who_speaks_is_told_by_the_field_that_holds_a_role():
     assert as_messages({"turns": turns}) == TURNS
     with pytest.raises(ValueError, match="unknown role 'U1'"):
         as_messages([{"type": "message", "user": "U1", "text": "Hi"}])
+
+
+@pytest.mark.parametrize("names", [("user", "assistant", "user (2)", "assistant (2)"),
+                                   ("prompt_1", "response_1", "prompt_2", "response_2"),
+                                   ("Question1", "Answer1", "Question2", "Answer2")])
+def test_columns_that_are_numbered_are_turns_of_one_conversation(names):
+    row = dict(zip(names, ("Hi", "Ho", "You?", "Me."), strict=True))
+    assert [turn["content"] for turn in as_messages(row)] == ["Hi", "Ho", "You?", "Me."]
+    assert as_messages({**row, names[2]: "", names[3]: None, "system": "Be brief."}) == [SYSTEM, *TURNS]
+    with pytest.raises(ValueError, match="no answer"):
+        as_messages({"prompt": "Hi", "response_1": "Ho", "response_2": "No"})

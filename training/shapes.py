@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,7 @@ _MORE = ("input", "context", "passage", "paragraph", "story")
 _HISTORIES = ("history", "chat_history", "conversation_history")
 _CHOSEN = (("chosen", "rejected"), ("chosen_response", "rejected_response"), ("accepted", "rejected"),
            ("preferred_output", "non_preferred_output"))
+_NUMBER = re.compile(r"(.*?)_?\(?(\d{0,3})\)?", re.DOTALL)
 _TEXTS = ("text", "content", "formatted_text", "formatted", "prompt", "conversation", "chat", "sample", "example")
 @dataclass(frozen=True)
 class Columns:
@@ -136,8 +138,8 @@ def _shape(row: Any, columns: Columns | None) -> _Shape:
         return _Shape("chosen columns", lambda: _with_system(row, columns_by_name(row), _mapped(row, columns)))
     names = columns_by_name(row)
     return (_grown(row) or _asked_in_turn(row, names) or _listed(row, names) or _preferred(row, names)
-            or _won(row, names) or _paired(row, names) or _hidden_list(row, names) or _written(row, names)
-            or _nested(row) or _none(_unknown(row, names)))
+            or _won(row, names) or _numbered(row, names) or _paired(row, names) or _hidden_list(row, names)
+            or _written(row, names) or _nested(row) or _none(_unknown(row, names)))
 
 
 def _none(why: str) -> _Shape:
@@ -271,6 +273,26 @@ def _paired(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
         "prompt-completion" if known else "question and answer",
         lambda: _with_system(row, names, _pair(row, names, prompt, answer),
                              () if bare(prompt) == "instructions" else ("instructions",)))
+
+
+def _numbered(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
+    """Questions and answers in columns of one name, told apart by numbers."""
+    if not any(name[-1:].isdigit() or name.endswith(")") for name in names):
+        return None
+    asks: dict[int, str] = {}
+    answers: dict[int, str] = {}
+    for name, column in names.items():
+        base, number = _NUMBER.fullmatch(name).groups()
+        for known, found in ((_PROMPTS, asks), (_ANSWERS, answers)):
+            if base in known:
+                found.setdefault(int(number or 1), column)
+    both = sorted(asks.keys() & answers.keys())
+    if len(both) < 2:
+        return None
+    said = [(role, cell(row[columns[number]])) for number in both for role, columns in (
+        ("user", asks), ("assistant", answers)) if cell(row[asks[number]]) or cell(row[answers[number]])]
+    return _Shape("question and answer",
+                  lambda: _with_system(row, names, [message(role, text) for role, text in said]))
 
 
 def _bad(row: dict[str, Any], names: dict[str, str], format: str) -> _Shape | None:
