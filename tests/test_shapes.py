@@ -451,6 +451,14 @@ def test_instructions_and_a_context_beside_the_turns_become_the_system_message()
     assert palm.messages == [SYSTEM, *TURNS] and palm.changes == (CONTEXT_FIRST,)
 
 
+def test_what_the_chat_template_is_given_beside_the_turns_is_used_and_told():
+    given = {"custom_instructions": "Be brief.", "enable_thinking": False, "python_tools": [], "xml_tools": ["{}"]}
+    chat = as_chat({"messages": TURNS, "chat_template_kwargs": given})
+    assert chat.messages == [SYSTEM, *TURNS] and chat.changes == (TOOLED,)
+    given = json.dumps({"custom_instructions": "", "xml_tools": []})
+    assert as_chat({"messages": TURNS, "chat_template_kwargs": given}).messages == TURNS
+
+
 def test_a_system_message_beside_turns_that_have_their_own_is_told_where_it_differs():
     assert as_chat({"system": "Be loud.", "messages": [SYSTEM, *TURNS]}).changes == (TOLD_TWICE,)
     assert as_chat({"system": "Be brief.", "messages": [SYSTEM, *TURNS]}).changes == ()

@@ -14,7 +14,10 @@ SYSTEMS = ("system", "system_prompt", "system_message", "sys", "system_instructi
 CONTEXT = "context"
 _REASONING = {"reasoning_content", "reasoning", "thinking", "thoughts", "thought", "chain_of_thought", "cot",
               "complex_cot", "reasoning_trace", "thinking_trajectories"}
-_TOOLS = ("tools", "functions", "available_tools", "tool_definitions", "function_definitions")
+_TOOLS = ("tools", "functions", "available_tools", "tool_definitions", "function_definitions", "python_tools",
+          "xml_tools")
+# What SmolTalk and others hand on to the chat template.
+_GIVEN = "chat_template_kwargs"
 
 REASONED = "what the assistant reasoned before its answer, kept apart from it, isn't learned"
 TOOLED = "definitions of tools are left out: this base's template has no place for them"
@@ -66,7 +69,14 @@ def system_of(row: Mapping[str, Any], names: Mapping[str, str], more: Sequence[s
         if isinstance(text, str) and text.strip():
             # As Glaive's function calls have it.
             return text.lstrip().removeprefix("SYSTEM:").strip() if text.lstrip().startswith("SYSTEM:") else text
-    return ""
+    given = _given(row)
+    return system_of(given, {bare(name): name for name in given}) if given else ""
+
+
+def _given(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the chat template is to be given beside the turns."""
+    given = unpacked(row[_GIVEN]) if _GIVEN in row else None
+    return {name: value for name, value in given.items() if name != _GIVEN} if isinstance(given, dict) else {}
 
 
 def beside(row: Any, turns: Sequence[Message]) -> Iterator[str]:
@@ -82,7 +92,8 @@ def beside(row: Any, turns: Sequence[Message]) -> Iterator[str]:
         choices = choices_of(row, names) if "\n" in turns[-2]["content"] else {}
         if choices and turns[-2]["content"].endswith(written_choices(choices)):
             yield CHOICES_UNDER
-        if any(_is_said(row[names[name]]) for name in _TOOLS if name in names):
+        tools = (row[names[name]] for name in _TOOLS if name in names)
+        if any(map(_is_said, (*tools, *map(_given(row).get, _TOOLS)))):
             yield TOOLED
         if any(_is_said(row[names[name]]) for name in _REASONING & names.keys()):
             yield REASONED
