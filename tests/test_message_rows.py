@@ -114,8 +114,10 @@ def test_messages_of_which_none_says_its_conversation_are_asked_for_it():
 
 def test_a_short_file_of_several_is_one_conversation(tmp_path):
     for name in "ab":
-        (tmp_path / f"{name}.csv").write_text(f"role,content,time\nassistant,Ho {name},2\nuser,Hi {name},1\n")
+        (tmp_path / f"{name}.csv").write_text(f"role,content,time\nassistant,Ho {name},2\n,,\nuser,Hi {name},1\n")
     data = read_data(tmp_path)
+    assert [(one.row, one.file, one.reason) for one in data.dropped] == [(2, "a.csv", "an empty row"),
+                                                                         (2, "b.csv", "an empty row")]
     assert said(data) == [("Hi a", "Ho a"), ("Hi b", "Ho b")]
     assert data.notes[0] == "a.csv has one message a row, and was read as one conversation."
 

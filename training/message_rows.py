@@ -182,11 +182,12 @@ def _joined(messages: Sequence[_Message], layout: _Layout, part: Part) -> Iterat
 
 def _alone(rows: Sequence[Row], layout: _Layout, part: Part) -> Iterator[Row]:
     """The one conversation of a file."""
-    messages = [_Message(number, row, _speaker(row, layout.who)) for number, row in rows if isinstance(row, dict)]
+    said = [(number, row) for number, row in rows if isinstance(row, dict) and any(row.values())]
+    messages = [_Message(number, row, _speaker(row, layout.who)) for number, row in said]
     order = _order_of(messages, layout)
     messages.sort(key=lambda one: _place(one.row[order]) if order else 0)
     part.notes.append(f"{part.name} has one message a row, and was read as one conversation.")
-    yield from ((number, row) for number, row in rows if not isinstance(row, dict))
+    yield from (one for one in rows if one not in said)
     yield messages[0].number, _conversation(messages, layout)
 
 
