@@ -112,6 +112,20 @@ def test_tables_of_numbers_break_no_word_on_a_telephone(visit, staged):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_on_a_telephone_the_adapters_of_the_second_lane_are_chosen_where_they_can_be_seen(visit):
+    page = visit(width=390)
+    to_chat(page)
+    page.locator(".lanes").evaluate("one => one.scrollTo({left: one.scrollWidth, behavior: 'instant'})")
+    page.locator("#picker-B input").click()
+    option = page.get_by_role("option", name="shop")
+    expect(option).to_be_visible()
+    lane, place = page.locator(".lane-B").bounding_box(), option.bounding_box()
+    assert lane["x"] <= place["x"] and place["x"] + place["width"] <= lane["x"] + lane["width"] <= 390
+    assert place["y"] + place["height"] <= lane["y"] + lane["height"]
+    option.click()
+    expect(page.locator("#picker-B input")).to_have_value("shop")
+
+
 def test_a_list_to_choose_from_looks_like_a_text_to_fill_in(visit):
     page = visit()
     to_chat(page)
