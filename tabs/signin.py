@@ -81,14 +81,16 @@ def way_in(name: str = "") -> str:
 
 
 def _build_for_the_owner(page: gr.Blocks) -> None:
-    """Whether this machine holds a token; the Hub is asked whose it is when somebody wants to know."""
+    """That this machine holds a token, where it does; who publishes without one is told there what to do. The Hub is
+    asked whose it is when somebody wants to know.
+    """
     with gr.Row(elem_classes="who-row"):
         said = theme.markup(elem_id="who")
         ask = gr.Button(theme.WHOSE_TOKEN, visible=False, elem_id="whose", elem_classes="quiet fit")
 
     def look() -> dict[Component, Any]:
         token = get_token()
-        return {said: f'<p class="who muted">{theme.TOKEN_HERE if token else theme.NO_TOKEN}</p>',
+        return {said: f'<p class="who muted">{theme.TOKEN_HERE}</p>' if token else "",
                 ask: gr.update(visible=bool(token))}
 
     def whose() -> dict[Component, Any]:
