@@ -507,6 +507,23 @@ def workbook_with_entities():
     return as_zip(files)
 
 
+# A text that many rows share stands in a file of Parquet or Excel once.
+SHARED = "x" * 20_000
+
+
+def workbook_that_shares(text, rows):
+    source = zipfile.ZipFile(io.BytesIO(as_xlsx([COLUMNS, *[("shared", "y")] * rows])))
+    files = {name: source.read(name) for name in source.namelist()}
+    sheet, types = "xl/worksheets/sheet1.xml", "[Content_Types].xml"
+    files[sheet] = files[sheet].replace(b't="inlineStr"><is><t>shared</t></is>', b't="s"><v>0</v>')
+    files["xl/sharedStrings.xml"] = (b'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>'
+                                     + text.encode() + b"</t></si></sst>")
+    files[types] = files[types].replace(b"</Types>", b'<Override PartName="/xl/sharedStrings.xml" ContentType='
+                                        b'"application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings'
+                                        b'+xml"/></Types>')
+    return as_zip(files)
+
+
 DEEP = as_zip({"a.zip": as_zip({"b.zip": as_zip({"c.zip": as_zip({"a.jsonl": as_jsonl()})})})})
 
 
@@ -518,6 +535,9 @@ DEEP = as_zip({"a.zip": as_zip({"b.zip": as_zip({"c.zip": as_zip({"a.jsonl": as_
     ("a.jsonl.gz", gzip.compress(as_jsonl())[:-20], "cut off or damaged"),
     ("a.parquet", b"PAR1" + b"x" * 40, "damaged"), ("a.arrow", as_arrow(ROWS)[:-200], "can't be read as Arrow"),
     ("a.arrow", as_arrow(ROWS, compression="zstd"), "compressed or holds categories"),
+    ("a.parquet", as_parquet([{"prompt": SHARED, "completion": "y"}] * 2000), "more than 19 MB of text"),
+    ("a.xlsx", workbook_that_shares(SHARED, 1100), "more than 19 MB of text"),
+    ("a.parquet", as_parquet([{"messages": [{"role": "user", "content": "x"}] * 200_000}] * 20), "can be read here"),
     ("a.arrow", b"ARROW1\0\0", "a Feather file"), ("a.arrow", as_csv(), "isn't one"), ("a.xlsx", as_csv(), "isn't one"),
     ("a.pdf", b"%PDF-1.4", "a PDF"), ("a.xls", b"\xd0\xcf\x11\xe0\xa1", "old Office"),
     ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
@@ -537,6 +557,27 @@ def test_what_can_not_be_read_is_refused_in_a_sentence(saved, name, content, sai
 def test_bounds_are_held_with_their_number(saved, bounds, said):
     with pytest.raises(ValueError, match=said):
         read_data(saved("a.csv", as_csv()), bounds=bounds)
+
+
+@pytest.mark.parametrize("column", [
+    pyarrow.array([SHARED] * 512).dictionary_encode(), pyarrow.array([SHARED] * 512),
+    pyarrow.array([[{"role": "user", "content": SHARED}]] * 512),
+    pyarrow.array([[("user", SHARED)]] * 512, pyarrow.map_(pyarrow.string(), pyarrow.string()))])
+def test_rows_that_a_few_bytes_of_parquet_stand_for_are_refused_before_they_take_memory(saved, column):
+    out = io.BytesIO()
+    parquet.write_table(pyarrow.table({"messages": column}), out)
+    assert len(out.getvalue()) < 50_000
+    with pytest.raises(ValueError, match="holds rows that are too long"):
+        read_data(saved("a.parquet", out.getvalue()), bounds=Bounds(cell=20_000))
+
+
+def test_categories_of_parquet_are_their_texts(saved):
+    out, table = io.BytesIO(), pyarrow.Table.from_pylist([{"prompt": question, "completion": answer}
+                                                          for question, answer in PAIRS])
+    for place, name in enumerate(table.column_names):
+        table = table.set_column(place, name, table.column(name).dictionary_encode())
+    parquet.write_table(table, out)
+    assert texts(read_data(saved("a.parquet", out.getvalue()))) == texts(read_data(saved("b.csv", as_csv())))
 
 
 def test_a_cell_that_is_too_long_drops_its_row(saved):

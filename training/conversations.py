@@ -102,7 +102,7 @@ class Writer:
         self._file = tempfile.TemporaryFile(prefix="conversations-")  # noqa: SIM115 (lives as long as its map)
         self._out = pyarrow.ipc.new_file(pyarrow.PythonFile(self._file, "w"), self._schema)
         self._waiting: list[list[Any]] = [[] for _ in self._schema]
-        self._characters = self.count = 0
+        self._characters = self.count = self.characters = 0
 
     def add(self, row: int, part: int, messages: Sequence[Message]) -> None:
         """One more conversation, the row of a file (`part` counts the files)."""
@@ -113,7 +113,9 @@ class Writer:
         for column, value in zip(self._waiting, values, strict=True):
             column.append(value)
         self.count += 1
-        self._characters += sum(map(len, contents))
+        length = sum(map(len, contents))
+        self._characters += length
+        self.characters += length
         if len(self._waiting[0]) >= BATCH or self._characters > 16_000_000:
             self._write()
 

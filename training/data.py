@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from phi3.machine import path_of
+from phi3.machine import MEBIBYTE, path_of
 from training.chat_text import looks_like_chat
 from training.config import count_held_out
 from training.conversations import Conversation as Conversation
@@ -253,6 +253,9 @@ class _Reader:
             if part.split == "validation":
                 self.held.append(self.writer.count)
             self.writer.add(number, place, chat.messages)
+            if self.writer.characters > self.source.bounds.unpacked_bytes:
+                raise ValueError(f"{part.name} comes to more than {self.source.bounds.unpacked_bytes // MEBIBYTE:,} MB "
+                                 "of text, and no more can be read here. Use a part of it.")
         self.notes += part.notes
 
     def data(self, names: list[str]) -> ChatData:

@@ -19,6 +19,8 @@ SAMPLE = 262_144
 SAMPLED_RECORDS = 100
 MOST_ABOVE = 5
 MOST_BYTES = 10_000  # of a cell, on average: more are pictures
+# What a value of Parquet takes as one of Python's, besides its text.
+BYTES_EACH = 32
 _DELIMITERS = (",", ";", "\t", "|")
 # What Anki writes above its notes: the separator first, then what its other columns are.
 _ANKI = re.compile(r"#separator:(\w+|\S)[ ]*\r?\n(?:#[a-z ]+:[^\n]*\n)*")
@@ -267,9 +269,13 @@ def parquet_part(path: Path, name: str, bounds: Bounds) -> Part:
     import pyarrow.parquet as parquet
 
     try:
-        file = parquet.ParquetFile(path, page_checksum_verification=True)
-        about = file.metadata
-        unpacked = sum(about.row_group(place).total_byte_size for place in range(about.num_row_groups))
+        about = parquet.read_metadata(path)
+        groups = [about.row_group(place) for place in range(about.num_row_groups)]
+        columns = [group.column(place) for group in groups for place in range(group.num_columns)]
+        texts = {one.path_in_schema for one in columns if one.physical_type == "BYTE_ARRAY"}
+        # A text that is there a million times stands in the file once: read so, it takes no more memory than that.
+        file = parquet.ParquetFile(path, metadata=about, page_checksum_verification=True, read_dictionary=[*texts])
+        unpacked = max(sum(group.total_byte_size for group in groups), 8 * sum(one.num_values for one in columns))
     except (pyarrow.ArrowException, OSError, MemoryError, ValueError, OverflowError) as problem:
         raise damaged(name, "Parquet", problem) from None
     if about.num_columns > bounds.columns * 4 or about.num_rows > bounds.rows or unpacked > bounds.unpacked_bytes:
@@ -283,13 +289,16 @@ def _parquet_rows(file: Any, name: str, place: list[int], bounds: Bounds) -> Ite
     import pyarrow
 
     try:
-        written = [field.name for field in file.schema_arrow if _is_binary(field.type) and _is_text(file, field.name)]
-        kept = [field.name for field in file.schema_arrow if field.name in written or not _is_binary(field.type)]
+        binary = [field.name for field in file.schema_arrow if _is_binary(_plain(field.type))]
+        written = [column for column in binary if _is_text(file, column)]
+        kept = [field.name for field in file.schema_arrow if field.name in written or field.name not in binary]
         for batch in file.iter_batches(batch_size=512, columns=kept):
-            for name in written:
-                batch = batch.set_column(batch.schema.names.index(name), name, batch[name].cast("string"))
-            if batch.nbytes > bounds.cell * 64:
+            if sum(map(_bytes_as_read, batch.columns)) > bounds.cell * 64:
                 raise ValueError(f"{name} holds rows that are too long to be read here.")
+            whole = pyarrow.schema([field.with_type(_plain(field.type)) for field in batch.schema])
+            batch = batch.cast(whole)
+            for column in written:
+                batch = batch.set_column(batch.schema.names.index(column), column, batch[column].cast("string"))
             for row in batch.to_pylist():
                 place[0] += 1
                 yield place[0], row
@@ -297,6 +306,39 @@ def _parquet_rows(file: Any, name: str, place: list[int], bounds: Bounds) -> Ite
         raise damaged(name, "Parquet", problem) from None
     finally:
         file.close()
+
+
+def _bytes_as_read(array: Any) -> int:
+    """How much these values take, each by itself: of one that many rows share, Arrow keeps but its number."""
+    import pyarrow.compute as compute
+    import pyarrow.types as types
+
+    kind = array.type
+    if types.is_struct(kind):
+        return sum(map(_bytes_as_read, array.flatten()))
+    if types.is_map(kind):
+        return _bytes_as_read(array.keys) + _bytes_as_read(array.items)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _bytes_as_read(array.flatten())
+    if types.is_dictionary(kind) and not types.is_primitive(kind.value_type):
+        lengths = compute.binary_length(array.dictionary).take(array.indices)
+        return len(array) * BYTES_EACH + (compute.sum(lengths).as_py() or 0)
+    return len(array) * BYTES_EACH + array.nbytes
+
+
+def _plain(kind: Any) -> Any:
+    """The type of the same values where each is written out."""
+    import pyarrow
+    import pyarrow.types as types
+
+    if types.is_dictionary(kind):
+        return kind.value_type
+    if types.is_struct(kind):
+        return pyarrow.struct([field.with_type(_plain(field.type)) for field in kind])
+    if types.is_list(kind) or types.is_large_list(kind):
+        made = pyarrow.list_ if types.is_list(kind) else pyarrow.large_list
+        return made(kind.value_field.with_type(_plain(kind.value_type)))
+    return kind
 
 
 def _is_binary(kind: Any) -> bool:
