@@ -19,7 +19,7 @@ class Bounds:
     """
 
     file_bytes: int = 8192 * MEBIBYTE      # as they come, all files together
-    unpacked_bytes: int = 16384 * MEBIBYTE  # out of gz, zip, xlsx and parquet
+    unpacked_bytes: int = 16384 * MEBIBYTE  # out of gz, zip, xlsx and parquet; and of all text that was read
     files: int = 2000
     rows: int = 10_000_000
     columns: int = 1000
