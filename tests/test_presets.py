@@ -195,6 +195,13 @@ def test_the_recipe_holds_the_recipes_numbers_whatever_the_data():
     assert made("recipe", Task(MINI, T4)).method == "lora"
 
 
+def test_the_recipe_claims_no_number_that_somebody_chose():
+    task = Task(TINY, LAPTOP, EXAMPLE)
+    assert "sample, whatever your data: 1 epoch, rank 16" in preset_of("recipe", task).why
+    chosen = preset_of("recipe", task, {"num_train_epochs": 5.0, "r": 64}).why
+    assert "sample, but for what you chose, whatever your data: 5 epochs, rank 64" in chosen
+
+
 def test_why_says_what_was_set_in_numbers():
     said = preset_of("balanced", Task(TINY, LAPTOP, EXAMPLE)).why
     assert said.startswith("270 conversations, seen 3 times, 8 in a step: 102 steps; all are read whole. "

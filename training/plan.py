@@ -186,10 +186,11 @@ def in_words(plan: Plan) -> list[str]:
     fits = "fits" if plan.fits else "does not fit"
     checkpointing = f", gradient checkpointing in {plan.recomputed} blocks" if plan.recomputed else ""
     made_whole = " made whole once" if plan.expanded else ""
+    epochs = f"{in_digits(batches.epochs, 3)} {'epoch' if batches.epochs == 1 else 'epochs'}"
     return [
         f"{plan.precision} base{made_whole}, {plan.attention} attention{checkpointing}; {plan.trainable:,} weights are "
         "trained.",
-        f"{batches.steps:,} steps of {batches.examples_per_step} conversations, {in_digits(batches.epochs, 3)} epochs: "
+        f"{batches.steps:,} steps of {batches.examples_per_step} conversations, {epochs}: "
         f"{batches.tokens:,} tokens, without padding.",
         f"Memory: {plan.peak / GIBIBYTE:.2f} GiB at most, and it {fits} into {plan.available / GIBIBYTE:.1f} GiB.",
         *(f"  {name:12} {value / GIBIBYTE:7.2f} GiB" for name, value in plan.memory.items()),

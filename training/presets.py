@@ -325,8 +325,10 @@ def _why(name: str, values: Mapping[str, Any], task: Task) -> str:
     """What the preset set, and what that follows from."""
     rate = f"{values['learning_rate']:g}"
     if name == "recipe":
-        return (f"The numbers of the published sample, whatever your data: {values['num_train_epochs']:g} epoch, rank "
-                f"{values['r']}, a learning rate of {rate}.")
+        epochs = f"{values['num_train_epochs']:g} {'epoch' if values['num_train_epochs'] == 1 else 'epochs'}"
+        but = "" if RECIPE.items() <= values.items() else " but for what you chose,"
+        return (f"The numbers of the published sample,{but} whatever your data: {epochs}, rank {values['r']}, a "
+                f"learning rate of {rate}.")
     config = RunConfig(**values)
     by_width = f"the learning rate {rate} is the rule's for a base {task.base['hidden_size']:,} wide" \
         if config.learning_rate == rate_for(task.base["hidden_size"]) else f"the learning rate is {rate}"
