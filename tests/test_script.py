@@ -47,6 +47,13 @@ def test_the_script_of_a_run_that_trains_an_adapter_further_starts_from_it():
     assert "LoraConfig" not in script and "peft_config=" not in script
 
 
+def test_before_there_is_a_run_the_script_says_where_the_adapter_is_that_it_starts_from():
+    here, there = (script_of(RunConfig(start_from=name), "chats.jsonl") for name in ("pirate", "ada/captain@abc123"))
+    assert "# Name its folder: `python -m adapters list --json` has pirate's.\nmodel = PeftModel." in here
+    assert "from_pretrained(model, 'ada/captain', revision='abc123', is_trainable=True)" in there
+    assert "Name its folder" not in there + script_of(RunConfig(start_from="pirate"), "data.parquet")
+
+
 def test_a_loralib_script_that_starts_from_pefts_adapter_gives_q_k_and_v_its_one_a_each():
     """loralib has an A for each of the three, three times as many rows."""
     import torch

@@ -150,13 +150,20 @@ def _early_stopping(config: RunConfig) -> dict[str, str]:
 
 
 def _start(config: RunConfig, data: str) -> str:
-    """The adapter that is trained further lies beside a run's frozen rows."""
+    """The adapter that is trained further lies beside a run's frozen rows; before there is a run, in the library or on
+    the Hub.
+    """
     if not config.start_from:
         return ""
-    folder = str(Path(data).with_name("start")) if Path(data).suffix == ".parquet" else config.start_from
+    if Path(data).suffix == ".parquet":
+        folder, revision, where = str(Path(data).with_name("start")), "", ""
+    else:
+        folder, _, revision = config.start_from.partition("@")
+        where = "" if "/" in folder else f"# Name its folder: `python -m adapters list --json` has {folder}'s.\n"
     if config.method == "loralib":
         return _LORALIB_START.format(name=config.start_from, folder=folder)
-    return f"model = PeftModel.from_pretrained(model, {folder!r}, is_trainable=True)\n"
+    at = f", revision={revision!r}" if revision else ""
+    return f"{where}model = PeftModel.from_pretrained(model, {folder!r}{at}, is_trainable=True)\n"
 
 
 def _rows(config: RunConfig, data: str) -> str:
