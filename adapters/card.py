@@ -23,7 +23,7 @@ _PEFT_SETTINGS = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "
 # Settings of the studio's own, which are keyword arguments of neither TRL nor PEFT.
 _OWN_SETTINGS = ("method", "held_out", "attn_implementation", "early_stopping")
 _SOURCES = {"example": "one of the example datasets that ship with the app", "file": "a file of conversations",
-            "paste": "conversations that were pasted in",
+            "paste": "conversations that were pasted in", "hub": "a dataset on the Hub",
             "described": "the base's own answers in a manner that was described to it, as its maker left them",
             "lesson": "corrections of its answers, among rows that it had learned from before"}
 _TABLE_ROWS = 12
@@ -42,7 +42,7 @@ class Example:
 class Story:
     """What a card is made from.
 
-    `provenance` is the adapter's own (training/train.py): only what `disclosed` lets through gets into the card.
+    `provenance` is the adapter's own (training/outcome.py): only what `disclosed` lets through gets into the card.
     `config` is its adapter_config.json. Nobody's rows are here, unless somebody puts them among the `examples`, which
     are printed as they are. `datasets` are ids of public datasets on the Hub; `space` is the id of a Space of this app.
     """
@@ -241,7 +241,7 @@ def _how_made(story: Story, told: Mapping[str, Any]) -> str:
     facts = [(label, value) for label, value in (
         ("Method", told.get("settings", {}).get("method")), ("Base revision", told.get("base_revision")),
         ("Trained further from an adapter with the SHA-256", told.get("started_from", {}).get("sha256")),
-        ("Steps", told.get("outcome", {}).get("steps")), ("Seconds", told.get("outcome", {}).get("seconds")),
+        ("Steps", _steps(told.get("outcome", {}))), ("Seconds", told.get("outcome", {}).get("seconds")),
         ("Hardware", told.get("hardware") or told.get("device")), ("Most memory held", _memory(told)),
         ("Versions", ", ".join(f"{name} {one}" for name, one in told.get("versions", {}).items())),
         ("SHA-256 of the chat template", told.get("chat_template"))) if value]
@@ -251,6 +251,12 @@ def _how_made(story: Story, told: Mapping[str, Any]) -> str:
     if training:
         parts.append(_fenced(f"training_config = {_as_python(training)}\n\npeft_config = {_as_python(peft)}", "python"))
     return "\n\n".join(part for part in parts if part)
+
+
+def _steps(outcome: Mapping[str, Any]) -> str | int | None:
+    """How many were made, and of which one the adapter is where its run went back."""
+    steps, back = outcome.get("steps"), outcome.get("went_back_to")
+    return f"{steps}; it is the adapter of step {back}, to which the run went back" if steps and back else steps
 
 
 def _memory(told: Mapping[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ from phi3.models import EMBEDDED
 # The settings whose values are words of PEFT's or TRL's, and never a visitor's.
 _SPOKEN_SETTINGS = ("method", "lr_scheduler_type", "attn_implementation", "target_modules")
 _COUNTS = ("rows", "dropped", "train", "held_out")
-_OUTCOMES = ("steps", "seconds", "loss_before", "loss", "peak_bytes")
+_OUTCOMES = ("steps", "went_back_to", "seconds", "loss_before", "loss", "peak_bytes")
 _WORD = re.compile(r"[A-Za-z0-9][\w.,+:()/ -]{0,79}", re.ASCII)
 # Where rows may come from (training/data.py), and what may be said of their form (training/shapes.py).
 _DATA_WORDS = {
@@ -36,7 +36,7 @@ MOST_POINTS = 5_000
 
 
 def disclosed(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """A provenance without anything private, in the same shape (training/train.py writes it).
+    """A provenance without anything private, in the same shape (training/outcome.py makes it).
 
     It is made by taking what is known to be harmless, not by leaving out what isn't: numbers, hashes, versions, PEFT's
     and TRL's own words. Names of files, of runs and of other adapters stay here, and so does whatever else may be

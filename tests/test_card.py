@@ -156,6 +156,14 @@ def test_an_adapter_of_which_nothing_is_known_gets_an_honest_card():
     assert card_of(story(provenance={})).picture is None
 
 
+def test_the_card_of_a_run_that_went_back_says_of_which_step_its_adapter_is():
+    outcome = {**PROVENANCE["outcome"], "went_back_to": 75}
+    assert "- Steps: 102; it is the adapter of step 75, to which the run went back\n" in text_of(
+        provenance={**PROVENANCE, "outcome": outcome})
+    assert "Source: a dataset on the Hub, in the form" in text_of(
+        provenance={**PROVENANCE, "data": {**PROVENANCE["data"], "kind": "hub", "name": "ada/secret"}})
+
+
 def test_the_limits_name_all_that_it_was_judged_by():
     shown, unmeasured = [Example("Who are you?", "Me.", "Arr!")], {**PROVENANCE, "outcome": {"loss": None}}
     judged_by = "It was judged by the {} above, and by nothing else."
