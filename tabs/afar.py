@@ -102,7 +102,8 @@ def _connect_keeping(part: Afar, runs: Openings) -> None:
 
     mine = [panel.run_id, runs.keys]
     panel.run_id.change(plainly(opened), mine, [part.card, part.tick, part.said, part.due], **AT_ONCE)
-    gr.on([panel.seen.change, panel.drawn.change], plainly(look), mine, [part.said, part.due],
+    # Of a run that has ended nothing changes any more, and what couldn't be sent is to be tried again.
+    gr.on([panel.seen.change, panel.drawn.change, panel.looks.again.tick], plainly(look), mine, [part.said, part.due],
           trigger_mode="always_last", **AT_ONCE)
     part.tick.input(plainly(wish), [panel.run_id, part.tick, runs.keys], [part.said, part.due], **AT_ONCE)
     part.due.change(plainly(send), [panel.run_id, part.due, runs.keys], [part.said, part.due],

@@ -539,3 +539,19 @@ def test_nothing_of_it_is_on_the_page_of_ones_own_machine(studio):
 
 def test_a_run_that_nobody_wants_kept_is_not_sent(simply_trained):
     assert page.due_step(simply_trained, Note()) == 0 and page.standing(Note()) == ""
+
+
+def test_what_went_wrong_is_looked_at_again_though_the_run_has_ended(studio):
+    """Nothing of it changes any more, so the page's seldom looks are all that comes."""
+    import gradio as gr
+
+    from tabs.openings import Openings
+    from tabs.run_panel import build
+
+    with gr.Blocks(analytics_enabled=False) as blocks:
+        panel, part = build(), page.build(studio)
+        keys, address = gr.State(), gr.Textbox()
+        page._connect_keeping(part, Openings(gr.Column(), panel, gr.HTML(), gr.Textbox(), gr.Textbox(), keys, address,
+                                             studio))
+    looks = [one for one in blocks.fns.values() if (panel.looks.again._id, "tick") in one.targets]
+    assert [part.due in one.outputs for one in looks] == [True]
