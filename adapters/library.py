@@ -51,8 +51,9 @@ def with_tail(name: str, tail: str) -> str:
 def checked_name(name: str) -> str:
     """The name itself where it can be an adapter's and a folder's; ValueError says what a name may be."""
     if not _NAME.fullmatch(name) or name.endswith(".") or name.lower() in _TAKEN:
-        raise ValueError(f"{name!r} can't be a name. Use up to {LONGEST_NAME} letters, digits, dots, dashes and "
-                         "underscores, beginning with a letter or digit, and not 'base' or 'none'.")
+        raise ValueError(f"{name!r} can't be a name. Use up to {LONGEST_NAME} letters from a to z, digits, dots, "
+                         "dashes and underscores, no spaces, beginning with a letter or digit, and not 'base' or "
+                         "'none'.")
     return name
 
 
