@@ -276,4 +276,4 @@ def _numbers() -> tuple[gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML, gr.HTML]:
 
 # A part that scrolls by itself must be reachable by keyboard, and says which one it is.
 SCROLLED = """element.tabIndex = 0; element.setAttribute('role', 'region');
-element.setAttribute('aria-label', element.closest('.fold').querySelector('button').innerText);"""
+element.setAttribute('aria-label', element.closest('.fold').querySelector('button > span').innerText);"""

@@ -107,7 +107,7 @@ def test_tables_of_numbers_break_no_word_on_a_telephone(visit, staged):
     page = visit(f"?run={staged.run.id}", width=390)
     page.get_by_role("button", name="The losses as a table").click()
     expect(page.locator(".scroll th", has_text="Step").first).to_be_visible()
-    expect(page.get_by_role("region", name="The losses as a table")).to_be_visible()
+    expect(page.get_by_role("region", name="The losses as a table", exact=True)).to_be_visible()
     assert page.evaluate(BROKEN_WORDS, ".scroll .numbers:has(thead)") == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
