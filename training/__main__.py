@@ -43,7 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, help, do, printed in (("run", "train an adapter", _run, "the events, one per line"),
                                     ("plan", "what a run would do and need", _plan, "one object")):
         one = commands.add_parser(name, help=help, argument_default=argparse.SUPPRESS)
-        one.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="settings saved by an earlier run")
+        one.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="a file of settings: an earlier run's "
+                         "config.yaml, or your own, which may name the data too")
         one.add_argument("--data", help=f"{WHAT} (pirate, json, shop)")
         add_data_options(one)
         one.add_argument("--json", action="store_true", help=f"print {printed}")
