@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from phi3.template import Message
@@ -79,10 +80,19 @@ def _given(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name != _GIVEN} if isinstance(given, dict) else {}
 
 
+@lru_cache(maxsize=16)
+def _telling(columns: tuple[Any, ...]) -> dict[str, Any]:
+    """The columns by their bare names where one of them may have to be told of; most rows have none such."""
+    names = {bare(name): name for name in columns}
+    telling = {*SYSTEMS, CONTEXT, *_CHOICES, *_TOOLS, *_REASONING, bare(_GIVEN),
+               *(name for some in _CHOICE_COLUMNS for name in some.values())}
+    return names if telling & names.keys() else {}
+
+
 def beside(row: Any, turns: Sequence[Message]) -> Iterator[str]:
     """What is to be told of a row that became these turns."""
-    if isinstance(row, dict):
-        names = {bare(name): name for name in row}
+    names = _telling(tuple(row)) if isinstance(row, dict) else {}
+    if names:
         first = turns[0]["content"] if turns[0]["role"] == "system" else ""
         system = system_of(row, names) if first else ""
         if system and system.strip() not in first:
@@ -98,9 +108,10 @@ def beside(row: Any, turns: Sequence[Message]) -> Iterator[str]:
         if any(_is_said(row[names[name]]) for name in _REASONING & names.keys()):
             yield REASONED
             return
-    if any(_has_reasoning(turn) for value in (row.values() if isinstance(row, dict) else [row])
-           for turn in _listed(value)):
-        yield REASONED
+    for value in row.values() if isinstance(row, dict) else [row]:
+        if any(map(_has_reasoning, _listed(value))):
+            yield REASONED
+            return
 
 
 def _listed(value: Any) -> list[Any]:
