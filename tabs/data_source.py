@@ -12,10 +12,10 @@ from gradio.components import Component
 from tabs import theme
 from tabs.events import Changes
 from tabs.studio import Studio
+from training.columns import Columns
 from training.data import Source, UnknownColumns, source_of
 from training.hub_data import USUAL_ROWS, HubRows, hub_id
 from training.reading.containers import SUFFIXES
-from training.shapes import Columns
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from adapters.picture import loss_picture, thinned
 from phi3.models import EMBEDDED, PHI3_MINI
 from tests.hub_cards import LICENCES as HUB_LICENCES
 from tests.hub_cards import card_data, complaints, tags_of
+from training.columns import Columns
 from training.config import RunConfig
 from training.data import read_text
 from training.describe import Described, Row
-from training.shapes import Columns
 
 PROVENANCE = json.loads((SHIPPED_FOLDER / "pirate" / "provenance.json").read_text())
 EMBEDDED_CONFIG = json.loads((SHIPPED_FOLDER / "pirate" / CONFIG).read_text())

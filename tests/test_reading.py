@@ -11,10 +11,10 @@ import pyarrow.parquet as parquet
 import pytest
 from openpyxl import Workbook
 
+from training.columns import Columns
 from training.data import UnknownColumns, read_data, read_text
+from training.reading.delimited import sniffed
 from training.reading.rows import Bounds
-from training.reading.tables import sniffed
-from training.shapes import Columns
 
 PAIRS = [(f"Question {number}, with a comma?", f"Answer \"{number}\"\nin two lines; grüße 😀") for number in range(6)]
 COLUMNS = ("prompt", "completion")

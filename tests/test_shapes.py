@@ -12,7 +12,8 @@ from hypothesis import strategies as some
 from phi3.template import encode_conversation
 from tests.phi3_folder import CONTROL_TOKENS, byte_tokenizer
 from training.beside import CHOICES_UNDER, CONTEXT_FIRST, REASONED, TOLD_TWICE, TOOLED
-from training.shapes import Columns, as_chat, as_messages, guess_columns, shape_of
+from training.columns import Columns, guess_columns
+from training.shapes import as_chat, as_messages, shape_of
 from training.turns import ANSWERED, CONTEXT, ROLES, TRAILING
 
 TURNS = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]

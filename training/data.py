@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from phi3.machine import MEBIBYTE, path_of
 from training.chat_text import looks_like_chat
+from training.columns import Columns, guess_columns
 from training.config import count_held_out
 from training.conversations import Conversation as Conversation
 from training.conversations import Conversations, Writer, firsts, groups_of
@@ -26,7 +27,7 @@ from training.report import DataReport as DataReport
 from training.report import as_the_model_sees as as_the_model_sees
 from training.report import lengths_of as lengths_of
 from training.report import make_report as make_report
-from training.shapes import COLUMNS_WE_KNOW, Columns, as_chat, guess_columns
+from training.shapes import COLUMNS_WE_KNOW, as_chat
 
 if TYPE_CHECKING:
     import numpy

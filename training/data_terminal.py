@@ -51,9 +51,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 def source(what: str | list[str], asked: argparse.Namespace) -> Source:
     """What was named on the command line: an example, files, a folder, or a dataset on the Hub."""
+    from training.columns import Columns
     from training.data import Source, source_of
     from training.hub_data import HubRows, hub_id, is_hub_id
-    from training.shapes import Columns
 
     if bool(asked.prompt_column) != bool(asked.answer_column):
         raise ValueError("Give both --prompt_column and --answer_column, or neither.")

@@ -10,8 +10,9 @@ from typing import Any
 
 from phi3.template import Message
 from training.beside import SYSTEMS
+from training.columns import columns_by_name
 from training.reading.rows import BadRow, Part, Row, shown
-from training.shapes import as_chat, columns_by_name, shape_of
+from training.shapes import as_chat, shape_of
 from training.turns import ROLE_KEYS, ROLES, TEXT_KEYS, TOOL_ROLES, bare, cell, unpacked
 
 LOOKED_AT = 200

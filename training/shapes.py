@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from phi3.template import Message
 from training.beside import CONTEXT, beside, choices_of, system_of, written_choices
 from training.chat_text import is_templated, looks_like_chat, turns_of_text
+from training.columns import ANSWERS, PROMPTS, Columns, answer_in, columns_by_name, find, question_in
 from training.reading.rows import BadRow, shown
 from training.trees import tree_of
 from training.turns import (
@@ -38,26 +38,12 @@ COLUMNS_WE_KNOW = ("Known are: messages (role, content), conversations (from, va
 
 _LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue", "dialogs", "dialogues", "chat", "chats",
           "turns", "conv", "convs", "chat_messages", "chat_history", "thread", "utterances", "data")
-_PROMPTS = ("prompt", "question", "query", "instruction", "input", "inputs", "user", "human", "request", "problem", "q",
-            "user_input", "user_message", "user_prompt", "message", "utterance", "questions", "instructions", "prompts",
-            "ask")
-_ANSWERS = ("completion", "answer", "response", "output", "outputs", "reply", "assistant", "gpt", "bot", "chatgpt",
-            "target", "targets", "solution", "a", "answers", "assistant_response", "bot_response",
-            "completions", "model_response", "assistant_message", "responses", "ideal", "ideal_response",
-            "reference_answer", "tgt", "chatgpt_answer", "answer_text", "replies", "label_text", "ai",
-            "correct_answer", "answer_key", "answerkey")
 _MORE = ("input", "context", "passage", "paragraph", "story")
 _HISTORIES = ("history", "chat_history", "conversation_history")
 _CHOSEN = (("chosen", "rejected"), ("chosen_response", "rejected_response"), ("accepted", "rejected"),
            ("preferred_output", "non_preferred_output"))
 _NUMBER = re.compile(r"(.*?)_?\(?(\d{0,3})\)?", re.DOTALL)
 _TEXTS = ("text", "content", "formatted_text", "formatted", "prompt", "conversation", "chat", "sample", "example")
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold question and answer, where a person said so."""
-
-    prompt: str
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -96,31 +82,6 @@ def as_chat(row: Any, columns: Columns | None = None) -> Chat:
     return Chat(shape.name, turns, tuple(dict.fromkeys(changes)))
 
 
-def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Columns | None:
-    """The likeliest pair of columns, by their names, then by how long their texts are; where no name says which of the
-    two answers, it is the latter. None with fewer than two.
-    """
-    lengths: dict[str, list[int]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-                lengths.setdefault(str(name), []).append(len(str(value)))
-    if len(lengths) < 2:
-        return None
-    mean = {name: sum(some) / len(some) for name, some in lengths.items()}
-    says = {name: _says(name, _ANSWERS) - _says(name, _PROMPTS) for name in mean}
-    answer = max(mean, key=lambda name: (says[name], mean[name]))
-    others = [name for name in mean if name != answer]
-    prompt = max(others, key=lambda name: (_says(name, _PROMPTS), mean[name]))
-    if says[prompt] == says[answer]:
-        prompt, answer = (name for name in mean if name in (prompt, answer))
-    return Columns(prompt, answer)
-
-
-def _says(name: str, words: Sequence[str]) -> bool:
-    return any(word in bare(name) for word in words if len(word) > 3)
-
-
 # ---- Which shape ----------------------------------------------------------------------------------------------------
 
 
@@ -148,44 +109,14 @@ def _none(why: str) -> _Shape:
 
 
 def _unknown(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    speaker, text = (_find(names, keys) for keys in (("role", "from", "speaker", "sender", "author"), TEXT_KEYS))
+    speaker, text = (find(names, keys) for keys in (("role", "from", "speaker", "sender", "author"), TEXT_KEYS))
     if speaker and text and bare(row[speaker]) in ROLES:
         return (f"one message by itself (its {shown(speaker)} is {shown(row[speaker])}), and a row is a whole "
                 "conversation. Put the messages of a conversation into one row, as a list named messages, or name the "
                 "conversation of each in a column conversation_id")
-    if _question(names) and not _answer(names):
+    if question_in(names) and not answer_in(names):
         return f"no answer: its columns are {', '.join(map(str, list(names.values())[:6]))}"
     return "its columns aren't known"
-
-
-def columns_by_name(row: Mapping[Any, Any]) -> dict[str, str]:
-    """Bare names of the columns → as they are spelled; the first of two that are alike."""
-    return dict(_by_bare_name(tuple(row)))
-
-
-@lru_cache(maxsize=16)
-def _by_bare_name(columns: tuple[Any, ...]) -> Mapping[str, Any]:
-    """Rows of one file have the same columns, a hundred thousand times."""
-    names: dict[str, Any] = {}
-    for name in columns:
-        names.setdefault(bare(name), name)
-    return names
-
-
-def _find(names: Mapping[str, str], wanted: Sequence[str]) -> str | None:
-    return next((names[name] for name in wanted if name in names), None)
-
-
-def _question(names: Mapping[str, str]) -> str | None:
-    """The column that asks; `source` does beside a target, and says elsewhere where a row comes from."""
-    is_pair = _find(names, ("target", "targets", "tgt")) is not None
-    return _find(names, (*_PROMPTS, "source", "src") if is_pair else _PROMPTS)
-
-
-def _answer(names: Mapping[str, str]) -> str | None:
-    """The column that answers; `model` does where `user` asks, and says elsewhere who answered."""
-    is_pair = "user" in names and _question(names) == names["user"]
-    return _find(names, (*_ANSWERS, "model") if is_pair else _ANSWERS)
 
 
 def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
@@ -193,15 +124,15 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     for name in _LISTS:
         if name in names:
             value = unpacked(row[names[name]])
-            is_beside = (name in _HISTORIES or value == []) and _question(names) and _answer(names)
+            is_beside = (name in _HISTORIES or value == []) and question_in(names) and answer_in(names)
             if _is_turns(value) and not is_beside:
                 format = "sharegpt" if _keeps_from(value) else "messages"
                 return _bad(row, names, format) or _Shape(
                     format, lambda value=value: _with_system(row, names, _answered(row, names, value), (CONTEXT,)))
     strong = next((name for name in ("messages", "conversations") if name in names), None)
-    if strong and not _answer(names) and not isinstance(row[names[strong]], str):
+    if strong and not answer_in(names) and not isinstance(row[names[strong]], str):
         return _Shape("messages", lambda: _none("no list of turns").turns())
-    if strong and not _answer(names) and row[names[strong]].lstrip().startswith("[{"):
+    if strong and not answer_in(names) and row[names[strong]].lstrip().startswith("[{"):
         return _none(f"its {strong} are no list that can be read (pandas writes lists without their commas into a "
                      "CSV): save the table as JSON or Parquet")
     return None
@@ -210,11 +141,11 @@ def _listed(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
 def _asked_in_turn(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     """Questions of one conversation in a list, and their answers in another, as MT-Bench has them."""
     is_bench = "turns" in names and ("question_id" in names or "reference" in names)
-    asks = names["turns"] if is_bench else _question(names)
+    asks = names["turns"] if is_bench else question_in(names)
     may_pack = asks in (names.get("turns"), names.get("questions"))  # one question may well be a list, as text
     if asks is None or not (may_pack or isinstance(row[asks], list)):
         return None
-    answers = _find(names, ("reference", *_ANSWERS))
+    answers = find(names, ("reference", *ANSWERS))
     questions, answered = (unpacked(row[column]) if column else None for column in (asks, answers))
     if not _are_texts(questions) or not (_are_texts(answered) or (is_bench and not answered)):
         return None
@@ -235,7 +166,7 @@ def _are_texts(value: Any) -> bool:
 def _answered(row: dict[str, Any], names: dict[str, str], listed: Any) -> list[Message]:
     """The turns of a list and, where they end with a question, the answer that stands in a column beside them."""
     turns = turns_in(listed, row)
-    column = (_preferred_answer(names) or _answer(names)) if turns[-1]["role"] == "user" else None
+    column = (_preferred_answer(names) or answer_in(names)) if turns[-1]["role"] == "user" else None
     if column is None and turns[-1]["role"] == "user" and _reply(row):
         return turns + turns_in(_reply(row))
     if column is None or row[column] in (None, "", []):
@@ -267,7 +198,7 @@ def _preferred_answer(names: Mapping[str, str]) -> str | None:
 
 
 def _paired(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
-    prompt, answer = _question(names), _answer(names)
+    prompt, answer = question_in(names), answer_in(names)
     if "instruction" in names and answer:
         return _Shape("alpaca", lambda: _with_system(row, names, _pair(row, names, names["instruction"], answer)))
     if prompt is None or answer is None:
@@ -290,7 +221,7 @@ def _numbered(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     answers: dict[int, str] = {}
     for name, column in names.items():
         base, number = _NUMBER.fullmatch(name).groups()
-        for known, found in ((_PROMPTS, asks), (_ANSWERS, answers)):
+        for known, found in ((PROMPTS, asks), (ANSWERS, answers)):
             if base in known:
                 found.setdefault(int(number or 1), column)
     both = sorted(asks.keys() & answers.keys())
@@ -329,7 +260,7 @@ def _nested(row: dict[str, Any]) -> _Shape | None:
 
 def _written(row: dict[str, Any], names: dict[str, str]) -> _Shape | None:
     """A whole conversation as one text."""
-    column = _find(names, _TEXTS)
+    column = find(names, _TEXTS)
     texts = [row[column]] if column else [value for value in row.values() if isinstance(value, str)][:1]
     found = _text_shape(texts[0]) if texts and isinstance(texts[0], str) else None
     return _Shape(found.name, lambda: _with_system(row, names, found.turns())) if found else None
@@ -379,7 +310,7 @@ def _pair(row: dict[str, Any], names: dict[str, str], prompt: str, answer: str) 
     if choices and type(row[answer]) is int and 0 <= row[answer] < len(choices):  # its place, counted from 0
         answered = [message("assistant", list(choices)[row[answer]])]
     refuse_pictures(row, [message("user", question)])
-    told = _find(names, _HISTORIES)
+    told = find(names, _HISTORIES)
     earlier = unpacked(row[told]) if told else None
     before = turns_in(earlier) if isinstance(earlier, list) and earlier else []
     return [*before, message("user", question), *answered]
@@ -427,7 +358,7 @@ def _is_plain_object(value: Any) -> bool:
 
 
 def _chosen(row: dict[str, Any], names: dict[str, str], column: str) -> list[Message]:
-    value, prompt = unpacked(row[column]), _question(names)
+    value, prompt = unpacked(row[column]), question_in(names)
     if isinstance(value, str) and looks_like_chat(value):
         return _text_shape(value).turns()
     answer = turns_in(value) if isinstance(value, list) else _answers_in(value)

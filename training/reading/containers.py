@@ -17,9 +17,11 @@ from typing import BinaryIO
 
 from training.chat_text import looks_like_chat
 from training.reading.arrow_stream import BEGINS, arrow_part
+from training.reading.delimited import csv_part, is_table
 from training.reading.json_rows import SPLITS, begins_json, chat_text, json_lines, json_whole
+from training.reading.parquet import parquet_part
 from training.reading.rows import MEBIBYTE, Bounds, NoRows, Part, bounded
-from training.reading.tables import csv_part, is_table, parquet_part, xlsx_parts
+from training.reading.workbook import xlsx_parts
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".xlsx", ".txt", ".gz", ".zip")
 _FORMATS = "JSONL, JSON, CSV, TSV, Parquet, Arrow, xlsx, or gz and zip of these"
