@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 # Orders of roles that are kept rendered; conversations of a dataset have few.
 MOST_FRAMES = 2000
+_FOR_PLAIN_TEXT: WeakKeyDictionary[PreTrainedTokenizerFast, PreTrainedTokenizerFast] = WeakKeyDictionary()
 
 
 class Message(TypedDict):
@@ -182,19 +185,18 @@ class Encoder:
     def _ids(self, texts: list[str], plain: bool) -> list[list[int]]:
         if not texts:
             return []
-        ids = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=plain, return_attention_mask=False,
-                             return_token_type_ids=False)["input_ids"]
-        if plain:
-            # A tokenizer may hold control tokens that it doesn't call special, and then finds them in any text.
-            return [self._apart(text) if not self._control_ids.isdisjoint(some) else some
-                    for text, some in zip(texts, ids, strict=True)]
-        return ids
+        if not plain:
+            return ids_of(self.tokenizer, texts)
+        ids = plain_ids_of(self.tokenizer, texts)
+        # A tokenizer may hold control tokens that it doesn't call special, and then finds them in any text.
+        return [self._apart(text) if not self._control_ids.isdisjoint(some) else some
+                for text, some in zip(texts, ids, strict=True)]
 
     def _apart(self, text: str) -> list[int]:
         """Tokens of a text in which a control token is spelled: its first letter is tokenised apart from the rest."""
         places = [found.start() + 1 for found in self._spelled.finditer(text)]
         pieces = [text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True)]
-        ids = self.tokenizer(pieces, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids = plain_ids_of(self.tokenizer, pieces)
         return [token for some in ids for token in some if token not in self._control_ids]
 
     def _segments(self, messages: Sequence[Message], for_answer: bool) -> Iterator[tuple[str, str]]:
@@ -258,6 +260,30 @@ def _runs(trained: list[bool]) -> Iterator[tuple[int, int]]:
         begin = trained.index(True, end)
         end = trained.index(False, begin) if False in trained[begin:] else len(trained)
         yield begin, end
+
+
+def ids_of(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text, among them the control tokens that it spells."""
+    return _ids_by(tokenizer, texts, split_special_tokens=False)
+
+
+def plain_ids_of(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """The tokens of each text, in which control tokens are letters as others are.
+
+    Whoever calls a tokenizer tells it how to read them, and so tells whatever other thread it works for just then
+    (transformers keeps it in the tokenizer): a second one reads all plain text.
+    """
+    second = _FOR_PLAIN_TEXT.get(tokenizer)
+    if second is None:
+        second = copy.deepcopy(tokenizer)
+        _ids_by(second, [""], split_special_tokens=True)  # nobody else has it yet
+        second = _FOR_PLAIN_TEXT.setdefault(tokenizer, second)
+    return _ids_by(second, texts, split_special_tokens=True)
+
+
+def _ids_by(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], **how: bool) -> list[list[int]]:
+    return tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False,
+                     **how)["input_ids"]
 
 
 def encode_conversation(tokenizer: PreTrainedTokenizerFast, messages: Sequence[Message]) -> Encoded:

@@ -238,7 +238,7 @@ def test_bad_data_is_answered_with_a_sentence_in_its_place(visit, tmp_path):
     page.locator("#paste textarea").fill("this is no conversation")
     expect(page.locator("#data-summary .problem")).to_contain_text("plain text without turns")
     page.locator("#paste textarea").fill('{"colour": "a", "size": "b"}')
-    expect(page.locator("#data-summary .problem")).to_contain_text("Columns seen: colour, size")
+    expect(page.locator("#data-summary .empty")).to_contain_text("Once you have said which is which")
     page.locator("#start").click()
     expect(page.locator(".toast-body")).to_contain_text("Columns seen")
     binary = tmp_path / "photo.jsonl"

@@ -14,7 +14,7 @@ from adapters.files import write_whole
 from phi3.bounds import USUAL, Bounds
 from phi3.lane import Lane, Sampling
 from phi3.models import EMBEDDED
-from phi3.template import Message, encode_conversation
+from phi3.template import Message, encode_conversation, plain_ids_of
 from training.answers import GENERAL_ROWS, PROMPTS_AT_THE_END, TOKENS_AT_THE_END
 from training.conversations import Conversation, digest
 from training.measures import Comparison, Pair, compare, compared
@@ -120,7 +120,7 @@ def questions(rows: Sequence[Conversation], most: int | None = None) -> list[Que
 
 def cut(one: Question, tokenizer: Any, most: int) -> Question:
     """With as much of the reference as an answer of so many tokens may hold."""
-    ids = tokenizer(one.reference, add_special_tokens=False)["input_ids"]
+    ids, = plain_ids_of(tokenizer, [one.reference])
     if len(ids) <= most:
         return one
     return Question(one.messages, tokenizer.decode(ids[:most], skip_special_tokens=True))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from phi3.template import Encoder, Message
+from phi3.template import Encoder, Message, plain_ids_of
 from training.config import SETTINGS, RunConfig, count_held_out
 from training.conversations import Conversation, Conversations, firsts, groups_of
 
@@ -214,8 +214,7 @@ def _spelling(rows: Conversations, tokenizer: PreTrainedTokenizerFast) -> Spelli
     """Looked at in some conversations from all over the data."""
     step = max(len(rows) // SPELLED_SAMPLE, 1)
     texts = [turn["content"][:2000] for one in rows[::step][:SPELLED_SAMPLE] for turn in one.messages]
-    ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False,
-                    return_token_type_ids=False)["input_ids"]
+    ids = plain_ids_of(tokenizer, texts)
     tokens, size = sum(map(len, ids)), sum(len(text.encode()) for text in texts)
     words = sum(len(_WORD.findall(text)) for text in texts)
     return Spelling(round(tokens / max(words, 1), 1), size > 100 and tokens / size > SPELLED)
