@@ -140,6 +140,7 @@ def refused(hub, repository, token, elsewhere, words):
 # ---- There and back -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_disk_goes_on_to_the_same_bytes(trained, hub, test_hub, ada, elsewhere):
     run, wanted = trained
     note = keep(hub, run, "ada", ada)

@@ -31,6 +31,7 @@ def refused_in_a_sentence(ended: subprocess.CompletedProcess) -> str:
     return ended.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_help_says_how_it_is_told_something_and_an_option_that_it_lacks_is_refused(home):
     asked = start(home, "--help")
     assert asked.returncode == 0 and "GRADIO_SERVER_PORT" in asked.stdout
@@ -47,16 +48,19 @@ def test_a_port_in_use_is_named(home):
     assert str(port) in said and f"GRADIO_SERVER_PORT={port + 1}" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("port", ["abc", "0", "70000"])
 def test_a_port_that_is_none_is_refused(home, port):
     assert port in refused_in_a_sentence(start(home, GRADIO_SERVER_PORT=port))
 
 
+@pytest.mark.slow
 def test_a_base_of_another_family_is_refused(home, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
     assert "model_type llama" in refused_in_a_sentence(start(home, STUDIO_BASE=str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_a_studio_folder_that_can_not_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
     for home in (tmp_path / "file", tmp_path / "file" / "studio"):

@@ -68,6 +68,7 @@ def test_nothing_moves_for_who_wants_less_motion(visit):
     assert page.locator("#start").evaluate("one => getComputedStyle(one).transitionProperty") == "none"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1600])
 def test_nothing_is_wider_than_the_screen(visit, staged, width):
     staged.begin()
@@ -83,6 +84,7 @@ def test_nothing_is_wider_than_the_screen(visit, staged, width):
     assert page.evaluate(wide)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 768, 1600])
 def test_start_lies_in_its_card(visit, width):
     page = visit(width=width)
@@ -260,6 +262,7 @@ def test_pasted_conversations_are_counted_and_the_rest_is_explained(visit):
 # ---- Settings -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_code_follows_the_settings(visit):
     page = visit()
     page.get_by_role("button", name="See the code").click()
@@ -271,6 +274,7 @@ def test_the_code_follows_the_settings(visit):
     expect(page.locator("#settings-note")).to_contain_text("teaches little")
 
 
+@pytest.mark.slow
 def test_a_preset_follows_the_data_and_leaves_what_was_set_by_hand(visit):
     page = visit()
     expect(page.locator("#preset-why")).to_contain_text("270 conversations, seen 3 times, 8 in a step: 102 steps")
@@ -377,6 +381,7 @@ def test_a_run_that_begins_on_a_telephone_is_seen_from_its_top(visit, app):
         expect(page.locator("#resume-run")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_interrupted_and_failed_runs_say_what_happened(visit, staged, app):
     staged.begin()
     staged.train(1, 7)
@@ -430,6 +435,7 @@ def test_a_run_that_is_deleted_elsewhere_is_let_go_of_and_said_so(visit, staged,
     expect(page.locator("#past-runs")).not_to_contain_text(staged.run.config.name)
 
 
+@pytest.mark.slow
 def test_past_runs_open_again_from_their_list(visit, staged):
     staged.begin()
     staged.train(1, 60)
@@ -472,6 +478,7 @@ def test_a_run_is_taken_away_as_a_file_and_deleted_only_when_one_is_sure(visit, 
     assert not staged.run.folder.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1600])
 def test_a_shown_run_has_its_link_and_nothing_that_was_hidden(visit, staged, width):
     with staged.held():
@@ -487,6 +494,7 @@ def test_a_shown_run_has_its_link_and_nothing_that_was_hidden(visit, staged, wid
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1600])
 def test_the_plan_follows_the_settings(visit, width):
     page = visit(width=width)

@@ -111,6 +111,7 @@ def endless_page(endless):
     return endless[0]
 
 
+@pytest.mark.slow
 def test_compare_asks_base_and_adapter_the_runs_own_question(visit, app):
     staged = StagedRun(app.home, name="compared")
     staged.begin()
@@ -146,6 +147,7 @@ def test_lanes_come_and_go_and_keep_their_conversations(visit):
     answered(page, "C")
 
 
+@pytest.mark.slow
 def test_retry_undo_and_clear(visit):
     page = visit()
     to_chat(page)
@@ -238,6 +240,7 @@ def test_stop_ends_the_answers_and_keeps_what_was_said(endless_page):
     expect(message).to_have_value("Tell me everything.")
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_an_open_editor_is_of_the_message_that_it_was_opened_for(home, browser):
     """Once all was cleared the next message has the number of the first one, and lanes move up when one goes."""
     with served(home, Said("Ahoy!"), browser) as (page, _):
@@ -302,6 +305,7 @@ def test_on_a_telephone_a_conversation_fills_its_lane(home, browser):
             assert 0 <= lane["y"] + lane["height"] - pane["y"] - pane["height"] < 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_secure", [True, False])
 def test_an_answer_is_copied_as_the_model_wrote_it(home, browser, is_secure):
     """On plain http from another machine the page is given no clipboard."""
@@ -334,6 +338,7 @@ def test_a_table_and_a_quote_in_an_answer_can_be_told_from_its_text(home, browse
         assert page.locator(".pane-A").evaluate("one => one.scrollWidth <= one.clientWidth")
 
 
+@pytest.mark.slow
 def test_headings_lists_and_code_in_an_answer_read_as_such(home, browser):
     written = "# First\n\n## Second\n\nText.\n\n- one\n\n```\ncode\n```"
     with served(home, Said(written), browser) as (page, _):
@@ -366,6 +371,7 @@ def test_many_prompts_that_can_not_be_answered_leave_send_where_it_was(home, bro
         expect(page.locator("#stop-answer")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_message_ends_many_prompts_and_can_be_stopped_itself(endless_page):
     page = endless_page
     ask_many(page, "One.")
@@ -396,6 +402,7 @@ def test_many_prompts_end_the_answers_that_still_come_and_keep_stop_for_themselv
         expect(page.locator("#send")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_an_adapter_that_arrives_is_offered_without_a_reload(visit, app):
     page = visit()
     to_chat(page)

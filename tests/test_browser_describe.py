@@ -91,6 +91,7 @@ def mend(answer: Locator, words: str) -> None:
     answer.blur()
 
 
+@pytest.mark.slow
 def test_answers_are_written_mended_struck_out_and_saved(open_page):
     page = open_page()
     written(page)
@@ -112,6 +113,7 @@ def test_answers_are_written_mended_struck_out_and_saved(open_page):
     assert not [line for line in lines if f'"{struck}"' in line]
 
 
+@pytest.mark.slow
 def test_a_reload_finds_the_answers_as_they_were_left(open_page):
     page = open_page()
     written(page)
@@ -126,6 +128,7 @@ def test_a_reload_finds_the_answers_as_they_were_left(open_page):
     expect(page.locator("#data-summary")).to_contain_text(f"{QUESTIONS - 1} rows read")
 
 
+@pytest.mark.slow
 def test_others_are_shown_and_edits_stay(open_page):
     page = open_page()
     written(page)
@@ -151,6 +154,7 @@ def test_more_questions_are_asked_until_none_is_left(open_page):
     expect(page.locator(".toast-body")).to_contain_text("are asked already")
 
 
+@pytest.mark.slow
 def test_stop_keeps_what_was_written_and_asks_on_later(open_page, parrot):
     page = open_page()
     parrot.may_answer.clear()
@@ -164,6 +168,7 @@ def test_stop_keeps_what_was_written_and_asks_on_later(open_page, parrot):
     expect(page.locator("#writing-state")).to_contain_text(f"{QUESTIONS} answers of {QUESTIONS}")
 
 
+@pytest.mark.slow
 def test_what_can_not_be_trained_on_is_said_in_a_sentence(open_page):
     page = open_page()
     expect(page.locator("#data-summary")).to_contain_text("When the answers are written")
@@ -177,6 +182,7 @@ def test_what_can_not_be_trained_on_is_said_in_a_sentence(open_page):
     expect(page.locator(".toast-body").last).to_contain_text("No answer followed the description")
 
 
+@pytest.mark.slow
 def test_axe_finds_nothing_serious_and_nothing_is_too_wide(open_page):
     page = open_page(color_scheme="dark")
     written(page)

@@ -94,6 +94,7 @@ def test_turns_that_are_cut_off_or_killed_end_with_the_same_bytes(runs, base, ne
     assert lease.take(run, lend, 600) == done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_a_run_on_the_resident_base_is_a_run_on_a_loaded_one_and_leaves_it_as_it_was(runs, base, new_run, method):
     from training.train import run_lease

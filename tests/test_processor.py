@@ -51,6 +51,7 @@ def test_only_a_base_that_the_caches_hold_is_wider_than_it_was_published(base, f
         assert type(layer).__name__ != "Linear4bit" or layer.compute_dtype is torch.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 4])
 def test_lanes_compute_what_stock_peft_computes(base, make_run, home, count):
     from peft import PeftModel
@@ -94,6 +95,7 @@ def test_every_method_learns_in_it(make_run, home, method, settings):
     assert [name.endswith(", bf16") for name in json.loads((home / "speeds.json").read_text())] == [True]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bytes(make_run, home):
     run_lease(make_run("whole"))
     cut = make_run("cut")

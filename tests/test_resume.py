@@ -85,6 +85,7 @@ def test_a_run_interrupted_after_its_last_step_makes_no_step_more(studio, method
     assert studio.bytes_of(run.config.name) == studio.bytes_of(straight.config.name)
 
 
+@pytest.mark.slow
 def test_a_base_held_in_four_bits_ends_with_the_same_bytes_too(studio, monkeypatch):
     from training import plan
     from training.train import Lease, run_lease

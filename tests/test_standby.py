@@ -66,6 +66,7 @@ def test_whoever_stands_by_trains_what_a_fresh_trainer_does_and_logs_into_its_ru
     assert pid == process.pid
 
 
+@pytest.mark.slow
 def test_one_that_fails_to_begin_is_reported_in_its_run(new_run, standby):
     run = new_run("broken")
     (run.folder / "lock").unlink()
@@ -89,6 +90,7 @@ def test_only_one_stands_by_and_it_trains_only_once(new_run, standby, fresh):
     assert standby.train(run) == "a fresh one" and fresh.asked == [run.id, run.id]
 
 
+@pytest.mark.slow
 def test_one_that_is_about_to_leave_is_told_of_no_run(new_run, fresh):
     standby = Standby(fresh, seconds=SECONDS_TO_SPARE)
     standby.call()

@@ -133,6 +133,7 @@ def test_what_is_known_to_be_bad_is_said_on_stderr_before_the_run(terminal, home
     assert missing.returncode == 2 and "report_to names neptune, and its package isn't installed" in missing.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "said"), [
     (["training", "run", "--data", "nowhere.jsonl"], "There is no file nowhere.jsonl"),
     (["training", "run"], "Which data?"),
@@ -273,6 +274,7 @@ def unread():
     os.close(writing)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_nobody_reads_its_lines_any_more(home, chats, small_base, unread):
     command = [sys.executable, "-m", "training", "run", "--data", str(chats), "--base", str(small_base), *QUICK]
     ran = subprocess.run(command, cwd=ROOT, stdout=unread, stderr=subprocess.PIPE, text=True, check=False)

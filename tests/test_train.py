@@ -104,6 +104,7 @@ def test_only_lora_weights_are_saved_and_stock_peft_loads_them_with_equal_logits
     assert torch.equal(wrapped.eval()(ids).logits, before)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_adapter(make_run, home):
     from training.train import run_lease
 
