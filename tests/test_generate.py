@@ -265,13 +265,15 @@ class CountingTokenizer:
     def __getattr__(self, name):
         return getattr(self._tokenizer, name)
 
+    def __deepcopy__(self, known):
+        return copy.deepcopy(self._tokenizer, known)
+
     def apply_chat_template(self, messages, **options):
         self.rendered += len(messages)
         return self._tokenizer.apply_chat_template(messages, **options)
 
 
 def test_most_of_a_very_long_conversation_is_not_even_read_while_others_wait(base):
-
     from phi3.row import row_of
 
     counting = CountingTokenizer(base.tokenizer)
