@@ -29,8 +29,8 @@ class Machine:
     """One machine, as the plan and the page see it. Memory is in gibibytes; `card_memory` is 0 without a card.
 
     `multiplies_bf16`: its processor does so by itself, four times as fast as it multiplies float32. Of the card's
-    memory `card_taken` are held by other processes than the one that a plan is for, such as the page's, and where that
-    is known, the card makes so many `teraflops` of bf16 at most.
+    memory `card_taken` are kept for the page's answers, and where that is known, the card makes so many `teraflops` of
+    bf16 at most.
     """
 
     kind: Literal["cpu", "cuda", "zerogpu"]
@@ -44,7 +44,7 @@ class Machine:
 
     @property
     def card_left(self) -> float:
-        """What a run may have of the card's memory."""
+        """What a run may have of the card's memory beside the answers."""
         return self.card_memory - self.card_taken
 
     def without_card(self) -> "Machine":

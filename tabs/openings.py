@@ -114,7 +114,7 @@ def foreseen(visitor: Visitor, config: RunConfig, data: ChatData, token: str = "
     it starts from.
     """
     runs = visitor.studio.runs
-    with start_of(config, token or None) as (config, start):
+    with start_of(config, token or None, visitor.limits.adapter_bytes) as (config, start):
         name, = runs.free_names(config.name, data, visitor.owners)
         config, _ = runs.going_on(config, visitor.owners, start)
         return RunConfig.from_settings({**config.settings(), "name": name})

@@ -133,8 +133,8 @@ def width_in(precision: Precision, shape: Shape, machine: Machine) -> int:
 
 
 def machine_bytes(machine: Machine, shape: Shape) -> float:
-    """Bytes, without what others hold of a card, and what the page's own answers take on a processor beside the base,
-    of which there is one for all.
+    """Bytes, without what is kept of a card for answers, and what the page's own answers take on a processor beside the
+    base, of which there is one for all.
     """
     if machine.kind != "cpu":
         return machine.card_left * GIBIBYTE

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from phi3.machine import Machine
 from phi3.models import BaseFacts
 from training import speed
 from training.config import RunConfig
+from training.fitting import Planner
 from training.plan import Plan, make_plan
 from training.run import Run
 from training.tokens import tokens_of
@@ -21,7 +21,7 @@ FILE = "plan.json"
 
 
 def planner(run: Run, facts: BaseFacts, tokenizer: PreTrainedTokenizerBase,
-            machine: Machine) -> Callable[[RunConfig], Plan]:
+            machine: Machine) -> Planner:
     """What plans the run with these or other settings on this machine; ValueError where no row teaches anything."""
     every = [[len(row["input_ids"]) for row in rows] for rows in tokens_of(run, tokenizer)]
     if not every[0]:
