@@ -28,7 +28,7 @@ from gradio.utils import get_space
 from adapters.library import Library
 from phi3 import lending
 from phi3.generate import Answer, Lane
-from phi3.machine import Machine, is_out_of_memory, this_machine, writable_home
+from phi3.machine import NO_MEMORY, Machine, is_out_of_memory, this_machine, writable_home
 from phi3.models import base_facts, chosen_base
 from phi3.room import base_for_answers, beside_answers
 from tabs import colours, page, signin, theme
@@ -52,8 +52,6 @@ VISITS_REMEMBERED = 256
 MEMORY_TO_STAND_BY = 8
 # Each answer that streams and each turn of a lent GPU holds one.
 THREADS = 64
-NO_MEMORY = ("There is no memory left for the base that answers. Close what else needs it (nvidia-smi tells of a "
-             "card), and start the app again.")
 HOW_TO_TELL = ("It is told by environment variables, as in GRADIO_SERVER_PORT=8000 python app.py, and has no options; "
                "README.md names them all.")
 
@@ -161,7 +159,8 @@ def _fill(promised: Future[Any], load: Callable[[], Any]) -> None:
     except Exception as problem:
         logging.getLogger("studio").exception("The base could not be loaded")
         # The problem itself knows where it was raised, and so would keep what was loaded until then.
-        promised.set_exception(ValueError(NO_MEMORY) if is_out_of_memory(problem) else problem)
+        without = ValueError(NO_MEMORY.format("the base that answers", "start the app again"))
+        promised.set_exception(without if is_out_of_memory(problem) else problem)
 
 
 def placed(studio: Studio) -> Studio:

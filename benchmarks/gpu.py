@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks.card.report import MARKDOWN, Report
 from benchmarks.card.runner import Order, Part, proved
-from benchmarks.report import versions
-from phi3.machine import studio_home, this_machine, told_by_driver
+from benchmarks.report import told_by_driver, versions
+from phi3.machine import studio_home, this_machine
 
 PARTS = (
     Part("it works", "benchmarks.card.works", 200, 60, shares=True),

@@ -4,7 +4,9 @@ import argparse
 import json
 import logging
 import platform
+import shutil
 import statistics
+import subprocess
 import sys
 import time
 import warnings
@@ -96,3 +98,12 @@ def _processor() -> str:
     told = Path("/proc/cpuinfo")
     lines = told.read_text().splitlines() if told.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def told_by_driver(fields: str) -> list[str]:
+    """What NVIDIA's driver says of each card, a line a card; nothing where there is none."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    asked = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
+    return [] if answer.returncode else [line.strip() for line in answer.stdout.splitlines() if line.strip()]

@@ -6,7 +6,6 @@ import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 
 from phi3.generate import Answer, Answerer, Lane, never
 
@@ -35,7 +34,7 @@ class GivingAnswerer:
             yield from self._answered(self._loaded(), lanes, stop)
         finally:
             if self._answerer is None:
-                _let_go()
+                let_go()
 
     def _answered(self, answerer: Answerer, lanes: Sequence[Lane], stop: Callable[[], bool]) -> Iterator[list[Answer]]:
         def is_given_up() -> bool:
@@ -43,13 +42,15 @@ class GivingAnswerer:
 
         with closing(answerer.answer(lanes, lambda: stop() or is_given_up())) as snapshots:
             for snapshot in snapshots:
-                yield list(map(_cut_short, snapshot)) if is_given_up() and not stop() else snapshot
+                if is_given_up() and not stop():
+                    snapshot = [answer.cut_short(TAKEN) for answer in snapshot]
+                yield snapshot
 
     def give_up(self) -> None:
         """Let the base go: at once, or after the token that is being computed."""
         with self._loading:
             self._answerer = None
-        _let_go()
+        let_go()
 
     def _loaded(self) -> Answerer:
         with self._loading:
@@ -58,11 +59,7 @@ class GivingAnswerer:
             return self._answerer
 
 
-def _cut_short(answer: Answer) -> Answer:
-    return replace(answer, note=" ".join(filter(None, (answer.note, TAKEN)))) if answer.end == "asked" else answer
-
-
-def _let_go() -> None:
+def let_go() -> None:
     """Give what nobody holds any more back to the card. A base and its layers know each other."""
     import torch
 

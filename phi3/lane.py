@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phi3.template import Message
 
@@ -65,3 +65,7 @@ class Answer:
     def done(self) -> bool:
         """Whether nothing more will come."""
         return bool(self.end)
+
+    def cut_short(self, why: str) -> Answer:
+        """The same, and where it was stopped, why: not because somebody asked for it."""
+        return replace(self, note=" ".join(filter(None, (self.note, why)))) if self.end == "asked" else self

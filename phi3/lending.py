@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,11 +148,7 @@ def answered_within(base: Base, lanes: Sequence[Lane], flag: str, seconds: int,
     for snapshot in Answerer(base, ready, captures=False).answer(
             lanes, lambda: time.monotonic() > ends or asked.exists()):
         if not asked.exists():
-            snapshot = [_out_of_time(answer) if answer.end == "asked" else answer for answer in snapshot]
+            snapshot = [answer.cut_short(TIME_IS_OVER) for answer in snapshot]
         if all(answer.done for answer in snapshot) or time.monotonic() - shown >= SECONDS_BETWEEN_SNAPSHOTS:
             shown = time.monotonic()
             yield snapshot
-
-
-def _out_of_time(answer: Answer) -> Answer:
-    return replace(answer, note=" ".join(filter(None, (answer.note, TIME_IS_OVER))))

@@ -2,8 +2,6 @@
 
 import errno
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -18,6 +16,7 @@ MEBIBYTE, GIBIBYTE = 1024**2, 1024**3
 LOGITS_AT_ONCE = 1 << 24
 # What libraries say that wrap the system's error in their own: safetensors, and torch with C++'s words for it.
 _ON_A_FULL_DISK = ("No space left", "os error 28", "os error 27", "file write failed", "iostream error")
+NO_MEMORY = "There is no memory left for {}. Close what else needs it (nvidia-smi tells of a card), and {}."
 # What says that memory ran out: torch's allocators on a card and on a CPU, and on a card CUDA, its library of products
 # and Triton, which ask the driver themselves.
 _WITHOUT_MEMORY = ("CUDA out of memory", "DefaultCPUAllocator", "CUDA error: out of memory",
@@ -99,15 +98,6 @@ def _memory() -> float:
 def _first_card() -> Card | None:
     """The NVIDIA card that torch uses first, or None."""
     return None if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else first_card()
-
-
-def told_by_driver(fields: str) -> list[str]:
-    """What NVIDIA's driver says of each card, a line a card; nothing where there is none."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    asked = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
-    answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=False)
-    return [] if answer.returncode else [line.strip() for line in answer.stdout.splitlines() if line.strip()]
 
 
 def path_of(written: str | Path) -> Path:

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from phi3.machine import is_disk_full, is_out_of_memory
+from phi3.machine import NO_MEMORY, is_disk_full, is_out_of_memory
 
 
 def status_of(command: Callable[[], int]) -> int:
@@ -37,8 +37,7 @@ def status_of(command: Callable[[], int]) -> int:
         return 2
     except Exception as problem:
         if is_out_of_memory(problem):
-            print("There is no memory left for this. Close what else needs it (nvidia-smi tells of a card), and try "
-                  "again.", file=sys.stderr)
+            print(NO_MEMORY.format("this", "try again"), file=sys.stderr)
         elif is_disk_full(problem):
             print("The disk is full. Free some space, and try again.", file=sys.stderr)
         else:

@@ -124,13 +124,10 @@ def _connect_showing(part: ComparePart, runs: Openings, yardsticks: Yardsticks) 
                 studio.runs.stop(run)
         return _shown(part, found, yardsticks)
 
-    def list_anew(keys: Any, request: gr.Request) -> Changes:
-        return runs.list_of(visitor_of(studio, request, keys))
-
     part.which.change(plainly(show), [part.which, runs.keys], part.drawn(), **AT_ONCE, trigger_mode="always_last")
     part.looks.connect(follow, [part.picked, part.seen, runs.keys], part.drawn())
     part.stop.click(plainly(stop), [part.picked, runs.keys], part.drawn(), **AT_ONCE)
-    part.states.change(plainly(list_anew), runs.keys, runs.listing(), **AT_ONCE)
+    part.states.change(plainly(runs.list_anew), runs.keys, runs.listing(), **AT_ONCE)
 
 
 def _listed(part: ComparePart, own: Sequence[Run], picked: Sequence[str], **value: list[str]) -> Changes:

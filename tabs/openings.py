@@ -62,6 +62,10 @@ class Openings:
         runs = visitor.runs()
         return {self.listed: _standing_of(runs), self.past: run_view.listed(runs)}
 
+    def list_anew(self, keys: Any, request: gr.Request) -> Changes:
+        """The same, for whoever asks."""
+        return self.list_of(visitor_of(self.studio, request, keys))
+
     def look(self, visitor: Visitor, listed: str) -> Changes:
         """That the list is wanted anew where the runs stand otherwise than it says: whoever trains, or another window,
         has changed them.
@@ -188,13 +192,10 @@ def connect(runs: Openings, page: gr.Blocks) -> None:
 
 def _connect_list(runs: Openings, page: gr.Blocks) -> None:
     """The list of all runs, and seldom a look whether it is still true."""
-    def list_anew(keys: Any, request: gr.Request) -> Changes:
-        return runs.list_of(visitor_of(runs.studio, request, keys))
-
     def look(listed: str, keys: Any, request: gr.Request) -> Changes:
         return runs.look(visitor_of(runs.studio, request, keys), listed)
 
-    gr.on([page.load, runs.unlisted.change], plainly(list_anew), runs.keys, runs.listing(), **AT_ONCE)
+    gr.on([page.load, runs.unlisted.change], plainly(runs.list_anew), runs.keys, runs.listing(), **AT_ONCE)
     # Whether or not the one before was answered: a look that got lost must not be the last.
     gr.Timer(SECONDS_UNTIL_AGAIN).tick(plainly(look), [runs.listed, runs.keys], runs.unlisted, trigger_mode="multiple",
                                        **LOOKING)

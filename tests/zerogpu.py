@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from benchmarks.calls import Refused, answer_at, begin, free_port
-from phi3.machine import told_by_driver
+from benchmarks.report import told_by_driver
 from tests.files import ROOT
 
 NO_CARD = "GPU-00000000-0000-0000-0000-000000000000"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from phi3.template import Message
-from training.turns import UNSAID, bare, cell, text_of, unpacked
+from training.columns import columns_by_name
+from training.turns import UNSAID, cell, text_of, unpacked
 
 # Columns that tell the assistant how to be, and what a conversation stands on.
 SYSTEMS = ("system", "system_prompt", "system_message", "sys", "system_instruction", "systeminstruction",
@@ -31,6 +31,10 @@ _LETTERS = "ABCDEFGHIJ"
 # How tables name a column for each choice.
 _CHOICE_COLUMNS = [{letter: form.format(letter.lower()) for letter in _LETTERS}
                    for form in ("{}", "option_{}", "option{}", "choice_{}", "choice{}", "op{}")]
+
+# What of a row may have to be told of.
+_TELLING = {*SYSTEMS, CONTEXT, *_CHOICES, *_TOOLS, *_REASONING, _GIVEN,
+            *(name for some in _CHOICE_COLUMNS for name in some.values())}
 
 
 def choices_of(row: Mapping[str, Any], names: Mapping[str, str], answer: str = "") -> dict[str, str]:
@@ -71,7 +75,7 @@ def system_of(row: Mapping[str, Any], names: Mapping[str, str], more: Sequence[s
             # As Glaive's function calls have it.
             return text.lstrip().removeprefix("SYSTEM:").strip() if text.lstrip().startswith("SYSTEM:") else text
     given = _given(row)
-    return system_of(given, {bare(name): name for name in given}) if given else ""
+    return system_of(given, columns_by_name(given)) if given else ""
 
 
 def _given(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,19 +84,10 @@ def _given(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name != _GIVEN} if isinstance(given, dict) else {}
 
 
-@lru_cache(maxsize=16)
-def _telling(columns: tuple[Any, ...]) -> dict[str, Any]:
-    """The columns by their bare names where one of them may have to be told of; most rows have none such."""
-    names = {bare(name): name for name in columns}
-    telling = {*SYSTEMS, CONTEXT, *_CHOICES, *_TOOLS, *_REASONING, bare(_GIVEN),
-               *(name for some in _CHOICE_COLUMNS for name in some.values())}
-    return names if telling & names.keys() else {}
-
-
 def beside(row: Any, turns: Sequence[Message]) -> Iterator[str]:
     """What is to be told of a row that became these turns."""
-    names = _telling(tuple(row)) if isinstance(row, dict) else {}
-    if names:
+    names = columns_by_name(row) if isinstance(row, dict) else {}
+    if not _TELLING.isdisjoint(names):  # most rows have none such
         first = turns[0]["content"] if turns[0]["role"] == "system" else ""
         system = system_of(row, names) if first else ""
         if system and system.strip() not in first:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import subprocess
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from phi3.giving import let_go
 from phi3.lending import Refusal, Refused, refusal_of, shorter_turn
 from training import checkpoint
 from training.run import LOG, Run
@@ -119,9 +119,7 @@ def train_within(base: Base, run: Run, seconds: int) -> None:
     try:
         run_lease(run, Lease(max(0, seconds - MARGIN_SECONDS), SECONDS_BETWEEN_CHECKPOINTS), base)
     finally:
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        let_go()
 
 
 def saved_step(run: Run) -> int:
