@@ -212,9 +212,9 @@ def _linked(rows: Iterator[Row], thread: str, order: str, part: Part) -> Iterato
         told.sort(key=lambda one: one[0])
         later = (turn for _, _, turns in told[1:] for turn in turns if turn["role"] != "system")
         yield told[0][1], {"messages": [*told[0][2], *later]}
-    are = "conversation" if len(threads) == 1 else "conversations"
-    part.notes.append(f"{part.name} has one question and answer a row: {sum(map(len, threads.values())):,} were put "
-                      f"together to {len(threads):,} {are} by {shown(thread)}, in the order of {shown(order)}.")
+    count = sum(map(len, threads.values()))
+    part.notes.append(f"{_became(part, 'question and answer', count, threads)} by {shown(thread)}, in the order of "
+                      f"{shown(order)}.")
 
 
 def _conversation(thread: Sequence[_Message], layout: _Layout) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def _grouped(messages: Sequence[_Message], layout: _Layout, part: Part) -> list[
     if order:
         for thread in threads.values():
             thread.sort(key=lambda one: _place(one.row[order]))
-    part.notes.append(f"{_became(part, messages, threads)} by {shown(layout.thread)}, in the order of "
+    part.notes.append(f"{_became(part, 'message', len(messages), threads)} by {shown(layout.thread)}, in the order of "
                       f"{shown(order) if order else 'the rows'}.")
     return list(threads.values())
 
@@ -256,13 +256,13 @@ def _grown(messages: Sequence[_Message], layout: _Layout, part: Part) -> list[li
     left = len(messages) - sum(map(len, branches))
     best = "the best ranked" if layout.rank else "the first"
     about = f" Where several answer one, {best} was taken, and {left:,} were left out." if left else ""
-    part.notes.append(f"{_became(part, messages, branches)} by {shown(layout.parent)}.{about}")
+    part.notes.append(f"{_became(part, 'message', len(messages), branches)} by {shown(layout.parent)}.{about}")
     return branches
 
 
-def _became(part: Part, messages: Sequence[_Message], threads: Collection[Any]) -> str:
+def _became(part: Part, what: str, count: int, threads: Collection[Any]) -> str:
     are = "conversation" if len(threads) == 1 else "conversations"
-    return f"{part.name} has one message a row: {len(messages):,} were put together to {len(threads):,} {are}"
+    return f"{part.name} has one {what} a row: {count:,} were put together to {len(threads):,} {are}"
 
 
 def _branch(root: _Message, answers: dict[str, list[_Message]], layout: _Layout) -> list[_Message]:
